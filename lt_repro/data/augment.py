@@ -1,0 +1,44 @@
+"""Crop and flip for whole batches, on the device, on uint8 images. No worker processes, no PIL."""
+
+import torch
+from torch import Tensor
+
+
+def pad(images: Tensor, padding: int) -> Tensor:
+    """Returns the images inside a frame of black pixels, as torchvision's RandomCrop pads them.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        padding: Pixels on every side.
+
+    Returns:
+        (N, H + 2 padding, W + 2 padding, C) uint8.
+    """
+    return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+
+
+def crop_flip(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Returns one batch, cropped to its original size and flipped left to right where asked.
+
+    Args:
+        padded: (N, H + 2p, W + 2p, C) uint8, made by `pad`.
+        index: (B,) which images.
+        top: (B,) first row of the crop, 0 to 2p.
+        left: (B,) first column of the crop, 0 to 2p.
+        flip: (B,) bool; the flip comes after the crop.
+        padding: p, in pixels.
+
+    Returns:
+        (B, C, H, W) float32 in [0, 1], stored channels last.
+    """
+    height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
+    rows = top[:, None] + torch.arange(height, device=padded.device)
+    across = torch.arange(width, device=padded.device)
+    columns = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)
+    batch = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return as_input(batch)
+
+
+def as_input(images: Tensor) -> Tensor:
+    """Returns uint8 images (B, H, W, C) as the network takes them: (B, C, H, W) float32 in [0, 1], stored channels last."""
+    return images.permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,37 @@
+"""The mean and deviation of each channel, which the network's first layer takes out."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lt_repro.errors import RequestError
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+SHARED: Statistics = (
+    (0.4914, 0.4822, 0.4465),
+    (0.2023, 0.1994, 0.2010),
+)  # CIFAR-10's, as LDAM, BBN and MiSLAS code has them
+OWN: dict[str, Statistics] = {"cifar10": SHARED, "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))}
+
+
+def channel_statistics(dataset: str, setting: str, images: NDArray[np.uint8]) -> Statistics:
+    """Returns the mean and standard deviation of each channel, on the scale of [0, 1].
+
+    Args:
+        dataset: The data set's name.
+        setting: "shared" for CIFAR-10's constants; "own" for the data set's, measured where no constants are known.
+        images: (N, H, W, C), the training images.
+
+    Raises:
+        RequestError: The shared constants are asked for images that do not have three channels.
+    """
+    if setting == "shared":
+        if images.shape[-1] != 3:
+            raise RequestError(
+                "normalise = 'shared' for grey images", "allowed: 'own' (the shared constants are of colour images)"
+            )
+        return SHARED
+    if dataset in OWN:
+        return OWN[dataset]
+    pixels = images.reshape(-1, images.shape[-1]) / 255.0
+    return tuple(pixels.mean(axis=0).tolist()), tuple(np.maximum(pixels.std(axis=0), 1 / 255).tolist())

@@ -1,0 +1,194 @@
+"""Which images of a pool are trained on: the field's long-tailed subset, and the digests that name it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lt_repro.errors import RequestError, unknown
+
+PROFILES = ("exp", "step")
+
+
+def canonical(value: object) -> str:
+    """Returns the one JSON text of a value, the same on every machine and for every way of writing the value.
+
+    Keys are sorted, nothing is padded, characters outside ASCII are escaped, tuples are lists, an integral float is
+    an integer (100.0 is `100`) and infinity is the string `"inf"`.
+
+    Args:
+        value: Anything made of mappings with string keys, lists, tuples, strings, numbers, booleans and None.
+
+    Raises:
+        ValueError: A NaN, which is equal to nothing and so can name nothing.
+        TypeError: Something else, a NumPy array or a key that is not a string included.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"the keys of a JSON object are strings, not {list(value)}")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return int(value) if value.is_integer() else value
+    return value
+
+
+def digest(value: object) -> str:
+    """Returns the SHA-256 of `canonical(value)` in UTF-8, as 64 hex digits.
+
+    Raises:
+        ValueError: As `canonical`.
+        TypeError: As `canonical`.
+    """
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images of a pool are trained on and which are kept back to test.
+
+    Positions count inside a class's own list, so a pool sorted by class and one in file order have the same split.
+
+    Attributes:
+        name: The pool's name.
+        ratio: n_max / n_min as asked for, >= 1. Truncation may make the real one larger.
+        profile: How the counts fall from the first class to the last: "exp" or "step".
+        seed: What the draw was seeded with.
+        positions: For each of the K classes, its n_k training images in the drawn order.
+        held_out: For each class, the images kept back to test; empty where the pool has test images of its own.
+    """
+
+    name: str
+    ratio: float
+    profile: str
+    seed: int
+    positions: tuple[tuple[int, ...], ...]
+    held_out: tuple[tuple[int, ...], ...]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of training images of each class, (K,)."""
+        return np.array([len(drawn) for drawn in self.positions], dtype=np.int64)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 that names this split, the same from any source of the pool."""
+        return digest(
+            {
+                "name": self.name,
+                "profile": self.profile,
+                "ratio": self.ratio,
+                "split_seed": self.seed,
+                "positions": self.positions,
+            }
+        )
+
+
+def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
+    """Returns the number of images of each class, (K,) int64.
+
+    Args:
+        labels: (N,) integers 0..K-1, each present, K >= 2.
+
+    Raises:
+        RequestError: Labels of another shape or dtype, fewer than two classes, or a gap in 0..K-1.
+    """
+    array = np.asarray(labels)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise RequestError(f"labels of shape {array.shape} and dtype {array.dtype}", "allowed: integers of shape (N,)")
+    classes, sizes = np.unique(array, return_counts=True)
+    if len(classes) < 2 or not np.array_equal(classes, np.arange(len(classes))):
+        found = f"{len(classes)} classes from {classes[0]} to {classes[-1]}" if len(classes) else "no images"
+        raise RequestError(f"labels of {found}", "allowed: 0..K-1 for at least two classes, each with an image")
+    return sizes.astype(np.int64)
+
+
+def make_split(
+    labels: ArrayLike, *, ratio: float, profile: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
+) -> Split:
+    """Returns the long-tailed split that the field uses.
+
+    LDAM-DRW's rule (Cao et al., 2019, and its public code): class k has n_k = int(n_max (1/ratio)^(k/(K-1))) images,
+    the first n_k of its list after a shuffle by `RandomState(seed)`, classes in label order. Each class's whole list
+    is shuffled whatever n_k is, so the splits of one seed are nested over ratios.
+
+    Args:
+        labels: (N,) integers 0..K-1, each present, K >= 2, in the pool's order.
+        ratio: n_max / n_min, finite and >= 1.
+        profile: "exp" for the rule above; "step" gives the first K // 2 classes n_max images and the others
+            int(n_max / ratio).
+        seed: Of a private generator, 0..2^32-1; NumPy's global one is left alone.
+        hold_out: Images of each class kept back to test: its first ones after the shuffle. n_max is what remains of
+            the smallest class.
+        name: The pool's name.
+
+    Raises:
+        RequestError: Labels with a gap, an unknown profile, a ratio, seed or hold_out outside its range, or a ratio
+            so large that a class would be empty.
+    """
+    sizes = class_sizes(labels)
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    if not (math.isfinite(ratio) and ratio >= 1):
+        raise RequestError(f"ratio {ratio}", "allowed: n_max / n_min, a finite number from 1 up")
+    if not _is_integer(seed) or not 0 <= seed < 2**32:
+        raise RequestError(f"split seed {seed!r}", "allowed: a whole number from 0 to 4294967295")
+    smallest = int(sizes.min())
+    if not _is_integer(hold_out) or not 0 <= hold_out < smallest:
+        raise RequestError(
+            f"{hold_out!r} images of each class held out",
+            f"allowed: 0 to {smallest - 1}, since the smallest class has {smallest}",
+        )
+    n_max = smallest - hold_out
+    counts = _counts(n_max, len(sizes), ratio, profile)
+    if counts[-1] == 0:
+        # Rounding in (1/ratio) can make n_max itself one too many, so the answer is searched for, not computed.
+        largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, profile)[-1])
+        raise RequestError(
+            f"ratio {ratio:g} leaves the last class without images: the largest has {n_max}",
+            f"allowed: ratios up to {largest}",
+        )
+    generator = np.random.RandomState(seed)  # the published splits are the old generator's
+    positions, held_out = [], []
+    for size, count in zip(sizes, counts, strict=True):
+        drawn = np.arange(size)
+        generator.shuffle(drawn)
+        held_out.append(tuple(drawn[:hold_out].tolist()))
+        positions.append(tuple(drawn[hold_out : hold_out + count].tolist()))
+    return Split(name, float(ratio), profile, int(seed), tuple(positions), tuple(held_out))
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _counts(n_max: int, classes: int, ratio: float, profile: str) -> list[int]:
+    if profile == "step":
+        return [n_max if k < classes // 2 else int(n_max / ratio) for k in range(classes)]
+    return [int(n_max * (1 / ratio) ** (k / (classes - 1))) for k in range(classes)]
+
+
+def class_groups(counts: ArrayLike) -> dict[str, NDArray[np.int64]]:
+    """Returns the classes of each group by their number of training images; a group without classes is absent.
+
+    Args:
+        counts: (K,) training images of each class.
+
+    Returns:
+        Class indices, int64, under "many" (more than 100), "medium" (20 to 100) and "few" (fewer than 20).
+    """
+    counts = np.asarray(counts)
+    many, few = counts > 100, counts < 20
+    members = {"many": many, "medium": ~many & ~few, "few": few}
+    return {group: np.flatnonzero(inside).astype(np.int64) for group, inside in members.items() if inside.any()}

@@ -1,0 +1,91 @@
+"""Settings as typed fields: a frozen dataclass says what a setting is called, what it may be, and is checked here."""
+
+import dataclasses
+import math
+import typing
+from typing import Any, Literal
+
+from lt_repro.errors import RequestError, unknown
+
+
+def types(owner: type) -> dict[str, Any]:
+    """Returns the type of every field of the dataclass `owner`, by name."""
+    hints = typing.get_type_hints(owner)
+    return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
+
+
+def parse(owner: type, name: str, text: str) -> Any:
+    """Returns the value that `text`, typed on a command line, gives the field `name` of `owner`.
+
+    Args:
+        owner: A dataclass.
+        name: One of its fields.
+        text: "0.5", "inf", "true", "0.6,0.8" for a tuple, or one of the field's choices.
+
+    Raises:
+        RequestError: The text is no value of the field's type.
+    """
+    kind = types(owner)[name]
+    try:
+        if typing.get_origin(kind) is Literal:
+            choices = typing.get_args(kind)
+            return next((choice for choice in choices if str(choice) == text), text)
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if typing.get_origin(kind) is tuple:
+            return tuple(float(part) for part in text.split(",") if part)
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        raise RequestError(f"{name} = {text!r}", f"allowed: {describe(kind)}") from error
+
+
+def describe(kind: Any) -> str:
+    """Returns the values of a field's type in words, for help and errors."""
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(str(choice) for choice in typing.get_args(kind))
+    words = {bool: "true or false", int: "a whole number", float: "a number, or inf", str: "a name"}
+    return words.get(kind, "numbers separated by commas")
+
+
+def check(settings: Any) -> None:
+    """Checks and tidies the types of a frozen dataclass's values: choices, whole numbers, no NaN; 1 becomes 1.0.
+
+    Args:
+        settings: A frozen dataclass instance, called from its `__post_init__`.
+
+    Raises:
+        RequestError: A value is not of its field's type.
+    """
+    for name, kind in types(type(settings)).items():
+        value = getattr(settings, name)
+        if typing.get_origin(kind) is Literal:
+            if value not in typing.get_args(kind) or isinstance(value, bool):
+                raise unknown(name, str(value), map(str, typing.get_args(kind)))
+            continue
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            value = float(value)
+        elif typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+            value = tuple(float(part) for part in value)
+        object.__setattr__(settings, name, value)
+        right = isinstance(value, typing.get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))
+        if not right or (isinstance(value, float) and math.isnan(value)):
+            raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
+
+
+def within(settings: Any, bounds: dict[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()) -> None:
+    """Checks that fields lie inside closed intervals.
+
+    Args:
+        settings: A dataclass instance.
+        bounds: Least and greatest value by field name, both included.
+        open_below: The fields whose least value is itself not allowed.
+
+    Raises:
+        RequestError: A value lies outside.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if not low <= value <= high or (name in open_below and value == low):
+            sign = ">" if name in open_below else ">="
+            top = "" if math.isinf(high) else f" and <= {high:g}"
+            raise RequestError(f"{name} = {value:g}", f"allowed: {name} {sign} {low:g}{top}")

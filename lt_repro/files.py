@@ -1,0 +1,65 @@
+"""Writing files so that nothing is ever lost or half-written: temporary file, flush, fsync, rename."""
+
+import os
+from pathlib import Path
+
+from lt_repro.errors import RequestError
+
+
+def write(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Writes a whole file or nothing; what stood there before stays until the new file is on disk.
+
+    Args:
+        path: Where to; its folder is made when missing.
+        data: The content.
+        replace: Whether a file that stands there may be replaced.
+
+    Raises:
+        FileExistsError: A file stands there and `replace` is off.
+        RequestError: The folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            path.hardlink_to(temporary)
+        _sync(path.parent)
+    except FileExistsError:
+        if replace:
+            raise cannot_write(path, "a file is in the way of its folder") from None
+        raise
+    except OSError as error:
+        raise cannot_write(path, error.strerror or str(error)) from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Makes a folder and tries to write there, so that hours of work do not end in an error.
+
+    Raises:
+        RequestError: It cannot be written.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    write(probe, b"")
+    probe.unlink()
+
+
+def cannot_write(path: Path, why: str) -> RequestError:
+    """Returns the error for a place that cannot be written."""
+    return RequestError(f"cannot write {path}: {why}", "nothing was changed", "name another folder with --out")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

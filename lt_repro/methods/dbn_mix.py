@@ -1,0 +1,142 @@
+"""DBN-Mix and every row of its ablation: one or two branches, no, conventional or bilateral mixup, class temperatures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lt_repro import fields
+from lt_repro.errors import RequestError
+from lt_repro.losses import branch_loss, soft_cross_entropy, temperatures
+from lt_repro.methods.base import At, Batch, Draw, Method, Net, NetSpec, Stream
+from lt_repro.mixing import bilateral_mixup, mixup
+
+
+@dataclass(frozen=True)
+class DbnMix(Method):
+    """A dual-branch network trained with bilateral mixup and class-conditional temperature scaling.
+
+    Source:
+        J. S. Baik, I. Y. Yoon, J. W. Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for
+        Long-Tailed Visual Recognition", equations (1) to (23).
+    Equation:
+        L = 1/2 CE(softmax(z_c / T), y_c) + 1/2 CE(softmax(z_r / T), y_r)                     (17) to (19)
+        x_c, y_c: lam_c of the uniform and 1 - lam_c of the reverse sample, lam_c = max(lam, 1 - lam);
+        x_r, y_r: the same with lam_r = 1 - lam_c; lam ~ Beta(alpha, alpha)                   (8) to (14)
+        one branch: x = lam x_uniform + (1 - lam) x_reverse, likewise y                       (21) to (23)
+        reverse sampler: class k with probability ~ (N_max / N_k)^(1 / gamma)                 (1), (2)
+        T_k = (max B / B_k)^(1 / eta), B_k = eps N_k / N_max + 1 - eps                        (15), (16)
+        prediction: the mean of the branches' logits, without temperature                     (20)
+    Deviations:
+        1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is class-balanced,
+           1 is BBN's reversed distribution, which is stronger.
+        2. Where the branches part is not said; `part` = "block" gives each its own last residual block, as BBN's code does.
+        3. How BatchNorm in the trunk sees the two batches is not said; `bn` = "per_branch" normalises each on its own.
+        4. One lambda per batch or per sample is not said; `lam_per` = "batch", as in the code of the mixup paper.
+        5. The classifier is not said to be linear; `head` = "linear".
+        6. The dual branch without mixup: the conventional branch sees the uniform, the other the reverse batch (Sec. 3.1).
+    Reduces to:
+        - tscale off, eps = 0 or eta = infinity: plain cross-entropy on the same samples.
+        - bilateral mixup at lam = 1: the dual branch without mixing; one branch: the uniform sample alone.
+        - identical branches and batches: the loss and the prediction of one branch.
+        - one branch, no mixing, tscale off: cross-entropy, the vanilla network.
+
+    Args:
+        branches: 1, or 2 for the conventional and the re-balancing branch.
+        mix: "none", "mixup" (conventional, one branch only) or "bilateral".
+        tscale: Whether training divides the logits by the class temperatures.
+        alpha: Of Beta(alpha, alpha), > 0.
+        gamma: Of the reverse sampler, > 0; infinity is class-balanced.
+        eta: Of the temperatures, > 0; infinity turns them off.
+        eps: Of the temperatures, in [0, 1]; 0 turns them off.
+        part: Where the branches part: own last block, or own stages from layer3 or layer2 on.
+        bn: Whether the trunk normalises each branch's batch on its own or both together.
+        lam_per: One lambda per batch or per sample.
+        head: "linear", or "cosine" with scale 30.
+
+    Raises:
+        RequestError: A value is not allowed, or conventional mixup is asked of two branches.
+    """
+
+    title: ClassVar[str] = "DBN-Mix"
+
+    branches: Literal[1, 2] = 1
+    mix: Literal["none", "mixup", "bilateral"] = "none"
+    tscale: bool = False
+    alpha: float = 1.0
+    gamma: float = inf
+    eta: float = 7.0
+    eps: float = 0.6
+    part: Literal["block", "layer3", "layer2"] = "block"
+    bn: Literal["per_branch", "joint"] = "per_branch"
+    lam_per: Literal["batch", "sample"] = "batch"
+    head: Literal["linear", "cosine"] = "linear"
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        bounds = {"alpha": (0.0, 1e6), "gamma": (0.0, inf), "eta": (0.0, inf), "eps": (0.0, 1.0)}
+        fields.within(self, bounds, open_below=frozenset({"alpha", "gamma", "eta"}))
+        if self.branches == 2 and self.mix == "mixup":
+            raise RequestError(
+                "mix = 'mixup' with branches = 2 (--arch dbn --mix mixup)",
+                "allowed: two branches with mix none or bilateral; mixup with one branch",
+                "the paper's dual-branch counterpart of mixup is --mix bilateral",
+            )
+
+    @property
+    def net(self) -> NetSpec:
+        """Returns one branch, or the conventional and the re-balancing one."""
+        names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
+        return NetSpec(names, self.part, self.head, self.bn)
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """Returns lambda where anything is mixed, and for conventional mixup the keys that sort a batch into its partners."""
+        wanted: dict[str, Stream] = {} if self.mix == "none" else {"lam": self._lam}
+        return wanted | ({"partner": self._keys} if self.mix == "mixup" else {})
+
+    def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+        return rng.beta(self.alpha, self.alpha, size=steps if self.lam_per == "batch" else (steps, batch))
+
+    def _keys(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+        return rng.random((steps, batch))
+
+    def draws(self, t: float) -> tuple[Draw, ...]:
+        """Returns the uniform batch and, with two branches or bilateral mixup, the reverse one."""
+        both = self.branches == 2 or self.mix == "bilateral"
+        return (Draw("uniform"), Draw("reverse", self.gamma)) if both else (Draw("uniform"),)
+
+    def samples(self, batches: Mapping[str, Batch], at: At) -> list[tuple[Tensor, Tensor]]:
+        """Returns one (images (B, C, H, W), targets (B, K)) per branch: what the network is trained on."""
+        pairs = [(images, one_hot(labels, len(at.counts)).float()) for images, labels in batches.values()]
+        if self.mix == "mixup":
+            (x, y), partner = pairs[0], at.draw["partner"].argsort()
+            return [mixup(x, y, x[partner], y[partner], at.draw["lam"])]
+        if self.mix == "bilateral":
+            blend = bilateral_mixup if self.branches == 2 else lambda *args: [mixup(*args)]
+            return list(blend(*pairs[0], *pairs[1], at.draw["lam"]))
+        return pairs
+
+    def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
+        """Returns the total loss (19), the mean over branches of the cross-entropy under the class temperatures."""
+        images, targets = zip(*self.samples(batches, at), strict=True)
+        temperature = temperatures(at.counts, self.eta, self.eps) if self.tscale else 1.0
+        logits = net(list(images))
+        return branch_loss([soft_cross_entropy(z, y, temperature) for z, y in zip(logits, targets, strict=True)])
+
+    def unused(self) -> frozenset[str]:
+        """Returns the fields without effect: alpha and lam_per unmixed, eta and eps unscaled, gamma without a reverse batch."""
+        idle = set[str]()
+        if self.mix == "none":
+            idle |= {"alpha", "lam_per"}
+        if not self.tscale:
+            idle |= {"eta", "eps"}
+        if len(self.draws(0.0)) == 1:
+            idle |= {"gamma"}
+        if self.branches == 1:
+            idle |= {"part", "bn"}
+        return frozenset(idle)

@@ -1,0 +1,64 @@
+"""Mixing images and labels, as pure functions. Legend: B images, K classes; equations are DBN-Mix's."""
+
+from torch import Tensor
+
+
+def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:
+    """Returns lam a + (1 - lam) b, the convex combination inside every equation below.
+
+    Args:
+        a: (B, ...).
+        b: The same shape as `a`.
+        lam: () for one ratio a batch or (B,) for one a sample, in [0, 1].
+    """
+    lam = lam.reshape(-1, *[1] * (a.ndim - 1)) if lam.ndim else lam
+    return lam * a + (1 - lam) * b
+
+
+def mixup(x_i: Tensor, y_i: Tensor, x_j: Tensor, y_j: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mixed images and targets, equations (6) and (7).
+
+    With i from the uniform and j from the reverse sampler it is bilateral mixup for one branch, (22) and (23).
+
+    Args:
+        x_i: (B, C, H, W) images.
+        y_i: (B, K) targets.
+        x_j: Images of the same shape.
+        y_j: Targets of the same shape.
+        lam: () or (B,), the weight of i.
+
+    Returns:
+        x (B, C, H, W) and y (B, K).
+    """
+    return mix(x_i, x_j, lam), mix(y_i, y_j, lam)
+
+
+def bilateral_ratios(lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns lam_c = max(lam, 1 - lam) and lam_r = 1 - lam_c = min(lam, 1 - lam), equations (9) and (10).
+
+    Args:
+        lam: () or (B,), in [0, 1].
+    """
+    lam_c = lam.maximum(1 - lam)
+    return lam_c, 1 - lam_c
+
+
+def bilateral_mixup(
+    x_c: Tensor, y_c: Tensor, x_r: Tensor, y_r: Tensor, lam: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Returns the complementary pair that trains the two branches, equations (9) to (14).
+
+    The conventional branch's sample is mostly the uniform sampler's, the re-balancing branch's mostly the reverse sampler's.
+
+    Args:
+        x_c: (B, C, H, W) images of the uniform sampler.
+        y_c: (B, K) their targets.
+        x_r: Images of the reverse sampler, of the same shape.
+        y_r: Their targets.
+        lam: () or (B,), drawn from Beta(alpha, alpha), equation (8).
+
+    Returns:
+        (images, targets) for the conventional and for the re-balancing branch.
+    """
+    lam_c, lam_r = bilateral_ratios(lam)
+    return mixup(x_c, y_c, x_r, y_r, lam_c), mixup(x_c, y_c, x_r, y_r, lam_r)

@@ -1,0 +1,104 @@
+"""A Table is data: labelled rows and columns as edits on one base recipe. A Figure is a Table with a numeric axis."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from lt_repro.recipe import Recipe
+
+
+class Line(NamedTuple):
+    """A row or a column: its label in files, its title for readers, and the settings that make it."""
+
+    label: str
+    title: str
+    edits: Mapping[str, Any]
+
+
+class Published(NamedTuple):
+    """A number that a paper prints: a fraction, where it stands, and whether the paper measured or quoted it."""
+
+    value: float
+    source: str
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there."""
+
+    row: Line
+    column: Line
+    recipes: tuple[Recipe, ...]
+    published: Published | None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Returns the recipe of the first seed, which stands for the cell."""
+        return self.recipes[0]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An exhibit of a paper, able to list the recipes it needs before any has run.
+
+    Args:
+        id: "table4"; also its file's name.
+        caption: What a reader is told.
+        build: Makes a recipe of settings, resolving the data set's defaults.
+        base: The settings every cell shares.
+        rows: The lines going down.
+        columns: The lines going across.
+        published: What the paper prints, by (row label, column label).
+        seeds: Trained for each cell.
+        metric: Which accuracy: "all", "many", "medium" or "few".
+        axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
+        lines: For a figure, the setting that the rows vary, or None when there is one row.
+    """
+
+    id: str
+    caption: str
+    build: Callable[..., Recipe]
+    base: Mapping[str, Any]
+    rows: Sequence[Line]
+    columns: Sequence[Line]
+    published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    metric: str = "all"
+    axis: str | None = None
+    lines: str | None = None
+
+    def cells(self) -> Iterator[Cell]:
+        """Yields every cell, row by row."""
+        for row in self.rows:
+            for column in self.columns:
+                edits = dict(self.base) | dict(column.edits) | dict(row.edits)
+                recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
+                yield Cell(row, column, recipes, self.published.get((row.label, column.label)))
+
+    def recipes(self) -> list[Recipe]:
+        """Returns every recipe that the table needs, each once, seed by seed."""
+        cells = list(self.cells())
+        every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
+        return list({recipe.key(): recipe for recipe in every}.values())
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns the table with some of its fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def within(self, **settings: Any) -> Self:
+        """Returns the same table under other settings: without published numbers, which hold for the paper's alone.
+
+        Its id and caption say what differs, so that it is never mistaken for, or written over, the paper's.
+        """
+        marks = [
+            f"{name}{value:g}" if isinstance(value, float | int) else str(value) for name, value in settings.items()
+        ]
+        words = ", ".join(f"{name} {value}" for name, value in settings.items())
+        return self.replace(
+            id="-".join([self.id, *marks]).replace("/", "_"),
+            caption=f"{self.caption} Not the paper's settings: {words}.",
+            base=dict(self.base) | settings,
+            published={},
+        )

@@ -1,0 +1,46 @@
+"""Where a run came from: commit, versions, device in words."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import lt_repro
+
+
+def commit() -> str | None:
+    """Returns the commit of this package's checkout, with "+" when tracked files were changed; None outside one."""
+    here = Path(lt_repro.__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", "__init__.py"
+        )  # an installed copy inside someone else's checkout is not ours
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that can move a number."""
+    return {
+        "lt_repro": lt_repro.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def device_words(device: torch.device) -> str:
+    """Returns a device as a reader knows it: "cpu (x86_64, 2 threads)", "cuda (NVIDIA H100)"."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return device.type

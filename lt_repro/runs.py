@@ -1,0 +1,166 @@
+"""The Run: what came out of a recipe, stored as one strict JSON file that exists only when the run has ended."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from lt_repro import files
+from lt_repro.canonical import digest
+from lt_repro.errors import DamagedError, RequestError
+from lt_repro.recipe import Recipe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or diverged run. Accuracies are fractions; the last epoch is the headline.
+
+    Args:
+        recipe: What was trained.
+        status: "diverged" when a loss was not finite; then `result` is None and `diverged` says where.
+        result: accuracy {all, many, medium, few; a group without classes is absent}, per_class (K), branches {name:
+            {accuracy, per_class}}, best {epoch, all} along the curve, on test and so never the headline, ece (15 bins).
+        diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
+        curve: [{epoch, all}], test accuracy after that many epochs.
+        history: {"loss": [mean training loss of each epoch]}.
+        split: {digest, counts (K)}.
+        data_digest: SHA-256 of the selected training images and the test images.
+        weights: {file, sha256} of the final weights, which lie beside the working run; None when diverged.
+        seconds: Of training and evaluation, over all attempts.
+        images_per_second: Images through the network per second of training (a dual-branch step passes two batches).
+        device: What it ran on, in words.
+        precision: What "auto" became.
+        versions: Of Python and the packages that compute.
+        commit: Of this code, with "+" when it was changed; None outside a checkout.
+        attempts: [{epoch, step, ended}], where each process began and how it ended.
+        path: The file it was read from.
+    """
+
+    recipe: Recipe
+    status: Literal["done", "diverged"]
+    result: dict[str, Any] | None
+    diverged: dict[str, int] | None
+    curve: list[dict[str, Any]]
+    history: dict[str, list[float]]
+    split: dict[str, Any]
+    data_digest: str
+    weights: dict[str, str] | None
+    seconds: float
+    images_per_second: float
+    device: str
+    precision: str
+    versions: dict[str, str]
+    commit: str | None
+    attempts: list[dict[str, Any]]
+    path: Path | None = dataclasses.field(default=None, compare=False)
+
+    def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
+        """Returns an accuracy of the last epoch, of the combined output or of one branch; None where there is none."""
+        if self.result is None:
+            return None
+        part = self.result if branch is None else self.result["branches"].get(branch, {})
+        value: float | None = part.get("accuracy", {}).get(metric)
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the run file's content, without its path."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "path"}
+        values |= {"schema": SCHEMA, "key": self.recipe.key(), "recipe": self.recipe.to_json()}
+        return values | {"payload_sha256": digest(values)}
+
+    def publish(self, folder: Path) -> Self:
+        """Writes the run file `<key>.json` and returns the run as it stands there; an earlier one is never overwritten.
+
+        Raises:
+            RequestError: The folder cannot be written.
+        """
+        path = folder / f"{self.recipe.key()}.json"
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        try:
+            files.write(path, text.encode(), replace=False)
+        except FileExistsError:
+            return type(self).read(path)
+        return dataclasses.replace(self, path=path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Returns the run stored in a file, checked from its digest to its name.
+
+        Raises:
+            DamagedError: It is not a whole, unchanged run file of a schema this version knows.
+        """
+        try:
+            values = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
+            if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
+                raise ValueError("it is no run file")
+            if values["schema"] > SCHEMA:
+                raise ValueError(f"it has schema {values['schema']}, this version reads up to {SCHEMA}")
+            if values.pop("payload_sha256", None) != digest(values):
+                raise ValueError("its content does not match its digest")
+            recipe = Recipe.from_json(values.pop("recipe"))
+            if values.pop("key") != recipe.key() or path.stem != recipe.key():
+                raise ValueError("its name, its key and its recipe do not belong together")
+            del values["schema"]
+            return cls(recipe=recipe, path=path, **values)
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DamagedError(
+                f"{path} is damaged: {why}", "", "it is left as it is; move it away and train again"
+            ) from error
+
+
+def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
+    """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs."""
+    runs: dict[str, Run] = {}
+    bad = []
+    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
+        try:
+            runs.setdefault(path.stem, Run.read(path))
+        except DamagedError as error:
+            bad.append(error)
+    return list(runs.values()), bad
+
+
+def find(text: str, folders: Sequence[Path]) -> Run:
+    """Returns the run that a path, a key or the beginning of a key names.
+
+    Raises:
+        RequestError: There is none, or more than one.
+        DamagedError: Its file is damaged.
+    """
+    if Path(text).is_file():
+        return Run.read(Path(text))
+    paths = {path.stem: path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))}
+    if text in paths:
+        return Run.read(paths[text])
+    if len(paths) != 1:
+        places = ", ".join(map(str, folders))
+        found = (
+            f"{len(paths)} runs begin so: {', '.join(sorted(paths)[:4])} ..."
+            if paths
+            else f"places looked in: {places}"
+        )
+        raise RequestError(
+            f"no single run is called {text!r}", found, "give a path, a key, or a unique beginning of a key"
+        )
+    return Run.read(next(iter(paths.values())))
+
+
+def _plain(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "?" for letter in text)
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"it holds {word}, which is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice in it")
+    return dict(pairs)

@@ -1,0 +1,18 @@
+"""Schedules as functions of the fraction of training, so that a short run crosses every milestone of a long one."""
+
+from collections.abc import Sequence
+
+
+def learning_rate(t: float, *, base: float, warmup: float, drops: Sequence[float], factor: float) -> float:
+    """Returns the learning rate at the fraction `t` of training: linear warm-up, then steps down (Sec. 4.2).
+
+    Args:
+        t: Fraction of training in [0, 1], taken at the middle of a step.
+        base: The rate between warm-up and the first drop.
+        warmup: Fraction of training over which the rate rises linearly from 0 to `base`; 0 for none.
+        drops: Fractions of training at which the rate is multiplied by `factor`.
+        factor: What each drop multiplies the rate by.
+    """
+    rise = min(1.0, t / warmup) if warmup > 0 else 1.0
+    passed = sum(t >= drop for drop in drops)
+    return float(base * rise * factor**passed)

@@ -1,0 +1,341 @@
+"""The one training loop: `fit(recipes) -> runs`. A `Lane` is one run under way; usually there is one."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lt_repro import checkpoint, files, metrics, provenance
+from lt_repro.data import augment, draws
+from lt_repro.data.normalise import channel_statistics
+from lt_repro.data.pools import Images
+from lt_repro.data.split import class_groups
+from lt_repro.errors import RequestError
+from lt_repro.methods.base import At, Batch
+from lt_repro.nets.resnet import ResNet
+from lt_repro.recipe import Recipe
+from lt_repro.runs import Run
+from lt_repro.schedules import learning_rate
+from lt_repro.signals import Stop
+
+TEST_BATCH = 1000
+
+
+def fit(
+    recipes: Sequence[Recipe],
+    images: Images,
+    *,
+    out: Path,
+    device: str = "auto",
+    eval_every: int = 10,
+    save_every: float = 10.0,
+    watch: Callable[["Lane"], None] = lambda lane: None,
+    stop: Stop | None = None,
+) -> list[Run]:
+    """Trains recipes of equal length side by side and returns their runs, each published in `out` as it ends.
+
+    A run that was begun in `out` goes on from its checkpoint, bit for bit as if it had never stopped (on the CPU with the
+    same torch and threads). Nothing is read back from the device inside an epoch.
+
+    Args:
+        recipes: What to train; all on `images`, with the same epochs and batch.
+        images: The selected training images and the test images.
+        out: Folder for checkpoints, weights and run files.
+        device: "auto", "cpu", "cuda" or "mps".
+        eval_every: Epochs between points of the test-accuracy curve; the last epoch is always one.
+        save_every: Seconds that must have passed since the last checkpoint for an epoch's end to write one.
+        watch: Called after every step and at every epoch's end.
+        stop: Asked after every step; when it says so everything is saved and `Interrupted` raised.
+
+    Raises:
+        RequestError: The recipes do not fit each other, the device is not there, or `out` cannot be written.
+        DamagedError: A checkpoint is damaged.
+        Interrupted: `stop` said so.
+    """
+    files.ensure_writable(out)
+    lanes = [Lane(recipe, images, out, pick_device(device)) for recipe in recipes]
+    if len({(lane.steps, lane.recipe.epochs) for lane in lanes}) != 1:
+        raise RequestError(
+            "the recipes differ in length", "allowed: the same epochs, batch and epoch_images side by side"
+        )
+    stop = stop or Stop()
+    runs: dict[str, Run] = {}
+    for epoch in range(min(lane.epoch for lane in lanes), lanes[0].recipe.epochs):
+        here = [lane for lane in lanes if lane.epoch == epoch and lane.bad is None]
+        for lane in here:
+            lane.start_epoch()
+        for step in range(min((lane.step for lane in here), default=0), lanes[0].steps):
+            for lane in here:
+                if lane.step == step:
+                    lane.train_step()
+                    watch(lane)
+            if stop.signum is not None:
+                for lane in lanes:
+                    lane.save("stopped")
+                stop.check()
+        for lane in here:
+            lane.finish_epoch(eval_every)
+            watch(lane)
+            if lane.done:
+                runs[lane.recipe.key()] = lane.publish()
+            elif time.monotonic() - lane.saved >= save_every:
+                lane.save()
+    return [runs[recipe.key()] for recipe in recipes]
+
+
+class Lane:
+    """One run under way: its network, its optimiser, and where it stands.
+
+    Args:
+        recipe: What is trained.
+        images: What it is trained and tested on.
+        out: Folder of its checkpoint, weights and run file.
+        device: What it runs on.
+    """
+
+    def __init__(self, recipe: Recipe, images: Images, out: Path, device: torch.device) -> None:
+        self.recipe, self.images, self.out, self.device = recipe, images, out, device
+        self.precision = pick_precision(recipe.precision, device)
+        self.counts = images.split.counts
+        self.padded = augment.pad(torch.from_numpy(images.train_images), recipe.crop).to(device)
+        self.labels = torch.from_numpy(images.train_labels).to(device)
+        balanced = recipe.epoch_images == "balanced"
+        self.total = int(self.counts.max()) * len(self.counts) if balanced else len(self.labels)
+        self.steps = -(-self.total // recipe.batch)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(draws.generator(recipe.seed, "init", 0).integers(2**63)))
+            statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
+            net = ResNet(recipe.net, recipe.method.net, len(self.counts), *statistics)
+        self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.SGD(
+            self.net.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.epoch = self.step = 0
+        self.bad: dict[str, int] | None = None
+        self.loss_sum = torch.zeros((), device=device)
+        self.first_bad = torch.full((), -1, device=device)
+        self.losses: list[float] = []
+        self.curve: list[dict[str, Any]] = []
+        self.seconds = self.train_seconds = 0.0
+        self.passes = 0
+        self.attempts: list[dict[str, Any]] = []
+        if self.checkpoint.exists():
+            self._restore(checkpoint.load(self.checkpoint))
+        self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"})
+        self.started = self.saved = time.monotonic()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Returns where the run is saved while it is under way."""
+        return self.out / f"{self.recipe.key()}.ckpt"
+
+    @property
+    def done(self) -> bool:
+        """Returns whether the last epoch is over or the run has diverged."""
+        return self.bad is not None or self.epoch == self.recipe.epochs
+
+    def start_epoch(self) -> None:
+        """Draws all random numbers of the epoch on the CPU and copies them to the device."""
+        recipe, epoch = self.recipe, self.epoch
+        method = recipe.method
+
+        def rng(stream: str) -> np.random.Generator:
+            return draws.generator(recipe.seed, stream, epoch)
+
+        self.drawn: dict[str, tuple[Tensor, ...]] = {}
+        for name, gamma in method.draws(epoch / recipe.epochs):
+            if gamma is None:
+                index = draws.uniform(rng(name), len(self.labels), self.total)
+            else:
+                index = draws.reverse(rng(name), self.counts, gamma, self.total)
+            corner = rng(f"{name}/crop").integers(0, 2 * recipe.crop + 1, (2, self.total))
+            flip = rng(f"{name}/flip").random(self.total) < (0.5 if recipe.flip else 0.0)
+            self.drawn[name] = tuple(torch.from_numpy(a).to(self.device) for a in (index, *corner, flip))
+        self.streams = {
+            name: torch.from_numpy(stream(rng(name), self.steps, recipe.batch)).float().to(self.device)
+            for name, stream in method.streams.items()
+        }
+        moments = [(epoch * self.steps + step + 0.5) / (recipe.epochs * self.steps) for step in range(self.steps)]
+        rate = {"base": recipe.lr, "warmup": recipe.warmup, "drops": recipe.drops, "factor": recipe.drop_factor}
+        self.rates = [learning_rate(t, **rate) for t in moments]  # type: ignore[arg-type]
+        self.t, self.lr = (torch.tensor(values, device=self.device) for values in (moments, self.rates))
+        self.class_counts = torch.from_numpy(self.counts).float().to(self.device)
+        self.net.train()
+        self.begun = time.monotonic()
+
+    def train_step(self) -> None:
+        """Takes one batch per draw, one loss, one step of the optimiser; nothing is read back from the device."""
+        here = slice(self.step * self.recipe.batch, min((self.step + 1) * self.recipe.batch, self.total))
+        batches = {}
+        for name, (index, top, left, flip) in self.drawn.items():
+            chosen = index[here]
+            pixels = augment.crop_flip(self.padded, chosen, top[here], left[here], flip[here], self.recipe.crop)
+            batches[name] = Batch(pixels, self.labels[chosen])
+        size = here.stop - here.start
+        numbers = {name: values[self.step] for name, values in self.streams.items()}
+        drawn = {name: value[:size] if value.ndim else value for name, value in numbers.items()}
+        at = At(self.t[self.step], self.lr[self.step], self.class_counts, drawn)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rates[self.step]
+        with self.cast():
+            loss = self.recipe.method.loss(self.net, batches, at)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        loss = loss.detach()
+        self.loss_sum += loss
+        fresh = (self.first_bad < 0) & ~torch.isfinite(loss)
+        self.first_bad = torch.where(fresh, self.step, self.first_bad)
+        self.step += 1
+        self.passes += size * len(self.drawn)
+
+    def finish_epoch(self, eval_every: int) -> None:
+        """Reads the epoch's loss, ends the run if it was not finite, tests it where the curve wants a point."""
+        mean, first_bad = (self.loss_sum / self.steps).item(), int(self.first_bad.item())
+        self.train_seconds += time.monotonic() - self.begun
+        if first_bad >= 0:
+            self.bad = {"epoch": self.epoch, "step": first_bad}
+            return
+        self.losses.append(mean)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum.zero_()
+        if self.epoch % eval_every == 0 or self.done:
+            self.logits = self.predict()
+            right = self.logits[0].argmax(axis=1) == self.images.test_labels
+            self.curve.append({"epoch": self.epoch, "all": float(right.mean())})
+
+    def predict(self) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+        """Returns the logits of all test images, (n, K) float64: the combined ones and each branch's."""
+        self.net.eval()
+        parts = []
+        with torch.inference_mode(), self.cast():
+            for batch in torch.from_numpy(self.images.test_images).split(TEST_BATCH):
+                combined, branches = self.recipe.method.logits(self.net, augment.as_input(batch.to(self.device)))
+                parts.append(torch.stack([combined, *branches]).float().cpu())
+        combined, *branches = torch.cat(parts, dim=1).double().numpy()
+        return combined, branches
+
+    def cast(self) -> torch.autocast:
+        """Returns the context in which the network computes in bf16, or does nothing at fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def save(self, ended: str = "lost") -> None:
+        """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
+        if self.done:
+            return
+        now = time.monotonic()
+        self.attempts[-1]["ended"] = ended
+        state = {
+            "key": self.recipe.key(),
+            "precision": self.precision,
+            "net": self.net.state_dict(),
+            "momentum": [self.optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()],
+            "loss_sum": self.loss_sum,
+            "first_bad": self.first_bad,
+            "seconds": self.seconds + now - self.started,
+            "train_seconds": self.train_seconds + (now - self.begun if self.step else 0.0),
+        }
+        checkpoint.save(self.checkpoint, state | {name: getattr(self, name) for name in _PLAIN})
+        self.saved = now
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name, now in {"key": self.recipe.key(), "precision": self.precision}.items():
+            if state[name] != now:
+                raise RequestError(
+                    f"{self.checkpoint} was begun with {name} {state[name]}, this process would go on with {now}",
+                    "allowed: going on as it was begun (its number would not be reproducible otherwise)",
+                    f"set --{name} {state[name]}, or move the checkpoint away to start again",
+                )
+        self.net.load_state_dict(state["net"])
+        for parameter, momentum in zip(self.net.parameters(), state["momentum"], strict=True):
+            if momentum is not None:
+                self.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device).clone()
+        self.loss_sum, self.first_bad = state["loss_sum"].to(self.device), state["first_bad"].to(self.device)
+        for name in (*_PLAIN, "seconds", "train_seconds"):
+            setattr(self, name, state[name])
+
+    def publish(self) -> Run:
+        """Writes the final weights and the run file, sweeps the checkpoint away, and returns the run."""
+        self.attempts[-1]["ended"] = "done" if self.bad is None else "diverged"
+        result = weights = None
+        if self.bad is None:
+            result = self._result()
+            file = self.out / f"{self.recipe.key()}.pt"
+            weights = {"file": file.name, "sha256": checkpoint.save(file, self.net.state_dict())}
+        run = Run(
+            recipe=self.recipe,
+            status="done" if self.bad is None else "diverged",
+            result=result,
+            diverged=self.bad,
+            curve=self.curve,
+            history={"loss": self.losses},
+            split={"digest": self.images.split.digest, "counts": self.counts.tolist()},
+            data_digest=self.images.digest,
+            weights=weights,
+            seconds=round(self.seconds + time.monotonic() - self.started, 3),
+            images_per_second=round(self.passes / self.train_seconds, 1),
+            device=provenance.device_words(self.device),
+            precision=self.precision,
+            versions=provenance.versions(),
+            commit=provenance.commit(),
+            attempts=self.attempts,
+        ).publish(self.out)
+        self.checkpoint.unlink(missing_ok=True)
+        return run
+
+    def _result(self) -> dict[str, Any]:
+        labels, groups = self.images.test_labels, class_groups(self.counts)
+
+        def scores(logits: np.ndarray[Any, Any]) -> dict[str, Any]:
+            predicted = logits.argmax(axis=1)
+            per_class = metrics.per_class_accuracy(predicted, labels, len(self.counts))
+            return {"accuracy": metrics.accuracies(predicted, labels, groups), "per_class": per_class}
+
+        combined, branches = self.logits
+        names = self.recipe.method.net.branches
+        return scores(combined) | {
+            "branches": {name: scores(logits) for name, logits in zip(names, branches, strict=True)},
+            "best": max(self.curve, key=lambda point: point["all"]),
+            "ece": metrics.calibration_error(combined, labels),
+        }
+
+
+_PLAIN = ("epoch", "step", "losses", "curve", "passes", "attempts")
+
+
+def pick_device(name: str) -> torch.device:
+    """Returns the device that `name` asks for; "auto" is cuda, else mps, else the CPU.
+
+    Raises:
+        RequestError: The name is unknown or the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there.get(name):
+        usable = ", ".join(["auto", *(kind for kind, present in there.items() if present)])
+        raise RequestError(f"device = {name!r}", f"allowed on this machine: {usable}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """Returns what `precision` means on a device: "auto" is bf16 where the hardware has instructions for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        gains = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        features = getattr(torch.cpu, "get_capabilities", dict)()
+        gains = any(features.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        gains = False
+    return "bf16" if gains else "fp32"
