@@ -3,28 +3,44 @@
 import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
 
 
-def canonical(value: Any) -> str:
-    """Returns JSON with sorted keys and no spaces; whole floats are integers, infinity is "inf", tuples are lists.
+def canonical(value: object) -> str:
+    """Returns the one JSON text of a value, the same on every machine and for every way of writing the value.
+
+    Keys are sorted, nothing is padded, characters outside ASCII are escaped, tuples are lists, an integral float is
+    an integer (100.0 is `100`) and infinity is the string `"inf"`.
+
+    Args:
+        value: Anything made of mappings with string keys, lists, tuples, strings, numbers, booleans and None.
 
     Raises:
-        ValueError: A number is NaN or minus infinity.
+        ValueError: A NaN, which is equal to nothing and so can name nothing.
+        TypeError: Something else, a NumPy array or a key that is not a string included.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(value: Any) -> str:
-    """Returns the SHA-256, as 64 hex digits, of the canonical JSON of `value` in UTF-8."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"the keys of a JSON object are strings, not {list(value)}")
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float):
-        return "inf" if value == math.inf else int(value) if value.is_integer() else value
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return int(value) if value.is_integer() else value
     return value
+
+
+def digest(value: object) -> str:
+    """Returns the SHA-256 of `canonical(value)` in UTF-8, as 64 hex digits.
+
+    Raises:
+        ValueError: As `canonical`.
+        TypeError: As `canonical`.
+    """
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

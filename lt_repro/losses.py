@@ -9,7 +9,8 @@ from torch import Tensor
 def temperatures(counts: Tensor, eta: float, eps: float) -> Tensor:
     """Returns the temperature of every class, equations (15) and (16).
 
-    B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has temperature 1, the others more.
+    B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has
+    temperature 1, the others more.
 
     Args:
         counts: (K,) training images a class, floating point, each > 0.

@@ -48,7 +48,7 @@ def bilateral_mixup(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Returns the complementary pair that trains the two branches, equations (9) to (14).
 
-    The conventional branch's sample is mostly the uniform sampler's, the re-balancing branch's mostly the reverse sampler's.
+    The conventional branch's sample is mostly the uniform one, the re-balancing branch's mostly the reverse one.
 
     Args:
         x_c: (B, C, H, W) images of the uniform sampler.

@@ -11,7 +11,7 @@ import lt_repro
 
 
 def commit() -> str | None:
-    """Returns the commit of this package's checkout, with "+" when tracked files were changed; None outside one."""
+    """Returns the commit of this package's checkout, with "+" when the package was changed since; None outside one."""
     here = Path(lt_repro.__file__).parent
 
     def git(*words: str) -> str:
@@ -22,7 +22,7 @@ def commit() -> str | None:
         git(
             "ls-files", "--error-unmatch", "__init__.py"
         )  # an installed copy inside someone else's checkout is not ours
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -17,8 +17,8 @@ from lt_repro.methods.base import Method
 class Recipe:
     """What is trained, on which images, how, and with which seed. Changed only by `replace`.
 
-    Device, paths and verbosity are not in it. Where a default depends on the data set there is none here: `paper.recipe`
-    fills it in from the paper's table of settings.
+    Device, paths and verbosity are not in it. Where a default depends on the data set there is none here:
+    `paper.settings.recipe` fills it in.
 
     Args:
         dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` is called after it was read.

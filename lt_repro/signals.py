@@ -1,4 +1,4 @@
-"""Stopping well: the first Ctrl-C, SIGTERM or SIGUSR1 asks the loop to save and leave; a second Ctrl-C stops at once."""
+"""Stopping well: Ctrl-C, SIGTERM or SIGUSR1 asks the loop to save and leave; a second Ctrl-C stops at once."""
 
 import signal
 from collections.abc import Iterator

@@ -38,8 +38,8 @@ def fit(
 ) -> list[Run]:
     """Trains recipes of equal length side by side and returns their runs, each published in `out` as it ends.
 
-    A run that was begun in `out` goes on from its checkpoint, bit for bit as if it had never stopped (on the CPU with the
-    same torch and threads). Nothing is read back from the device inside an epoch.
+    A run that was begun in `out` goes on from its checkpoint, bit for bit as if it had never stopped (on the CPU with
+    the same torch and threads). Nothing is read back from the device inside an epoch.
 
     Args:
         recipes: What to train; all on `images`, with the same epochs and batch.
@@ -218,11 +218,11 @@ class Lane:
         self.net.eval()
         parts = []
         with torch.inference_mode(), self.cast():
-            for batch in torch.from_numpy(self.images.test_images).split(TEST_BATCH):
+            for batch in torch.split(torch.from_numpy(self.images.test_images), TEST_BATCH):
                 combined, branches = self.recipe.method.logits(self.net, augment.as_input(batch.to(self.device)))
                 parts.append(torch.stack([combined, *branches]).float().cpu())
-        combined, *branches = torch.cat(parts, dim=1).double().numpy()
-        return combined, branches
+        logits = torch.cat(parts, dim=1).double().numpy()
+        return logits[0], list(logits[1:])
 
     def cast(self) -> torch.autocast:
         """Returns the context in which the network computes in bf16, or does nothing at fp32."""
@@ -334,7 +334,7 @@ def pick_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         gains = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        features = getattr(torch.cpu, "get_capabilities", dict)()
+        features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch we support
         gains = any(features.get(name) for name in ("avx512_bf16", "amx_bf16"))
     else:
         gains = False

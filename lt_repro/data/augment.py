@@ -40,5 +40,5 @@ def crop_flip(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Te
 
 
 def as_input(images: Tensor) -> Tensor:
-    """Returns uint8 images (B, H, W, C) as the network takes them: (B, C, H, W) float32 in [0, 1], stored channels last."""
+    """Returns uint8 images (B, H, W, C) as (B, C, H, W) float32 in [0, 1], stored channels last."""
     return images.permute(0, 3, 1, 2).float() / 255

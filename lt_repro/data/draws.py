@@ -18,7 +18,8 @@ def generator(seed: int, stream: str, epoch: int) -> np.random.Generator:
 def class_probabilities(counts: NDArray[np.int64], gamma: float) -> NDArray[np.float64]:
     """Returns the reverse sampler's probability of each class, equations (1) and (2) of DBN-Mix.
 
-    w_k = (N_max / N_k)^(1 / gamma);  P_k = w_k / sum w. gamma = 1 is BBN's reversed distribution, infinity the balanced one.
+    w_k = (N_max / N_k)^(1 / gamma);  P_k = w_k / sum w. gamma = 1 is BBN's reversed
+    distribution, infinity the balanced one.
 
     Args:
         counts: (K,) training images a class, each > 0.

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import tarfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -19,7 +20,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from lt_repro.data.split import Split, canonical, class_sizes
+from lt_repro.canonical import canonical
+from lt_repro.data.split import Split, class_sizes
 from lt_repro.errors import DamagedError, RequestError, unknown
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
@@ -64,6 +66,13 @@ _CIFAR = {
         classes=100,
     ),
 }
+
+NAMES = (*_CIFAR, "digits")
+"""The data sets that are known by name."""
+
+
+class NotThere(RequestError):
+    """A data set that could be downloaded is not on this machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +190,8 @@ def load_pool(name: str, root: Path) -> Pool:
         root: The folder of the data sets; only the CIFAR ones are looked for there.
 
     Raises:
-        RequestError: An unknown name, a data set that is not there, or a file whose content is not what it must be.
+        NotThere: A CIFAR data set that is not in `root`.
+        RequestError: An unknown name, or a file that is missing or whose content is not what it must be.
         DamagedError: An archive that is not the published one, or cannot be read.
     """
     if name.startswith("npz:"):
@@ -189,7 +199,7 @@ def load_pool(name: str, root: Path) -> Pool:
     if name == "digits":
         return _load_npz(Path(__file__).with_name("digits.npz"), name, hold_out=50)
     if name not in _CIFAR:
-        raise unknown("data set", name, [*_CIFAR, "digits", "npz:FILE"])
+        raise unknown("data set", name, [*NAMES, "npz:FILE"])
     cifar = _CIFAR[name]
     npz, archive = root / f"{name}.npz", root / cifar.archive
     if npz.exists():
@@ -202,8 +212,8 @@ def load_pool(name: str, root: Path) -> Pool:
     return pool
 
 
-def _ways_on(given: str, name: str) -> RequestError:
-    return RequestError(
+def _ways_on(given: str, name: str) -> NotThere:
+    return NotThere(
         given,
         f"`ltrepro make-dataset {name}` downloads it; or put {_CIFAR[name].archive} or {name}.npz there yourself",
         "or point --data-root or LTREPRO_DATA at the folder that has it; `npz:FILE` takes images of your own",
@@ -412,6 +422,8 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
         finally:
             part.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is also the server's answer, still open
         raise _ways_on(f"{address} could not be fetched into {root}: {_first_line(error)}", name) from error
     return final
 

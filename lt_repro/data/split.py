@@ -1,57 +1,16 @@
-"""Which images of a pool are trained on: the field's long-tailed subset, and the digests that name it."""
+"""Which images of a pool are trained on: the field's long-tailed subset, and the digest that names it."""
 
-import hashlib
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 
 PROFILES = ("exp", "step")
-
-
-def canonical(value: object) -> str:
-    """Returns the one JSON text of a value, the same on every machine and for every way of writing the value.
-
-    Keys are sorted, nothing is padded, characters outside ASCII are escaped, tuples are lists, an integral float is
-    an integer (100.0 is `100`) and infinity is the string `"inf"`.
-
-    Args:
-        value: Anything made of mappings with string keys, lists, tuples, strings, numbers, booleans and None.
-
-    Raises:
-        ValueError: A NaN, which is equal to nothing and so can name nothing.
-        TypeError: Something else, a NumPy array or a key that is not a string included.
-    """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"the keys of a JSON object are strings, not {list(value)}")
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        if math.isinf(value):
-            return "inf" if value > 0 else "-inf"
-        return int(value) if value.is_integer() else value
-    return value
-
-
-def digest(value: object) -> str:
-    """Returns the SHA-256 of `canonical(value)` in UTF-8, as 64 hex digits.
-
-    Raises:
-        ValueError: As `canonical`.
-        TypeError: As `canonical`.
-    """
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,6 +52,21 @@ class Split:
                 "positions": self.positions,
             }
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the split as `make-dataset` writes it; here a class group without classes has the number 0."""
+        groups = class_groups(self.counts)
+        return {
+            "name": self.name,
+            "ratio": self.ratio,
+            "profile": self.profile,
+            "split_seed": self.seed,
+            "n_train": int(self.counts.sum()),
+            "counts": self.counts.tolist(),
+            "groups": {group: len(groups.get(group, ())) for group in ("many", "medium", "few")},
+            "positions": [list(drawn) for drawn in self.positions],
+            "digest": self.digest,
+        }
 
 
 def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:

@@ -7,11 +7,11 @@ from lt_repro.methods.base import Method
 
 
 def _found() -> dict[str, type[Method]]:
-    methods = {}
+    methods: dict[str, type[Method]] = {}
     for module in pkgutil.iter_modules(__path__):
-        members = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
-        own = [m for m in members if isinstance(m, type) and issubclass(m, Method) and m.name() == module.name]
-        methods |= {module.name: cls for cls in own if cls is not Method}
+        for member in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(member, type) and issubclass(member, Method) and member.name() == module.name != "base":
+                methods[module.name] = member
     return methods
 
 

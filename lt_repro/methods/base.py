@@ -1,6 +1,6 @@
 """The Method contract: how batches become a loss. Legend: B images of a batch, C x H x W pixels, K classes.
 
-A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It says which batches and which
+A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It says which batches and
 random numbers a step takes (`draws`, `streams`), what network it trains (`net`), and turns them into a scalar (`loss`).
 It never calls `backward` and never touches the optimiser, the device, files or globals.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 from lt_repro.losses import combine
 
 Stream = Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]
-"""(generator, steps, batch) -> the random numbers of one epoch: (steps,), one a step, or (steps, batch), one an image."""
+"""(generator, steps, batch) -> an epoch's random numbers: (steps,), one a step, or (steps, batch), one an image."""
 
 
 class Draw(NamedTuple):
-    """A batch that every step takes: images drawn by the reverse sampler at `gamma`, or, at None, every image once an epoch."""
+    """A batch that every step takes: by the reverse sampler at `gamma`, or, at None, every image once an epoch."""
 
     name: str
     gamma: float | None = None

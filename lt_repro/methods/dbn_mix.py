@@ -1,4 +1,4 @@
-"""DBN-Mix and every row of its ablation: one or two branches, no, conventional or bilateral mixup, class temperatures."""
+"""DBN-Mix and every row of its ablation: one or two branches, which mixup, class temperatures or none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class DbnMix(Method):
     """A dual-branch network trained with bilateral mixup and class-conditional temperature scaling.
 
     Source:
-        J. S. Baik, I. Y. Yoon, J. W. Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for
-        Long-Tailed Visual Recognition", equations (1) to (23).
+        J. S. Baik, I. Y. Yoon, J. W. Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation
+        for Long-Tailed Visual Recognition", equations (1) to (23).
     Equation:
         L = 1/2 CE(softmax(z_c / T), y_c) + 1/2 CE(softmax(z_r / T), y_r)                     (17) to (19)
         x_c, y_c: lam_c of the uniform and 1 - lam_c of the reverse sample, lam_c = max(lam, 1 - lam);
@@ -32,13 +32,13 @@ class DbnMix(Method):
         T_k = (max B / B_k)^(1 / eta), B_k = eps N_k / N_max + 1 - eps                        (15), (16)
         prediction: the mean of the branches' logits, without temperature                     (20)
     Deviations:
-        1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is class-balanced,
-           1 is BBN's reversed distribution, which is stronger.
-        2. Where the branches part is not said; `part` = "block" gives each its own last residual block, as BBN's code does.
+        1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is
+           class-balanced, 1 is BBN's reversed distribution, which is stronger.
+        2. Where the branches part is not said; `part` = "block" gives each its own last residual block (BBN's code).
         3. How BatchNorm in the trunk sees the two batches is not said; `bn` = "per_branch" normalises each on its own.
         4. One lambda per batch or per sample is not said; `lam_per` = "batch", as in the code of the mixup paper.
         5. The classifier is not said to be linear; `head` = "linear".
-        6. The dual branch without mixup: the conventional branch sees the uniform, the other the reverse batch (Sec. 3.1).
+        6. Two branches without mixup: the conventional one sees the uniform, the other the reverse batch (Sec. 3.1).
     Reduces to:
         - tscale off, eps = 0 or eta = infinity: plain cross-entropy on the same samples.
         - bilateral mixup at lam = 1: the dual branch without mixing; one branch: the uniform sample alone.
@@ -95,7 +95,7 @@ class DbnMix(Method):
 
     @property
     def streams(self) -> Mapping[str, Stream]:
-        """Returns lambda where anything is mixed, and for conventional mixup the keys that sort a batch into its partners."""
+        """Returns lambda where anything is mixed, and for mixup the keys that sort a batch into partners."""
         wanted: dict[str, Stream] = {} if self.mix == "none" else {"lam": self._lam}
         return wanted | ({"partner": self._keys} if self.mix == "mixup" else {})
 
@@ -129,7 +129,7 @@ class DbnMix(Method):
         return branch_loss([soft_cross_entropy(z, y, temperature) for z, y in zip(logits, targets, strict=True)])
 
     def unused(self) -> frozenset[str]:
-        """Returns the fields without effect: alpha and lam_per unmixed, eta and eps unscaled, gamma without a reverse batch."""
+        """Returns the fields without effect: alpha unmixed, eta and eps unscaled, gamma without a reverse batch, ..."""
         idle = set[str]()
         if self.mix == "none":
             idle |= {"alpha", "lam_per"}

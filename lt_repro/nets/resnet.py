@@ -4,6 +4,7 @@ Legend: B images of a batch, C channels, H x W pixels, D features, K classes.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -118,7 +119,7 @@ class ResNet(nn.Module):
         self.joint = spec.bn == "joint"
         count, channels = BLOCKS[name], len(mean)
         inside = [WIDTHS[0]] + [width for width in WIDTHS for _ in range(count)]
-        sizes = list(zip(inside, inside[1:], strict=False))
+        sizes = list(pairwise(inside))
         cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.part]
         stem = [Normalise(mean, std), nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False)]
         self.trunk = nn.Sequential(*stem, nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(), *(Block(*size) for size in sizes[:cut]))

@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # Sec. 4.2 and 4.4
 
 
 def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
-    """Returns the recipe for a data set: what is given by hand wins, the paper's settings for the data set fill in the rest.
+    """Returns a recipe: what is given by hand wins, the paper's settings for the data set fill in the rest.
 
     Args:
         dataset: One of `SETTINGS`; any other has CIFAR-LT-10's values and its own normalisation.
@@ -46,7 +46,7 @@ def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
 def departures(actual: Recipe) -> dict[str, tuple[Any, Any]]:
     """Returns every setting that differs from the paper's, as this project reads it: name -> (actual, default).
 
-    What an experiment chooses is not a departure: the data set, ratio, seed and, of DBN-Mix, branches, mixing, temperature.
+    What an experiment chooses is no departure: data set, ratio, seed and, of DBN-Mix, branches, mixing, temperature.
     """
     method = type(actual.method)
     free = {name: getattr(actual.method, name) for name in CHOSEN if name in settings(method)}

@@ -83,22 +83,38 @@ class Table:
         every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
         return list({recipe.key(): recipe for recipe in every}.values())
 
-    def replace(self, **changes: Any) -> Self:
-        """Returns the table with some of its fields changed."""
-        return dataclasses.replace(self, **changes)
+    def within(self, columns: Sequence[Line] | None = None, **settings: Any) -> Self:
+        """Returns the same exhibit with other columns or under other settings; None leaves a setting alone.
 
-    def within(self, **settings: Any) -> Self:
-        """Returns the same table under other settings: without published numbers, which hold for the paper's alone.
+        The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
+        prints stays only where every setting is the paper's.
 
-        Its id and caption say what differs, so that it is never mistaken for, or written over, the paper's.
+        Args:
+            columns: In place of the paper's.
+            settings: Fields of the recipe or the method; those at the paper's value change nothing.
+
+        Raises:
+            RequestError: A name is unknown or a value not allowed.
         """
-        marks = [
-            f"{name}{value:g}" if isinstance(value, float | int) else str(value) for name, value in settings.items()
-        ]
-        words = ", ".join(f"{name} {value}" for name, value in settings.items())
-        return self.replace(
-            id="-".join([self.id, *marks]).replace("/", "_"),
-            caption=f"{self.caption} Not the paper's settings: {words}.",
-            base=dict(self.base) | settings,
-            published={},
+        usual = self.build(**self.base)
+        asked = {name: value for name, value in settings.items() if value is not None}
+        other = {n: v for n, v in asked.items() if self.build(**dict(self.base) | {n: v}) != usual}
+        across = self.columns if columns is None else columns
+        moved = [line.label for line in across] != [line.label for line in self.columns]
+        marks = [_mark(name, value) for name, value in other.items()] + [f"r{line.label}" for line in across if moved]
+        caption = self.caption + (
+            f" Not at the paper's settings: {', '.join(f'{n} {v}' for n, v in other.items())}." if other else ""
         )
+        return dataclasses.replace(
+            self,
+            id="-".join([self.id, *marks]),
+            caption=caption,
+            base=dict(self.base) | other,
+            columns=across,
+            published={} if other else self.published,
+        )
+
+
+def _mark(name: str, value: Any) -> str:
+    short = {"dataset": "", "ratio": "r", "epochs": "e"}.get(name, name)
+    return f"{short}{value:g}" if isinstance(value, int | float) else f"{short}{value}"

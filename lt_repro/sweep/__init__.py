@@ -1,0 +1,1 @@
+"""Which recipes of a table are missing, and who runs them."""
