@@ -362,11 +362,12 @@ def ablation_table(
     if run:
         _run_missing([table], pool, runs, device)
     measured, notes, bad = _measured(table, runs)
-    for suffix, render in {"md": text.markdown, "csv": text.csv, "tex": text.latex}.items():
-        _write(to / f"{table.id}.{suffix}", render(table, measured, notes))
-    _print_measured(
-        [(table, measured, notes)], as_json, [to / f"{table.id}.{suffix}" for suffix in ("md", "csv", "tex")]
-    )
+    paths = [
+        _write(to / f"{table.id}.md", text.markdown(table, measured, notes)),
+        _write(to / f"{table.id}.csv", text.csv(table, measured)),
+        _write(to / f"{table.id}.tex", text.latex(table, measured, notes)),
+    ]
+    _print_measured([(table, measured)], as_json, paths)
     raise typer.Exit(1 if bad else 0)
 
 
@@ -403,11 +404,11 @@ def plot_hparams(
         _run_missing(tables, pool, runs, device)
     shown, paths, any_bad = [], [], False
     for table in tables:
-        measured, notes, bad = _measured(table, runs)
+        measured, _, bad = _measured(table, runs)
         any_bad |= bad
-        shown.append((table, measured, notes))
+        shown.append((table, measured))
         paths += figures.save(figures.hparam_figure(table, measured), to / table.id)
-        paths.append(_write(to / f"{table.id}.csv", text.csv(table, measured, notes)))
+        paths.append(_write(to / f"{table.id}.csv", text.csv(table, measured)))
     _print_measured(shown, as_json, paths)
     raise typer.Exit(1 if any_bad else 0)
 
@@ -498,15 +499,13 @@ def _print_plan(tables: "Sequence[Table]", dataset: str, runs: list[Path] | None
     err.print(f"{len(wanted)} runs are missing", highlight=False)
 
 
-def _print_measured(
-    shown: "Sequence[tuple[Table, list[Measured], list[str]]]", as_json: bool, paths: list[Path]
-) -> None:
+def _print_measured(shown: "Sequence[tuple[Table, list[Measured]]]", as_json: bool, paths: list[Path]) -> None:
     from lt_repro.render import cells, text
 
     if as_json:
-        return _print_json({"cells": [cell for table, m, _ in shown for cell in cells.to_json(table, m)["cells"]]})
-    for table, measured, notes in shown:
-        header, rows, footer = text.rows(table, measured, notes)
+        return _print_json({"cells": [cell for table, m in shown for cell in cells.to_json(table, m)["cells"]]})
+    for table, measured in shown:
+        header, rows, footer = text.rows(table, measured)
         grid = Grid(title=escape(table.caption), title_justify="left")
         for number, word in enumerate(header):
             grid.add_column(escape(word), justify="right" if number else "left", no_wrap=number > 0)
@@ -614,8 +613,8 @@ def _print_result(run: "Run") -> None:
     out.print(grid)
     best = run.result["best"]
     out.print(
-        f"ECE {100 * run.result['ece']:.2f} %, best on test {100 * best['all']:.2f} % at epoch {best['epoch']} (not the "
-        f"result), "
+        f"ECE {100 * run.result['ece']:.2f} %, best on test {100 * best['all']:.2f} % at epoch {best['epoch']} "
+        "(not the result), "
         f"{run.images_per_second:,.0f} images/s, {_clock(run.seconds)} on {run.device}, {run.precision}",
         markup=False,
         highlight=False,
@@ -651,7 +650,7 @@ def demo(
     counts = measured[0].runs[0].split["counts"]
     figure = figures.class_figure("Digits, ratio 60", counts, [str(k) for k in range(len(counts))], series)
     paths = figures.save(figure, to / "classes")
-    _print_measured([(table, measured, notes)], False, [*(to / name for name in names), *paths])
+    _print_measured([(table, measured)], False, [*(to / name for name in names), *paths])
     out.print(text.sentences(table, measured), highlight=False, soft_wrap=True)
 
 

@@ -1,0 +1,182 @@
+"""The cells of a table, measured: which runs belong to each, their mean and spread, and which runs may not be mixed."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lt_repro.paper.table import Cell, Table
+from lt_repro.recipe import Recipe
+from lt_repro.runs import Run
+
+MISSING = "—"
+ABSENT = "n/a"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell and the runs that measured it. Accuracies are fractions; text is percent.
+
+    Args:
+        cell: The place in the table.
+        metric: Which accuracy: "all", "many", "medium" or "few".
+        runs: The finished runs, by seed.
+        diverged: The runs that diverged, by seed; never in a mean.
+    """
+
+    cell: Cell
+    metric: str
+    runs: tuple[Run, ...]
+    diverged: tuple[Run, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Returns the number of finished runs."""
+        return len(self.runs)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Returns the seeds of the finished runs, rising."""
+        return [run.recipe.seed for run in self.runs]
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Returns the accuracy (fraction) by seed; empty without runs and where the class group does not exist."""
+        pairs = ((run.recipe.seed, run.accuracy(self.metric)) for run in self.runs)
+        return {seed: value for seed, value in pairs if value is not None}
+
+    @property
+    def mean(self) -> float | None:
+        """Returns the mean over the seeds, a fraction; None where there is no value."""
+        return statistics.fmean(self.values.values()) if self.values else None
+
+    @property
+    def sd(self) -> float | None:
+        """Returns the standard deviation over the seeds (ddof 1), a fraction; None with fewer than two values."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+    @property
+    def status(self) -> str:
+        """Returns "done" (every seed of the table is there), "partial", "diverged" (and none done) or "missing"."""
+        if self.runs:
+            return "done" if {recipe.seed for recipe in self.cell.recipes} <= set(self.seeds) else "partial"
+        return "diverged" if self.diverged else "missing"
+
+    def differences(self, base: "Measured") -> list[float]:
+        """Returns this cell minus another, a fraction for each seed that both have, by seed."""
+        return [value - base.values[seed] for seed, value in self.values.items() if seed in base.values]
+
+    def gain(self, base: "Measured") -> float | None:
+        """Returns the mean of `differences`, a fraction; None where the cells share no seed."""
+        pairs = self.differences(base)
+        return statistics.fmean(pairs) if pairs else None
+
+    def text(self) -> str:
+        """Returns "mean ± sd (n)" in percent; "—" without a run, "n/a" where the class group does not exist."""
+        if self.mean is None:
+            return ABSENT if self.runs else MISSING
+        return f"{spread(self.mean, self.sd)} ({self.n})"
+
+
+def spread(mean: float, sd: float | None, sign: bool = False) -> str:
+    """Returns "38.20 ± 0.31" in percent of fractions, or the mean alone; with `sign`, as `points` writes it."""
+    first = points(mean) if sign else f"{100 * mean:.2f}"
+    return first if sd is None else f"{first} ± {100 * sd:.2f}"
+
+
+def points(value: float) -> str:
+    """Returns a difference of fractions in percentage points, two decimals with sign: "+5.90", "−0.20", "0.00"."""
+    text = f"{100 * value:+.2f}"
+    return "0.00" if text[1:] == "0.00" else text.replace("-", "−")
+
+
+def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
+    """Returns every cell of the table, row by row, with the runs whose recipe is the cell's but for the seed.
+
+    Args:
+        table: What to measure.
+        runs: Any runs; those that belong nowhere are ignored, and of one recipe the first counts.
+    """
+    found: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        found.setdefault(_alike(run.recipe), {}).setdefault(run.recipe.seed, run)
+    measured = []
+    for cell in table.cells():
+        own = [run for _, run in sorted(found.get(_alike(cell.recipe), {}).items())]
+        ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
+        measured.append(Measured(cell, table.metric, ended["done"], ended["diverged"]))
+    return measured
+
+
+def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Returns the cells as JSON values: accuracies are fractions, published ones too, and null where there is none."""
+    return {"cells": [_cell(table, one) for one in measured]}
+
+
+def conflicts(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Returns the runs that stand on one split each, and a line for whatever was left out or differs in its pixels.
+
+    Runs of the same data set, ratio, profile and split seed must share the split digest: the commonest (the first seen
+    among equals) stays. Another digest of the images alone is only reported: sources of one pool can differ in how a
+    few pictures were decoded.
+    """
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        recipe = run.recipe
+        groups.setdefault((recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed), []).append(run)
+    kept, lines = [], []
+    for (dataset, ratio, *_), group in groups.items():
+        where = f"{dataset} (ratio {ratio:g})"
+        split = Counter(run.split["digest"] for run in group).most_common(1)[0][0]
+        same = [run for run in group if run.split["digest"] == split]
+        lines += [
+            f"left out {_file(run)}: it has split {run.split['digest'][:8]} of {where}, the others have {split[:8]}"
+            for run in group
+            if run.split["digest"] != split
+        ]
+        pixels, *others = (digest for digest, _ in Counter(run.data_digest for run in same).most_common())
+        for digest in others:
+            names = [_file(run) for run in same if run.data_digest == digest]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            lines.append(f"same split, other pixels: {names[0]}{more} ({digest[:8]}, not {pixels[:8]}) of {where}")
+        kept += same
+    return kept, lines
+
+
+def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
+    """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
+    epochs: dict[str, set[int]] = {}
+    for cell in table.cells():
+        epochs.setdefault(_alike(cell.recipe, epochs=1), set()).add(cell.recipe.epochs)
+    pairs = ((run, epochs.get(_alike(run.recipe, epochs=1), {0})) for run in runs)
+    return [run for run, known in pairs if run.recipe.epochs not in known and run.recipe.epochs < max(known)]
+
+
+def _alike(recipe: Recipe, **same: Any) -> str:
+    return recipe.replace(seed=0, **same).key()
+
+
+def _file(run: Run) -> str:
+    return run.path.name if run.path else run.recipe.key()
+
+
+def _cell(table: Table, one: Measured) -> dict[str, Any]:
+    published = one.cell.published
+    return {
+        "exhibit": table.id,
+        "row": one.cell.row.label,
+        "column": one.cell.column.label,
+        "metric": one.metric,
+        "n": one.n,
+        "seeds": one.seeds,
+        "mean": one.mean,
+        "sd": one.sd,
+        "published": published and published.value,
+        "source": published and published.source,
+        "measured_by_paper": published and published.measured,
+        "recipe": one.cell.recipe.key(),
+        "reason": None,
+        "status": one.status,
+        "keys": [run.recipe.key() for run in one.runs],
+    }

@@ -1,0 +1,164 @@
+"""Figures: accuracy against a setting, and accuracy class by class. Drawn without pyplot, so nothing global changes."""
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lt_repro import files
+from lt_repro.paper.table import Line, Table
+from lt_repro.render.cells import Measured
+
+GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # and in grey
+_MARKERS = "osD^vP"
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
+
+
+def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
+    """Returns the accuracy in percent against the table's axis, a line for each row; what is not measured is a gap.
+
+    Whiskers are standard deviations over the seeds; a hollow star is a number that the paper prints. An axis with an
+    infinite value has its values evenly spaced, infinity last.
+
+    Args:
+        table: Its `axis` names the setting that the columns vary.
+        measured: Its cells as `measure` returns them.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    values = [float(column.edits[table.axis or ""]) for column in table.columns]
+    ticks = sorted(values)
+    place = {value: float(i) if math.isinf(ticks[-1]) else value for i, value in enumerate(ticks)}
+    span = place[ticks[-1]] - place[ticks[0]] or 1.0
+    printed: list[float] = []
+    for i, row in enumerate(table.rows):
+        cells = dict(zip(values, measured[i * len(values) : (i + 1) * len(values)], strict=True))
+        aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points and their whiskers stay apart
+        places = [place[value] + aside for value in ticks]
+        means = np.array([_percent(cells[value].mean) for value in ticks])
+        spreads = np.array([_percent(cells[value].sd) for value in ticks])
+        _series(axes, places, means, spreads, i, _line_label(table, row))
+        paper = {value: 100 * one.cell.published.value for value, one in cells.items() if one.cell.published}
+        for value, height in paper.items():
+            star: dict[str, Any] = {"color": _COLOURS[i % 6], "mfc": "none", "ms": 14, "mew": 1.5, "zorder": 3}
+            axes.plot([place[value] + aside], [height], "*", label=f"published ({height:.2f})", **star)
+        printed += paper.values()
+    count = sum(one.mean is not None for one in measured)
+    if not count:
+        axes.set_ylim(*((0, 100) if not printed else (min(printed) - 5, max(printed) + 5)))
+        axes.text(0.5, 0.25, f"0 of {len(measured)} settings measured", transform=axes.transAxes, ha="center")
+    axes.set_xlim(place[ticks[0]] - 0.06 * span, place[ticks[-1]] + 0.06 * span)
+    axes.set_xticks(list(place.values()), ["∞" if math.isinf(value) else f"{value:g}" for value in ticks])
+    axes.set_xlabel(_symbol(table.axis or "", name=True))
+    axes.set_ylabel(f"{'' if table.metric == 'all' else f'{table.metric}-shot '}top-1 accuracy (%)")
+    axes.grid(alpha=0.3)
+    title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
+    axes.set_title(textwrap.fill(title, 60), fontsize="medium")
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def class_figure(
+    title: str,
+    counts: Sequence[int],
+    class_names: Sequence[str],
+    series: Mapping[str, Sequence[Sequence[float]]],
+) -> Figure:
+    """Returns the training images of each class above its accuracy: bars for up to 20 classes, lines for more.
+
+    Args:
+        title: What a reader is told.
+        counts: (K,) training images by class.
+        class_names: (K,) names, in the same order.
+        series: By name, the accuracies (K,) of each seed, fractions; drawn is the mean, with the standard deviation
+            (ddof 1) as whiskers where there are several seeds.
+
+    Raises:
+        ValueError: The names or a series are not of K classes.
+    """
+    k = len(counts)
+    seeds = {name: np.asarray(values, dtype=float) for name, values in series.items()}
+    if len(class_names) != k or any(values.ndim != 2 or values.shape[1] != k for values in seeds.values()):
+        raise ValueError(f"names and series must be of {k} classes")
+    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    above.bar(range(k), counts, width=0.8, color="0.6")
+    above.set_ylabel("training images")
+    if max(counts) > 20 * min(counts):
+        above.set_yscale("log")
+        above.set_ylim(bottom=min(counts) / 2)
+    for i, (name, values) in enumerate(seeds.items()):
+        means = 100 * values.mean(axis=0)
+        spreads = 100 * values.std(axis=0, ddof=1) if len(values) > 1 else np.full(k, np.nan)
+        if k > 20:
+            _series(below, range(k), means, spreads, i, name, markersize=2.5, linewidth=1.0)
+            continue
+        width = 0.8 / len(seeds)
+        places = np.arange(k) + (i - (len(seeds) - 1) / 2) * width
+        style = {"color": _COLOURS[i % 6], "hatch": _HATCHES[i % 6], "edgecolor": "white", "linewidth": 0.5}
+        below.bar(places, means, width, label=name, **style)
+        _whiskers(below, places, means, spreads, "black")
+    below.set_ylim(0, 105)
+    below.set_ylabel("top-1 accuracy (%)")
+    below.grid(axis="y", alpha=0.3)
+    below.set_axisbelow(True)
+    shown = range(0, k, math.ceil(k / 20) if k > 30 else 1)
+    names = [class_names[i] for i in shown]
+    long = max(map(len, names)) * len(names) > 80
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    below.set_xticks(list(shown), names, **turned)
+    below.set_xlim(-0.8, k - 0.2)
+    figure.suptitle(textwrap.fill(title, 90), fontsize="medium")
+    figure.legend(loc="outside lower center", ncols=min(len(seeds), 4), frameon=False)
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes `<stem>.png` and `<stem>.svg` and returns their paths; the same figure gives the same bytes.
+
+    Raises:
+        RequestError: The folder cannot be written.
+    """
+    paths = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        stream = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "lt_repro"}):  # else the ids in an SVG are random
+            figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        files.write(paths[-1], stream.getvalue())
+    return paths
+
+
+def _series(axes: Axes, places: Sequence[float], means: Any, spreads: Any, i: int, label: str, **style: Any) -> None:
+    look: dict[str, Any] = {"color": _COLOURS[i % 6], "linestyle": _DASHES[i % 6], "marker": _MARKERS[i % 6]}
+    axes.plot(places, means, label=label, **look, **style)
+    _whiskers(axes, places, means, spreads, _COLOURS[i % 6])
+
+
+def _whiskers(axes: Axes, places: Any, means: Any, spreads: Any, colour: str) -> None:
+    if not np.isnan(spreads).all():
+        dense: dict[str, Any] = {"capsize": 0, "alpha": 0.5} if len(means) > 20 else {"capsize": 2}
+        axes.errorbar(places, means, spreads, fmt="none", ecolor=colour, elinewidth=0.8, **dense)
+
+
+def _percent(fraction: float | None) -> float:
+    return math.nan if fraction is None else 100 * fraction
+
+
+def _symbol(setting: str, name: bool = False) -> str:
+    letter = GREEK.get(setting)
+    return setting if letter is None else f"{letter} ({setting})" if name else letter
+
+
+def _line_label(table: Table, row: Line) -> str:
+    return row.title if table.lines is None else f"{_symbol(table.lines)} = {row.edits[table.lines]:g}"

@@ -1,0 +1,297 @@
+"""A measured table in words: rows of strings, Markdown, CSV, LaTeX, and two sentences on it. All in percent."""
+
+import csv as comma
+import io
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lt_repro.paper.settings import departures
+from lt_repro.paper.table import Line, Table
+from lt_repro.render.cells import Measured, points, spread
+from lt_repro.runs import Run
+
+CSV_FIELDS = (
+    *("exhibit", "row", "column", "metric", "unit", "n", "seeds", "mean", "sd"),
+    *("published", "source", "measured_by_paper", "gain", "status", "keys"),
+)
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "†": r"\textdagger{}", "±": r"$\pm$", "−": "$-$", "—": "---"}
+    | {"∞": r"$\infty$", "[": "{[}"}  # a line that begins with [ would be read as the argument of the \\ before it
+)
+_UNJUDGED = "with no spread to judge it by"
+
+
+def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Returns the header, the rows and the footer lines that every format shares.
+
+    A column is "mean ± sd (n)" in percent. Where the paper prints a number in it, that number and the difference in
+    points follow; where it prints none in the whole table, the gain over the first row in points follows.
+
+    Args:
+        table: What is shown.
+        measured: Its cells as `measure` returns them.
+    """
+    header, lines = [_accuracy(table)], [[row.title] for row in table.rows]
+    printed = any(one.cell.published for one in measured)
+    for i, column in enumerate(table.columns):
+        cells = measured[i :: len(table.columns)]
+        if any(one.cell.published for one in cells):
+            header += [f"{column.title}: ours", "paper (published)", "difference"]
+            parts = [[one.text(), *_beside(one)] for one in cells]
+        elif printed:
+            header += [f"{column.title}: ours"]
+            parts = [[one.text()] for one in cells]
+        else:
+            header += [column.title, "gain"]
+            gains = [None, *(one.gain(cells[0]) for one in cells[1:])]
+            parts = [[one.text(), _or_blank(gain)] for one, gain in zip(cells, gains, strict=True)]
+        for line, part in zip(lines, parts, strict=True):
+            line += part
+    return header, lines, list(_footer(table, measured))
+
+
+def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = ()) -> str:
+    """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
+    header, lines, footer = rows(table, measured)
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    grid = ["| " + " | ".join(line) + " |" for line in ([_plain(cell) for cell in row] for row in (header, *lines))]
+    grid.insert(1, "| " + " | ".join(rule) + " |")
+    listed = [f"- {_plain(line)}" for line in (*footer, *notes)]
+    return "\n".join([f"**{_plain(table.caption)}**", "", *grid, "", *listed]) + "\n"
+
+
+def csv(table: Table, measured: Sequence[Measured]) -> str:
+    """Returns one line per cell under `CSV_FIELDS`, in percent; the gain, in points, is over the first row."""
+    stream = io.StringIO()
+    writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for i, one in enumerate(measured):
+        first = measured[i % len(table.columns)]
+        published = one.cell.published
+        numbers = {
+            "mean": one.mean,
+            "sd": one.sd,
+            "published": published and published.value,
+            "gain": None if one is first else one.gain(first),
+        }
+        writer.writerow(
+            {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
+            | {"exhibit": table.id, "row": one.cell.row.label, "column": one.cell.column.label}
+            | {"metric": one.metric, "unit": "percent", "n": one.n, "status": one.status}
+            | {"source": published.source if published else ""}
+            | {"measured_by_paper": str(published.measured).lower() if published else ""}
+            | {"seeds": " ".join(map(str, one.seeds)), "keys": " ".join(run.recipe.key() for run in one.runs)}
+        )
+    return stream.getvalue()
+
+
+def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = ()) -> str:
+    """Returns a table environment with a booktabs tabular, the footer and `notes` below it."""
+    header, lines, footer = rows(table, measured)
+    head, *body = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (header, *lines)]
+    below = [f"{_one_line(line).translate(_LATEX)}\\par" for line in (*footer, *notes)]
+    return (
+        "\n".join(
+            [
+                r"% needs \usepackage{booktabs}",
+                r"\begin{table}",
+                r"\centering\small\setlength{\tabcolsep}{4pt}",
+                rf"\caption{{{table.caption.translate(_LATEX)}}}",
+                rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.id)}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+                r"\toprule",
+                head,
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\par\medskip\footnotesize\raggedright",
+                *below,
+                r"\end{table}",
+            ]
+        )
+        + "\n"
+    )
+
+
+def sentences(table: Table, measured: Sequence[Measured]) -> str:
+    """Returns what one sees in an ablation: the best row against the first, then what each ingredient does alone.
+
+    It speaks of the first column in which the first row and another have a number. "The spread" is the standard
+    deviation of the differences paired over the seeds. Two sentences, or one when there is nothing to compare.
+    """
+    width = len(table.columns)
+    columns = [measured[i::width] for i in range(width)]
+    cells = next((column for column in columns if column[0].values and len(_known(column)) > 1), None)
+    if cells is None:
+        first = f"the first row, {_quoted(table.rows[0])},"
+        lack = (
+            f"no other row has a number where {first} has one" if _known(measured[:width]) else f"{first} has no number"
+        )
+        return f"Nothing can be compared yet: {lack}."
+    return f"{_best(cells, f' ({cells[0].cell.column.title})' if width > 1 else '')} {_ingredients(cells)}"
+
+
+def _best(cells: Sequence[Measured], where: str) -> str:
+    first, *others = _known(cells)
+    rival = max(others, key=_rank)
+    level = [_quoted(one.cell.row) for one in others if one is not rival and _rank(one) == _rank(rival)]
+    ahead = _rank(rival) > _rank(first)
+    lead = (
+        f"the best of the {len(others) + 1} measured rows" if ahead else "no other row reaches more, the best of them"
+    )
+    names = _quoted(rival.cell.row) + (f" (level with {_listed(level)})" if level else "")
+    gains = rival.differences(first)
+    if not gains:
+        gain = "but the two share no seed to pair"
+    else:
+        judged = f"{'more than' if _clear(gains) else 'within'} the spread" if len(gains) > 1 else _UNJUDGED
+        noun = "gain" if statistics.fmean(gains) > 0 else "difference"
+        over = f"paired over {len(gains)} seeds" if len(gains) > 1 else "on one seed"
+        gain = f"a {noun} of {_change(gains)} points {over}, {judged}"
+    start = f"{_quoted(first.cell.row)} reaches {_reached(first)}{where}"
+    return f"{start}; {lead}, {names}, reaches {_reached(rival)}, {gain}."
+
+
+def _ingredients(cells: Sequence[Measured]) -> str:
+    first = cells[0]
+    singles = {
+        _ingredient(one.cell.row): one.differences(first) for one in cells[1:] if _single(first.cell.row, one.cell.row)
+    }
+    if not singles:
+        return "No row of the table changes a single setting of the first row."
+    clear = [_effect(name, gains) for name, gains in singles.items() if len(gains) > 1 and _clear(gains)]
+    within = [f"{name} ({_change(gains)})" for name, gains in singles.items() if len(gains) > 1 and not _clear(gains)]
+    once = [_effect(name, gains) for name, gains in singles.items() if len(gains) == 1]
+    never = [name for name, gains in singles.items() if not gains]
+    clauses = [
+        _listed(clear),
+        f"{_listed(within)} {'stays' if len(within) == 1 else 'stay'} within the spread" if within else "",
+        f"{_listed(once)}, on one seed, {_UNJUDGED}" if once else "",
+        f"{_listed(never)} cannot be compared yet" if never else "",
+    ]
+    return f"Taken one at a time, {'; '.join(clause for clause in clauses if clause)}."
+
+
+def _effect(name: str, gains: Sequence[float]) -> str:
+    change = _change(gains)
+    if change.startswith("0.00"):  # anything that does not round to nothing has a sign
+        return f"{name} changes less than 0.01 points"
+    return f"{name} {'costs' if change[0] == '−' else 'adds'} {change[1:]} points"
+
+
+def _change(gains: Sequence[float]) -> str:
+    return spread(statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else None, sign=True)
+
+
+def _clear(gains: Sequence[float]) -> bool:
+    return abs(statistics.fmean(gains)) > statistics.stdev(gains)
+
+
+def _single(first: Line, row: Line) -> bool:
+    return len([name for name in {*first.edits, *row.edits} if first.edits.get(name) != row.edits.get(name)]) == 1
+
+
+def _ingredient(row: Line) -> str:
+    name = row.title.rsplit(" + ", 1)[-1]
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+
+
+def _known(cells: Iterable[Measured]) -> list[Measured]:
+    return [one for one in cells if one.values]
+
+
+def _rank(one: Measured) -> float:
+    return round(one.mean or 0.0, 9)  # a mean of the same values in another order is the same mean
+
+
+def _reached(one: Measured) -> str:
+    return f"{spread(one.mean or 0.0, one.sd)} % (n = {one.n})"
+
+
+def _quoted(row: Line) -> str:
+    return f'"{row.title}"'
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _accuracy(table: Table) -> str:
+    return f"{'top-1' if table.metric == 'all' else f'{table.metric}-shot top-1'} accuracy, percent"
+
+
+def _beside(one: Measured) -> list[str]:
+    published = one.cell.published
+    if published is None:
+        return ["", ""]
+    difference = None if one.mean is None else one.mean - published.value
+    return [f"{100 * published.value:.2f}{'' if published.measured else '†'}", _or_blank(difference)]
+
+
+def _or_blank(difference: float | None) -> str:
+    return "" if difference is None else points(difference)
+
+
+def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
+    printed = [one.cell for one in measured if one.cell.published]
+    beside = "difference: ours − published" if printed else "gain: over the first row, paired over the seeds of both"
+    yield f"Last epoch; mean ± standard deviation over (n) seeds, in percent; {beside}, in points."
+    if sources := _distinct(cell.published.source for cell in printed if cell.published and cell.published.measured):
+        yield f"Published numbers are the paper's: {'; '.join(sources)}."
+    quoted = {
+        cell.row.title: cell.published.source for cell in printed if cell.published and not cell.published.measured
+    }
+    for title, source in quoted.items():
+        yield f"† quoted by the paper, not measured in it: {title}: {source}."
+    used = {run.recipe.key(): run for one in measured for run in one.runs}.values()
+    yield f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}{_origin(used)}."
+    varied = {table.axis, table.lines}
+    departs = _distinct(
+        f"{name} {_value(actual)} (paper: {_value(default)})"
+        for one in measured
+        for name, (actual, default) in departures(one.cell.recipe).items()
+        if name not in varied
+    )
+    if departs:
+        yield f"Departs from the paper's settings: {', '.join(departs)}."
+    for one in measured:
+        for run in one.diverged:
+            place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
+            yield f"Diverged and left out: {place} ({run.recipe.key()})."
+
+
+def _origin(used: Iterable[Run]) -> str:
+    facts: Mapping[str, Iterable[str]] = {
+        "epochs": _distinct(str(run.recipe.epochs) for run in used),
+        "commit": _distinct(_short(run.commit) for run in used),
+        "on": _distinct(f"{run.device} in {run.precision}" for run in used),
+        "torch": _distinct(run.versions.get("torch", "unknown") for run in used),
+    }
+    return "".join(f"; {name} {', '.join(found)}" for name, found in facts.items() if found)
+
+
+def _short(commit: str | None) -> str:
+    return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_value, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\\|`*<])", r"\\\1", _one_line(text))

@@ -1,0 +1,65 @@
+"""Made-up images and recipes, small enough to train in a moment."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lt_repro.data.pools import Images, Pool, select
+from lt_repro.data.split import make_split
+from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.paper.settings import recipe
+
+ROWS = {
+    "sbn": {},
+    "sbn+mixup": {"mix": "mixup"},
+    "sbn+ts": {"tscale": True},
+    "sbn+bm": {"mix": "bilateral"},
+    "sbn+bm+ts": {"mix": "bilateral", "tscale": True},
+    "dbn": {"branches": 2},
+    "dbn+ts": {"branches": 2, "tscale": True},
+    "dbn+bm": {"branches": 2, "mix": "bilateral"},
+    "dbn+bm+ts": {"branches": 2, "mix": "bilateral", "tscale": True},
+}
+METHODS = {label: DbnMix(**fields) for label, fields in ROWS.items()}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def pool() -> Pool:
+    """Four classes of 12 training and 5 test images, 8x8, grey, in a shuffled order; classes differ in brightness."""
+    rng = np.random.default_rng(0)
+
+    def part(each):
+        labels = np.repeat(np.arange(4), each)
+        rng.shuffle(labels)
+        noise = rng.integers(0, 60, (len(labels), 8, 8, 1))
+        return (noise + 60 * labels[:, None, None, None]).astype(np.uint8), labels.astype(np.int64)
+
+    return Pool("made_up", *part(12), *part(5), ("a", "b", "c", "d"), 0, None)
+
+
+@pytest.fixture
+def images(pool) -> Images:
+    return select(pool, make_split(pool.train_labels, ratio=4, name=pool.name))
+
+
+@pytest.fixture
+def small():
+    """A recipe on the made-up pool: three epochs of a few steps."""
+
+    def make(**settings):
+        usual = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
+        return recipe("made_up", **usual | settings)
+
+    return make
+
+
+@pytest.fixture
+def changed():
+    return dataclasses.replace

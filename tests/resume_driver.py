@@ -1,0 +1,58 @@
+"""Trains cases of test_resume in this process: straight, cut short, or going on. Usage: MODE OUT [NAME]."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from conftest import ROWS
+
+from lt_repro.data.pools import load_pool, select
+from lt_repro.data.split import make_split
+from lt_repro.paper.settings import recipe
+from lt_repro.signals import Interrupted, Stop
+from lt_repro.train import fit
+
+EPOCHS, STEPS = 3, 4
+CUTS = ("killed", "mid-epoch", "last step")
+SETTINGS = {"ratio": 60.0, "epochs": EPOCHS, "batch": 96}
+CASES = [  # every row in both precisions; the three ways of being cut take turns
+    (f"{label} {precision} {CUTS[(row + half) % 3]}", recipe("digits", precision=precision, **SETTINGS | fields))
+    for row, (label, fields) in enumerate(ROWS.items())
+    for half, precision in enumerate(("fp32", "bf16"))
+]
+
+
+class Killed(Exception):
+    pass
+
+
+def main(mode: str, out: Path, only: str = "") -> None:
+    torch.set_num_threads(2)
+    pool = load_pool("digits", out)
+    images = select(pool, make_split(pool.train_labels, ratio=60, hold_out=pool.hold_out, name="digits"))
+    for name, made in CASES:
+        if not name.startswith(only):
+            continue
+        stop = Stop()
+
+        def watch(lane, name=name, stop=stop):
+            if mode in ("straight", "go") or lane.epoch != 1:
+                return
+            if name.endswith("killed") and lane.step == 2:
+                if mode == "sigkill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise Killed
+            if (name.endswith("mid-epoch") and lane.step == 2) or (name.endswith("last step") and lane.step == STEPS):
+                stop.signum = signal.SIGTERM
+
+        try:
+            fit([made], images, out=out, device="cpu", eval_every=1, save_every=0.0, watch=watch, stop=stop)
+            assert mode in ("straight", "go"), "the cut did not happen"
+        except (Killed, Interrupted):
+            assert mode == "cut"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,193 @@
+"""Every equation of the paper against a slow float64 version written from it, against vectors, and at special cases."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lt_repro.data.draws import class_probabilities, generator, reverse, uniform
+from lt_repro.losses import branch_loss, combine, soft_cross_entropy, temperatures
+from lt_repro.mixing import bilateral_mixup, bilateral_ratios, mixup
+
+CIFAR10 = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
+CIFAR100 = np.array([int(500 * 0.01 ** (k / 99)) for k in range(100)])
+
+
+def double(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def soft(rows, classes, seed=0):
+    targets = torch.from_numpy(np.random.default_rng(seed).random((rows, classes)))
+    return targets / targets.sum(1, keepdim=True)
+
+
+# Sampling, equations 1 and 2
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 10.0])
+def test_reverse_probabilities_follow_1_and_2(gamma):
+    weights = [(max(CIFAR10) / n) ** (1.0 / gamma) for n in CIFAR10.tolist()]
+    expected = [w / sum(weights) for w in weights]
+    np.testing.assert_allclose(class_probabilities(CIFAR10, gamma), expected, rtol=1e-12)
+
+
+def test_gamma_one_is_bbns_reversed_distribution():
+    found = class_probabilities(CIFAR10, 1.0)
+    assert found[0] == pytest.approx(0.004024, abs=5e-7)
+    assert found[-1] == pytest.approx(0.402365, abs=5e-7)
+
+
+def test_gamma_infinite_is_class_balanced():
+    np.testing.assert_allclose(class_probabilities(CIFAR10, math.inf), 0.1, rtol=1e-15)
+
+
+def test_larger_gamma_is_closer_to_balanced():
+    spreads = [np.ptp(class_probabilities(CIFAR10, gamma)) for gamma in (1.0, 2.0, 5.0, math.inf)]
+    assert spreads == sorted(spreads, reverse=True)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 3.0, math.inf])
+def test_reverse_sampler_draws_classes_by_p_and_their_images_uniformly(gamma):
+    counts = np.array([40, 10, 2])
+    drawn = reverse(generator(0, "test", 0), counts, gamma, 200_000)
+    classes = np.searchsorted(np.cumsum(counts), drawn, side="right")
+    shares = np.bincount(classes) / len(drawn)
+    np.testing.assert_allclose(shares, class_probabilities(counts, gamma), atol=0.005)
+    inside = np.bincount(drawn[classes == 0], minlength=40)
+    np.testing.assert_allclose(inside, inside.mean(), atol=5 * inside.mean() ** 0.5)
+    assert drawn.min() == 0
+    assert drawn.max() == counts.sum() - 1
+
+
+def test_uniform_sampler_takes_every_image_once_and_then_again():
+    drawn = uniform(generator(0, "test", 0), 10, 25)
+    assert sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10))
+    assert len(set(drawn[20:])) == 5
+    assert list(drawn[:10]) != list(range(10))
+
+
+# Mixup, equations 6, 7, 22, 23
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_mixup_follows_6_and_7(per_sample):
+    x_i, x_j, y_i, y_j = double(3, 2, 4, 4), double(3, 2, 4, 4, seed=1), soft(3, 5), soft(3, 5, seed=1)
+    lam = torch.tensor([0.1, 0.7, 0.9] if per_sample else 0.3, dtype=torch.float64)
+    x, y = mixup(x_i, y_i, x_j, y_j, lam)
+    for b in range(3):
+        part = float(lam[b]) if per_sample else 0.3
+        for c in range(2):
+            for h in range(4):
+                for w in range(4):
+                    expected = part * x_i[b, c, h, w] + (1 - part) * x_j[b, c, h, w]
+                    assert float(x[b, c, h, w]) == pytest.approx(float(expected), rel=1e-12)
+        for k in range(5):
+            assert float(y[b, k]) == pytest.approx(float(part * y_i[b, k] + (1 - part) * y_j[b, k]), rel=1e-12)
+
+
+# Bilateral mixup, equations 8 to 14
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_bilateral_ratios_follow_9_and_10(lam):
+    lam_c, lam_r = bilateral_ratios(torch.tensor(lam, dtype=torch.float64))
+    assert float(lam_c) == max(lam, 1 - lam)
+    assert float(lam_r) == pytest.approx(min(lam, 1 - lam), abs=1e-15)
+    assert float(lam_c) >= 0.5 >= float(lam_r)
+
+
+@pytest.mark.parametrize("lam", [0.2, 0.8])
+def test_bilateral_mixup_follows_11_to_14(lam):
+    x_c, x_r, y_c, y_r = double(3, 1, 2, 2), double(3, 1, 2, 2, seed=1), soft(3, 4), soft(3, 4, seed=1)
+    (x_hat_c, y_hat_c), (x_hat_r, y_hat_r) = bilateral_mixup(x_c, y_c, x_r, y_r, torch.tensor(lam, dtype=torch.float64))
+    large, little = max(lam, 1 - lam), min(lam, 1 - lam)
+    torch.testing.assert_close(x_hat_c, large * x_c + (1 - large) * x_r)
+    torch.testing.assert_close(y_hat_c, large * y_c + (1 - large) * y_r)
+    torch.testing.assert_close(x_hat_r, little * x_c + (1 - little) * x_r)
+    torch.testing.assert_close(y_hat_r, little * y_c + (1 - little) * y_r)
+
+
+def test_bilateral_mixup_leans_each_branch_to_its_own_sampler():
+    ones, zeros = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    label = torch.eye(2)
+    for lam in (0.3, 0.7):
+        (conventional, _), (rebalancing, _) = bilateral_mixup(ones, label, zeros, label, torch.tensor(lam))
+        assert conventional.mean() > 0.5 > rebalancing.mean()
+
+
+# Temperatures, equations 15 and 16
+
+
+@pytest.mark.parametrize(("counts", "eta", "eps"), [(CIFAR10, 3.0, 0.6), (CIFAR100, 7.0, 0.6), (CIFAR100, 9.0, 0.2)])
+def test_temperatures_follow_15_and_16(counts, eta, eps):
+    balance = [eps * n / max(counts) + (1 - eps) for n in counts.tolist()]
+    expected = [(max(balance) / b) ** (1 / eta) for b in balance]
+    np.testing.assert_allclose(temperatures(torch.from_numpy(counts).double(), eta, eps), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("counts", "eta", "vector"),
+    [(CIFAR100, 7.0, {0: 1.0, 50: 1.118155, 99: 1.137430}), (CIFAR10, 3.0, {0: 1.0, 5: 1.308415, 9: 1.350490})],
+)
+def test_temperatures_of_the_paper_settings(counts, eta, vector):
+    found = temperatures(torch.from_numpy(counts).float(), eta, 0.6)
+    for k, value in vector.items():
+        assert float(found[k]) == pytest.approx(value, abs=2e-6)
+
+
+@pytest.mark.parametrize(("eta", "eps"), [(7.0, 0.0), (math.inf, 0.6)])
+def test_temperatures_are_one_at_eps_zero_and_eta_infinite(eta, eps):
+    assert (temperatures(torch.from_numpy(CIFAR100).float(), eta, eps) == 1).all()
+
+
+def test_temperature_rises_towards_the_tail():
+    found = temperatures(torch.from_numpy(CIFAR100).double(), 7.0, 0.6)
+    assert (found.diff() >= 0).all()
+    assert found[0] == 1
+
+
+# Loss and prediction, equations 17 to 20
+
+
+def slow_cross_entropy(logits, targets, temperature):
+    total = 0.0
+    for z, y in zip(logits.tolist(), targets.tolist(), strict=True):
+        scaled = [z_k / t_k for z_k, t_k in zip(z, temperature, strict=True)]
+        norm = math.fsum(math.exp(s) for s in scaled)
+        total += -math.fsum(y_k * math.log(math.exp(s) / norm) for y_k, s in zip(y, scaled, strict=True))
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("temperature", [[1.0, 1.0, 1.0], [1.0, 1.2, 1.7]])
+def test_cross_entropy_follows_17_to_19(temperature):
+    logits, targets = double(6, 3) * 3, soft(6, 3)
+    expected = slow_cross_entropy(logits, targets, temperature)
+    assert float(soft_cross_entropy(logits, targets, torch.tensor(temperature).double())) == pytest.approx(expected)
+
+
+def test_cross_entropy_of_hard_labels_is_torchs():
+    logits, labels = double(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+    found = soft_cross_entropy(logits, torch.nn.functional.one_hot(labels).double())
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, labels))
+
+
+def test_cross_entropy_of_bf16_logits_is_computed_in_fp32():
+    assert soft_cross_entropy(double(6, 3).bfloat16(), soft(6, 3).float()).dtype == torch.float32
+
+
+def test_dividing_by_t_makes_the_tail_harder_to_satisfy():
+    logits, tail = torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])
+    sure = torch.tensor([[0.0, 3.0]])
+    scaled = torch.tensor([1.0, 2.0])
+    assert soft_cross_entropy(sure, tail, scaled) > soft_cross_entropy(sure, tail)
+    assert soft_cross_entropy(logits, tail, scaled) == soft_cross_entropy(logits, tail)
+
+
+def test_total_loss_follows_19_and_prediction_20():
+    assert float(branch_loss([torch.tensor(1.0), torch.tensor(4.0)])) == 0.5 * 1.0 + 0.5 * 4.0
+    z_c, z_r = double(5, 3), double(5, 3, seed=1)
+    torch.testing.assert_close(combine([z_c, z_r]), 0.5 * (z_c + z_r))
+    assert float(branch_loss([torch.tensor(2.5)])) == 2.5
+    torch.testing.assert_close(combine([z_c]), z_c)

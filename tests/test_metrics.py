@@ -1,0 +1,70 @@
+"""Accuracies, calibration and the learning rate against slow versions."""
+
+import numpy as np
+import pytest
+
+from lt_repro.metrics import accuracies, calibration_error, per_class_accuracy
+from lt_repro.schedules import learning_rate
+
+
+def test_accuracies_against_a_loop():
+    rng = np.random.default_rng(0)
+    labels, predicted = np.repeat(np.arange(5), 20), rng.integers(0, 5, 100)
+    groups = {"many": np.array([0, 1]), "few": np.array([4])}
+    found = accuracies(predicted, labels, groups)
+    pairs = list(zip(predicted.tolist(), labels.tolist(), strict=True))
+    assert found["all"] == sum(p == y for p, y in pairs) / 100
+    assert found["many"] == pytest.approx(sum(p == y for p, y in pairs if y in (0, 1)) / 40)
+    assert found["few"] == pytest.approx(sum(p == y for p, y in pairs if y == 4) / 20)
+    assert "medium" not in found
+    by_class = [sum(p == y for p, y in pairs if y == k) / 20 for k in range(5)]
+    assert per_class_accuracy(predicted, labels, 5) == pytest.approx(by_class)
+
+
+def slow_calibration_error(logits, labels, bins):
+    total = 0.0
+    rows = []
+    for z, y in zip(logits, labels, strict=True):
+        p = np.exp(z) / np.exp(z).sum()
+        rows.append((p.max(), p.argmax() == y))
+    for b in range(bins):
+        inside = [(c, r) for c, r in rows if b / bins < c <= (b + 1) / bins]
+        if inside:
+            total += len(inside) / len(rows) * abs(np.mean([r for _, r in inside]) - np.mean([c for c, _ in inside]))
+    return total
+
+
+@pytest.mark.parametrize("bins", [15, 4])
+def test_calibration_error_against_a_loop(bins):
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.normal(size=(500, 6)), rng.integers(0, 6, 500)
+    assert calibration_error(logits, labels, bins) == pytest.approx(slow_calibration_error(logits, labels, bins))
+
+
+def test_calibration_error_of_sure_predictions():
+    logits = np.array([[1000.0, 0.0], [0.0, 1000.0]])
+    assert calibration_error(logits, np.array([0, 1])) == 0.0
+    assert calibration_error(logits, np.array([1, 0])) == 1.0
+
+
+PAPER = {"base": 0.1, "warmup": 0.025, "drops": (0.6, 0.8), "factor": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(0, 0.01), (2, 0.05), (5, 0.1), (119, 0.1), (120, 0.01), (159, 0.01), (160, 0.001), (199, 0.001)],
+)
+def test_learning_rate_of_the_paper_at_the_middle_of_an_epoch(epoch, rate):
+    assert learning_rate((epoch + 0.5) / 200, **PAPER) == pytest.approx(rate)
+
+
+def test_learning_rate_crosses_every_milestone_in_ten_epochs_of_three_steps():
+    rates = [learning_rate((step + 0.5) / 30, **PAPER) for step in range(30)]
+    assert 0 < rates[0] < 0.1
+    assert {round(rate, 6) for rate in rates[1:]} == {0.1, 0.01, 0.001}
+    assert rates[17] > rates[18]
+    assert rates[23] > rates[24]
+
+
+def test_learning_rate_without_warmup_begins_at_the_base():
+    assert learning_rate(0.0, base=0.1, warmup=0.0, drops=(), factor=0.1) == 0.1

@@ -1,0 +1,111 @@
+"""The network: size, branches, where they part, what BatchNorm sees."""
+
+import pytest
+import torch
+from torch import nn
+
+from lt_repro.errors import RequestError
+from lt_repro.methods.base import NetSpec
+from lt_repro.nets.resnet import BLOCKS, ResNet
+
+TWO = ("conventional", "rebalancing")
+
+
+def net(name="resnet8", branches=TWO, part="block", head="linear", bn="per_branch", classes=4):
+    torch.manual_seed(0)
+    return ResNet(name, NetSpec(branches, part, head, bn), classes, [0.5], [0.25])
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_resnet32_has_464_154_parameters():
+    single = ResNet("resnet32", NetSpec(), 10, [0.5] * 3, [0.25] * 3)
+    assert parameters(single) == 464_154  # 0.46 M, He et al. 2016, Table 6
+    assert sum(isinstance(m, nn.Conv2d) for m in single.modules()) == 31
+
+
+@pytest.mark.parametrize(("part", "own"), [("block", 1), ("layer3", 5), ("layer2", 10)])
+def test_branches_part_where_the_spec_says(part, own):
+    single, dual = net("resnet32", ("single",), part), net("resnet32", TWO, part)
+    assert len(dual.branches[0]) - 1 == own  # and the pool
+    assert parameters(dual) - parameters(single) == parameters(single.branches) + parameters(single.heads)
+    assert parameters(single) == parameters(net("resnet32", ("single",), "block"))
+
+
+def test_every_branch_has_weights_of_its_own():
+    dual = net()
+    first, second = dual.branches[0].state_dict(), dual.branches[1].state_dict()
+    assert not torch.equal(first["0.conv1.weight"], second["0.conv1.weight"])
+    assert not torch.equal(dual.heads[0].weight, dual.heads[1].weight)
+
+
+def test_one_batch_per_branch_or_one_for_all():
+    dual = net().eval()
+    x, y = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8)
+    (c, _), (_, r) = dual(x), dual(y)
+    torch.testing.assert_close(dual([x, y]), [c, r])
+    assert c.shape == (3, 4)
+
+
+def test_shortcut_subsamples_and_pads_with_zeros():
+    block = net().branches[0][0]
+    assert (block.stride, block.extra) == (2, 16)
+    for layer in (block.conv1, block.conv2):
+        nn.init.zeros_(layer.weight)
+    block.eval()
+    x = torch.rand(2, 32, 4, 4)
+    out = block(x)
+    torch.testing.assert_close(out[:, 16:48], x[:, :, ::2, ::2])
+    assert not out[:, :16].any()
+    assert not out[:, 48:].any()
+
+
+def test_batchnorm_per_branch_normalises_each_batch_on_its_own():
+    x, y = torch.rand(8, 1, 8, 8), 0.2 * torch.rand(8, 1, 8, 8)
+    apart, alone = net().train(), net().train()
+    torch.testing.assert_close(apart([x, y])[1], alone([y, y])[1])
+    joint = net(bn="joint").train()
+    assert not torch.allclose(joint([x, y])[1], alone([y, y])[1])
+    both = net(bn="joint").train().trunk(torch.cat([x, y]))
+    torch.testing.assert_close(net(bn="joint").train().trunk(torch.cat([x, y]))[8:], both[8:])
+
+
+def test_running_statistics_are_updated_by_both_conventional_first():
+    x, y = torch.rand(8, 1, 8, 8), 0.2 * torch.rand(8, 1, 8, 8)
+    dual, by_hand = net().train(), net().train()
+    dual([x, y])
+    by_hand.trunk(x)
+    by_hand.trunk(y)
+    for (name, found), expected in zip(
+        dual.trunk.state_dict().items(), by_hand.trunk.state_dict().values(), strict=True
+    ):
+        assert torch.equal(found, expected), name
+    swapped = net().train()
+    swapped([y, x])
+    assert not torch.equal(swapped.trunk[2].running_mean, dual.trunk[2].running_mean)
+
+
+def test_first_layer_normalises():
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(net().trunk[0](x), (x - 0.5) / 0.25)
+
+
+def test_cosine_head_gives_scaled_cosines():
+    head = net(head="cosine").heads[0]
+    features = torch.randn(5, 64)
+    cosines = nn.functional.cosine_similarity(features[:, None], head.weight[None], dim=2)
+    torch.testing.assert_close(head(features), 30 * cosines)
+
+
+def test_weights_begin_kaiming_normal():
+    dual = net("resnet32")
+    weight = dual.branches[0][0].conv1.weight
+    assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(RequestError, match="did you mean 'resnet32'"):
+        net("resnet23")
+    assert set(BLOCKS) >= {"resnet8", "resnet32"}

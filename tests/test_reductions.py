@@ -1,0 +1,147 @@
+"""Every line under `Reduces to:` of a method's docstring, and the planted mistakes that must not go unseen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import METHODS
+from torch.nn import functional
+
+from lt_repro.methods.base import At, Batch
+from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.nets.resnet import ResNet
+
+COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0])
+TEMPERATURES = torch.tensor([max(0.6 * 12 / 12 + 0.4, 1) / (0.6 * n / 12 + 0.4) for n in (12, 7, 4, 3)]) ** (1 / 7)
+
+
+@pytest.fixture
+def batches():
+    drawn = torch.Generator().manual_seed(0)
+    images = [torch.rand(6, 1, 8, 8, generator=drawn) for _ in range(2)]
+    labels = [torch.randint(0, 4, (6,), generator=drawn) for _ in range(2)]
+    return {name: Batch(x, y) for name, x, y in zip(("uniform", "reverse"), images, labels, strict=True)}
+
+
+class Spy:
+    """A network that is a fixed linear map, and remembers what it was given."""
+
+    def __init__(self, branches, same=True):
+        torch.manual_seed(0)
+        weights = [torch.randn(4, 64) for _ in range(branches)]
+        self.weights = weights[:1] * branches if same else weights
+
+    def __call__(self, batches):
+        self.seen = batches
+        given = [batches] * len(self.weights) if isinstance(batches, torch.Tensor) else batches
+        return [x.flatten(1) @ w.T for x, w in zip(given, self.weights, strict=True)]
+
+
+def at(lam=0.3):
+    draw = {"lam": torch.tensor(lam), "partner": torch.tensor([0.5, 0.1, 0.3, 0.9, 0.2, 0.7])}
+    return At(torch.tensor(0.5), torch.tensor(0.1), COUNTS, draw)
+
+
+def loss(method, batches, lam=0.3, net=None):
+    net = net or Spy(method.branches, same=False)
+    used = {draw.name: batches[draw.name] for draw in method.draws(0.0)}
+    return method.loss(net, used, at(lam)), net
+
+
+def test_vanilla_is_cross_entropy(batches):
+    found, net = loss(METHODS["sbn"], batches)
+    expected = functional.cross_entropy(net(batches["uniform"].images)[0], batches["uniform"].labels)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("label", ["sbn+ts", "sbn+bm+ts", "dbn+ts", "dbn+bm+ts"])
+@pytest.mark.parametrize("off", [{"eps": 0.0}, {"eta": math.inf}, {"tscale": False}])
+def test_temperature_off_is_plain_cross_entropy_on_the_same_samples(label, off, batches):
+    method = METHODS[label]
+    assert loss(replace(method, **off), batches)[0] == loss(METHODS[label.replace("+ts", "")], batches)[0]
+    assert loss(method, batches)[0] != loss(replace(method, **off), batches)[0]
+
+
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+def test_bilateral_mixup_at_lambda_one_is_the_dual_branch_without_mixing(lam, batches):
+    torch.testing.assert_close(loss(METHODS["dbn+bm"], batches, lam)[0], loss(METHODS["dbn"], batches)[0])
+
+
+def test_one_branch_bilateral_mixup_at_lambda_one_is_the_uniform_sample_alone(batches):
+    torch.testing.assert_close(loss(METHODS["sbn+bm"], batches, 1.0)[0], loss(METHODS["sbn"], batches)[0])
+    found, net = loss(METHODS["sbn+bm"], batches, 0.0)
+    expected = functional.cross_entropy(net(batches["reverse"].images)[0], batches["reverse"].labels)
+    torch.testing.assert_close(found, expected)
+
+
+def test_conventional_mixup_at_lambda_one_is_the_batch_itself(batches):
+    torch.testing.assert_close(loss(METHODS["sbn+mixup"], batches, 1.0)[0], loss(METHODS["sbn"], batches)[0])
+
+
+def test_conventional_mixup_pairs_by_a_permutation_of_the_batch(batches):
+    _, net = loss(METHODS["sbn+mixup"], batches, 0.3)
+    x = batches["uniform"].images
+    torch.testing.assert_close(net.seen[0], 0.3 * x + 0.7 * x[[1, 4, 2, 0, 5, 3]])
+
+
+@pytest.mark.parametrize("label", ["dbn", "dbn+ts"])
+def test_identical_branches_and_batches_give_the_loss_of_one_branch(label, batches):
+    same = {"uniform": batches["uniform"], "reverse": batches["uniform"]}
+    dual, _ = loss(METHODS[label], same, net=Spy(2))
+    single, _ = loss(METHODS[label.replace("dbn", "sbn")], same, net=Spy(1))
+    torch.testing.assert_close(dual, single)
+
+
+def test_identical_branches_give_the_prediction_of_one_branch():
+    torch.manual_seed(0)
+    net = ResNet("resnet8", METHODS["dbn"].net, 4, [0.5], [0.2]).eval()
+    net.branches[1].load_state_dict(net.branches[0].state_dict())
+    net.heads[1].load_state_dict(net.heads[0].state_dict())
+    combined, (first, second) = METHODS["dbn"].logits(net, torch.rand(3, 1, 8, 8))
+    torch.testing.assert_close(combined, first)
+    torch.testing.assert_close(first, second)
+
+
+# The total loss written out from the equations: a swapped lambda, a multiplied T, a wrong branch fails here.
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("lam", [0.2, 0.7])
+def test_dbn_mix_is_its_equations_written_out(scaled, lam, batches):
+    method = METHODS["dbn+bm+ts" if scaled else "dbn+bm"]
+    found, net = loss(method, batches, lam)
+    (x_c, l_c), (x_r, l_r) = batches["uniform"], batches["reverse"]
+    y_c, y_r = functional.one_hot(l_c, 4).float(), functional.one_hot(l_r, 4).float()
+    large = max(lam, 1 - lam)
+    t = TEMPERATURES if scaled else torch.ones(4)
+    expected = 0.0
+    for part, weight in ((large, net.weights[0]), (1 - large, net.weights[1])):
+        z = (part * x_c + (1 - part) * x_r).flatten(1) @ weight.T
+        y = part * y_c + (1 - part) * y_r
+        expected = expected + 0.5 * -(y * torch.log_softmax(z / t, 1)).sum(1).mean()
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("label", METHODS)
+def test_temperature_is_never_applied_at_test_time(label):
+    method = METHODS[label]
+    net = Spy(method.branches, same=False)
+    x = torch.rand(5, 1, 8, 8)
+    combined, branches = method.logits(net, x)
+    plain = [x.flatten(1) @ w.T for w in net.weights]
+    torch.testing.assert_close(combined, sum(plain) / len(plain))
+    for found, expected in zip(branches, plain, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_dual_branch_without_mixing_sees_the_uniform_and_the_reverse_batch(batches):
+    _, net = loss(METHODS["dbn"], batches)
+    assert net.seen[0] is batches["uniform"].images
+    assert net.seen[1] is batches["reverse"].images
+
+
+def test_gamma_goes_to_the_reverse_draw_alone():
+    uniform, reverse = DbnMix(branches=2, gamma=3.0).draws(0.0)
+    assert (uniform.gamma, reverse.gamma) == (None, 3.0)
+    assert [draw.name for draw in METHODS["sbn+ts"].draws(0.0)] == ["uniform"]

@@ -1,0 +1,285 @@
+"""Rendered tables against slow arithmetic by hand, and each format in its own language."""
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lt_repro.paper.dbn_mix import FIG3A, TABLE4, ratios
+from lt_repro.render import text
+from lt_repro.render.cells import conflicts, measure, short_runs, to_json
+from lt_repro.runs import Run
+
+PAPER = replace(TABLE4, rows=TABLE4.rows[:3], columns=TABLE4.columns[:1])
+OWN = TABLE4.within(ratios(60), dataset="digits")
+OWN = replace(OWN, rows=(*OWN.rows[:4], OWN.rows[5]))  # the vanilla row and each single ingredient
+VANILLA, MIXUP, SCALED, BILATERAL, DUAL = range(5)
+VALUES = {
+    VANILLA: (0.87, 0.88, 0.89),
+    MIXUP: (0.83, 0.84, 0.82),
+    SCALED: (0.872, 0.871, 0.88),
+    BILATERAL: (0.93, 0.94),
+}
+
+
+def fake(recipe, accuracy, **changes):
+    """A run as training would leave it; `accuracy` None is a diverged one."""
+    group = accuracy if isinstance(accuracy, dict) else {"all": accuracy}
+    values = {
+        "status": "diverged" if accuracy is None else "done",
+        "result": None if accuracy is None else {"accuracy": group, "per_class": [], "branches": {}},
+        "diverged": {"epoch": 3, "step": 1} if accuracy is None else None,
+        "curve": [],
+        "history": {"loss": []},
+        "split": {"digest": "5" * 64, "counts": [2, 1]},
+        "data_digest": "d" * 64,
+        "weights": None,
+        "seconds": 1.0,
+        "images_per_second": 1.0,
+        "device": "cpu (x86_64, 2 threads)",
+        "precision": "fp32",
+        "versions": {"torch": "2.14.1"},
+        "commit": "0123456789abcdef",
+        "attempts": [],
+    }
+    return Run(recipe=recipe, **values | changes)
+
+
+def runs_of(table, values):
+    """Runs of the table's first column: values[row] is an accuracy a seed."""
+    cells = list(table.cells())[:: len(table.columns)]
+    pairs = [(cells[row].recipe.replace(seed=i), value) for row, each in values.items() for i, value in enumerate(each)]
+    return [fake(recipe, value) for recipe, value in pairs]
+
+
+def own(values=VALUES):
+    return measure(OWN, runs_of(OWN, values))
+
+
+def test_mean_spread_and_gain_by_hand():
+    cells = own()
+    for row, values in VALUES.items():
+        mean = sum(values) / len(values)
+        assert cells[row].mean == pytest.approx(mean, abs=1e-15)
+        assert cells[row].sd == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)))
+        assert cells[row].seeds == list(range(len(values)))
+    paired = ((0.93 - 0.87) + (0.94 - 0.88)) / 2  # not over seed 2, which only the vanilla row has
+    assert cells[BILATERAL].gain(cells[VANILLA]) == pytest.approx(paired)
+    assert paired != pytest.approx(cells[BILATERAL].mean - cells[VANILLA].mean)
+    assert cells[DUAL].gain(cells[VANILLA]) is None
+
+
+def test_order_and_repetition_of_runs_change_nothing():
+    runs = runs_of(OWN, VALUES)
+    assert measure(OWN, [*reversed(runs), *runs]) == measure(OWN, runs)
+
+
+def test_text_of_a_cell():
+    cells = measure(OWN, runs_of(OWN, {VANILLA: (0.382,), MIXUP: (0.38, 0.39), SCALED: (None,)}))
+    assert [cell.text() for cell in cells[:4]] == ["38.20 (1)", "38.50 ± 0.71 (2)", "—", "—"]
+    assert [cell.status for cell in cells] == ["partial", "partial", "diverged", "missing", "missing"]
+    few = measure(replace(OWN, metric="few"), runs_of(OWN, {VANILLA: ({"all": 0.5, "many": 0.5},)}))
+    assert (few[0].text(), few[0].mean, few[1].text()) == ("n/a", None, "—")
+
+
+def test_diverged_run_is_left_out_and_named():
+    cells = own({VANILLA: (0.8, None, 0.9)})
+    assert cells[0].mean == pytest.approx(0.85)
+    assert (cells[0].seeds, cells[0].status) == ([0, 2], "partial")
+    key = cells[0].diverged[0].recipe.key()
+    assert f"Single branch, vanilla, ratio 60, seed 1 ({key})" in text.markdown(OWN, cells)
+
+
+def test_another_split_is_left_out_and_named():
+    odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
+    odd = replace(odd, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
+    kept, lines = conflicts([odd, *others])
+    assert kept == others
+    assert lines == ["left out odd.json: it has split 00000000 of digits (ratio 60), the others have 55555555"]
+    assert conflicts([odd, others[0]])[0] == [odd]  # the first seen among equals
+    elsewhere = replace(odd, recipe=odd.recipe.replace(split_seed=1))
+    assert conflicts([elsewhere, *others]) == ([elsewhere, *others], [])
+
+
+def test_other_pixels_are_kept_and_named():
+    first, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3, 0.4)})
+    others = [replace(run, data_digest="e" * 64) for run in others]
+    kept, lines = conflicts([first, *others])
+    assert kept == [first, *others]
+    assert lines == [f"same split, other pixels: {first.recipe.key()} (dddddddd, not eeeeeeee) of digits (ratio 60)"]
+
+
+def test_short_runs_are_never_mixed_in():
+    full = runs_of(OWN, {VANILLA: (0.5,)})[0]
+    short, long, other = (
+        replace(full, recipe=full.recipe.replace(**c)) for c in ({"epochs": 2}, {"epochs": 999}, {"lr": 9.0})
+    )
+    runs = [short, long, other, full]
+    assert short_runs(OWN, runs) == [short]
+    assert measure(OWN, runs)[0].runs == (full,)
+
+
+def test_json_is_the_pinned_one():
+    answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+    names = "exhibit row column metric n seeds mean sd published source measured_by_paper recipe reason status keys"
+    assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
+    first, missing, diverged = answer["cells"]
+    assert (first["exhibit"], first["row"], first["column"], first["metric"]) == ("table4", "sbn", "100", "all")
+    assert (first["published"], first["measured_by_paper"], first["mean"]) == (0.3846, False, pytest.approx(0.385))
+    assert (first["n"], first["seeds"], first["status"], len(first["keys"])) == (2, [0, 1], "partial", 2)
+    assert first["keys"][0] == first["recipe"] == next(PAPER.cells()).recipe.key()
+    assert (missing["n"], missing["mean"], missing["sd"], missing["status"]) == (0, None, None, "missing")
+    assert (diverged["mean"], diverged["status"], diverged["keys"]) == (None, "diverged", [])
+    assert [cell["status"] for cell in to_json(OWN, own())["cells"]][:5] == ["done"] * 3 + ["partial", "missing"]
+    assert {cell["published"] for cell in to_json(OWN, own())["cells"]} == {None}
+
+
+def test_markdown():
+    odd = replace(PAPER, rows=(PAPER.rows[0]._replace(title="a | b"), *PAPER.rows[1:]))
+    cells = measure(odd, runs_of(odd, {0: (0.38, 0.39), 2: (0.4325,)}))
+    lines = text.markdown(odd, cells, ["damaged:\nx | y"]).splitlines()
+    grid = [line for line in lines if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in grid} == {5}
+    assert grid == [
+        "| top-1 accuracy, percent | ratio 100: ours | paper (published) | difference |",
+        "| --- | ---: | ---: | ---: |",
+        r"| a \| b | 38.50 ± 0.71 (2) | 38.46† | +0.04 |",
+        "| Single branch + mixup | — | 39.54† |  |",
+        "| Single branch + temperature | 43.25 (1) | 41.25 | +2.00 |",
+    ]
+    assert lines[0] == f"**{PAPER.caption}**"
+    assert lines[-1] == r"- damaged: x \| y"
+
+
+def test_footer_names_sources_origin_and_departures():
+    table = PAPER.within(epochs=2, gamma=1.0, flip=False, drops=(0.5, 0.75))
+    body = "\n".join(text.rows(table, measure(table, runs_of(table, {0: (0.38,)})))[2])
+    assert "2 (paper: 200)" in body
+    assert "gamma 1 (paper: inf)" in body
+    assert "flip false (paper: true)" in body
+    assert "drops 0.5 0.75 (paper: 0.6 0.8)" in body
+    assert body.count("epochs 2 (paper") == 1
+    assert (
+        "1 of 3 cells measured; runs 1; epochs 2; commit 01234567; on cpu (x86_64, 2 threads) in fp32; torch 2.14.1"
+        in body
+    )
+    assert "paper's:" not in body
+    printed = "\n".join(text.rows(PAPER, measure(PAPER, []))[2])
+    assert "Published numbers are the paper's: DBN-Mix, Table 4." in printed
+    assert "† quoted by the paper, not measured in it: Single branch + mixup: DBN-Mix, Table 4, as in" in printed
+    assert "Departs" not in printed
+    assert "Departs" not in "\n".join(text.rows(FIG3A, measure(FIG3A, []))[2])  # eta and eps are what it varies
+
+
+def test_gain_column_without_published_numbers():
+    header, lines, _ = text.rows(OWN, own())
+    assert header[1:] == ["ratio 60", "gain"]
+    assert [line[2] for line in lines] == ["", "−5.00", "−0.57", "+6.00", ""]
+
+
+def test_published_columns_only_where_there_is_a_number():
+    table = TABLE4.within(ratios(100, 20))
+    header, lines, _ = text.rows(table, measure(table, []))
+    assert header[1:] == ["ratio 100: ours", "paper (published)", "difference", "ratio 20: ours"]
+    assert {len(line) for line in lines} == {5}
+
+
+def test_csv_parses_back_to_the_same_numbers():
+    for table, values in ((OWN, VALUES), (PAPER, {0: (0.38, 0.39)}), (TABLE4, {0: (0.1,), 3: (0.3,)})):
+        cells = measure(table, runs_of(table, values))
+        lines = list(csv.DictReader(io.StringIO(text.csv(table, cells)), strict=True))
+        assert len(lines) == len(cells)
+        for line, cell in zip(lines, to_json(table, cells)["cells"], strict=True):
+            assert tuple(line) == text.CSV_FIELDS
+            for name in ("mean", "sd", "published"):
+                back = float(line[name]) / 100 if line[name] else None
+                assert back == (None if cell[name] is None else pytest.approx(cell[name], abs=1e-8))
+            assert (line["unit"], line["keys"].split()) == ("percent", cell["keys"])
+    golden = 'table4,sbn+bm,100,all,percent,1,0,30.0,,44.1,"DBN-Mix, Table 4",true,20.0,partial,'
+    assert text.csv(TABLE4, cells).splitlines()[10].startswith(golden)
+
+
+def test_latex():
+    row = PAPER.rows[0]._replace(title=r"50% & a_b #1 $ {x} ~^ \y [z]")
+    table = replace(PAPER, rows=(row, *PAPER.rows[1:]), id="odd_id")
+    source = text.latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
+    bare = re.sub(r"\\[&%$#_{}]", "", source)
+    depth = 0
+    for sign in re.sub(r"^%.*", "", bare):
+        depth += (sign == "{") - (sign == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert bare.count("$") % 2 == 0
+    assert not set("†±−—∞~^#_") & set(bare)
+    assert "%" not in bare[1:]
+    inside = bare.split(r"\toprule")[1].split(r"\bottomrule")[0].splitlines()
+    rows = [line for line in inside if line.endswith(r"\\")]
+    spec = re.search(r"begin\{tabular\}\{(l r*|lr*)\}", bare)[1]
+    assert [line.count("&") + 1 for line in rows] == [len(spec)] * 4
+    assert [re.findall(r"\\(begin|end)\{(\w+)\}", source)] == [
+        [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
+    ]
+    assert (
+        r"50\% \& a\_b \#1 \$ \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}y {[}z] "
+        r"& 37.50 $\pm$ 0.71 (2) & 38.46\textdagger{} & $-$0.96 \\"
+    ) in source
+
+
+def two(values):
+    said = text.sentences(OWN, own(values))
+    parts = re.split(r"(?<=\.) (?=[A-Z])", said)
+    assert len(parts) == 2
+    assert all(part.endswith(".") for part in parts)
+    return parts
+
+
+def test_sentences_on_a_gain():
+    first, second = two(VALUES | {BILATERAL: (0.93, 0.95, 0.934)})
+    assert first == (
+        '"Single branch, vanilla" reaches 88.00 ± 1.00 % (n = 3); the best of the 4 measured rows, '
+        '"Single branch + bilateral mixup", reaches 93.80 ± 1.06 % (n = 3), a gain of +5.80 ± 1.31 points '
+        "paired over 3 seeds, more than the spread."
+    )
+    assert second == (
+        "Taken one at a time, mixup costs 5.00 ± 1.73 points and bilateral mixup adds 5.80 ± 1.31 points; "
+        "temperature (−0.57 ± 0.67) stays within the spread; dual branch cannot be compared yet."
+    )
+
+
+def test_sentences_on_a_loss_and_on_nothing():
+    first, second = two({VANILLA: (0.9, 0.92), MIXUP: (0.8, 0.81), DUAL: (0.7, 0.71)})
+    assert "no other row reaches more, the best of them" in first
+    assert '"Single branch + mixup", reaches 80.50 ± 0.71 % (n = 2), a difference of −10.50 ± 0.71 points' in first
+    assert "mixup costs 10.50 ± 0.71 points and dual branch costs 20.50 ± 0.71 points" in second
+    assert "temperature and bilateral mixup cannot be compared yet" in second
+    first, second = two({VANILLA: (0.9, 0.9), MIXUP: (0.9, 0.9)})
+    assert "no other row reaches more" in first
+    assert "a difference of 0.00 ± 0.00 points paired over 2 seeds, within the spread" in first
+    assert "mixup (0.00 ± 0.00) stays within the spread" in second
+
+
+def test_sentences_on_one_seed_on_ties_and_on_unshared_seeds():
+    first, second = two({VANILLA: (0.8,), MIXUP: (0.9,), DUAL: (0.9,), SCALED: (0.8,)})
+    assert '"Single branch + mixup" (level with "Dual branch"), reaches 90.00 % (n = 1)' in first
+    assert "a gain of +10.00 points on one seed, with no spread to judge it by" in first
+    assert "mixup adds 10.00 points, temperature changes less than 0.01 points and dual branch adds 10.00" in second
+    assert "points, on one seed, with no spread to judge it by; bilateral mixup cannot be compared yet." in second
+    first, second = two({VANILLA: (0.8, None), MIXUP: (None, 0.9)})
+    assert first.endswith("reaches 90.00 % (n = 1), but the two share no seed to pair.")
+    assert second == "Taken one at a time, mixup, temperature, bilateral mixup and dual branch cannot be compared yet."
+
+
+def test_sentences_without_anything_to_compare():
+    assert text.sentences(OWN, own({MIXUP: (0.5,), DUAL: (0.6,)})) == (
+        'Nothing can be compared yet: the first row, "Single branch, vanilla", has no number.'
+    )
+    assert text.sentences(OWN, own({VANILLA: (0.5,)})) == (
+        'Nothing can be compared yet: no other row has a number where the first row, "Single branch, vanilla", has one.'
+    )
+    assert " (ratio 100); " in text.sentences(TABLE4, measure(TABLE4, runs_of(TABLE4, {0: (0.1,), 1: (0.2,)})))

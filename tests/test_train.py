@@ -1,0 +1,220 @@
+"""The loop: what it records, what it refuses, lanes side by side, and a loss that is not finite."""
+
+import dataclasses
+import json
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROWS
+
+from lt_repro import methods, train
+from lt_repro.data.pools import Pool, select
+from lt_repro.data.split import make_split
+from lt_repro.errors import DamagedError, RequestError
+from lt_repro.methods.base import Draw, Method
+from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.train import Lane, fit
+
+
+def sha(run):
+    return run.weights["sha256"]
+
+
+def test_a_run_says_what_came_out(small, images, tmp_path):
+    made = small(**ROWS["dbn+bm+ts"])
+    (run,) = fit([made], images, out=tmp_path, eval_every=2)
+    assert run.status == "done"
+    assert set(run.result["accuracy"]) == {"all", "few"}
+    assert len(run.result["per_class"]) == 4
+    assert set(run.result["branches"]) == {"conventional", "rebalancing"}
+    assert [point["epoch"] for point in run.curve] == [2, 3]
+    assert run.result["accuracy"]["all"] == run.curve[-1]["all"] == pytest.approx(np.mean(run.result["per_class"]))
+    assert len(run.history["loss"]) == 3
+    assert run.split == {"digest": images.split.digest, "counts": images.split.counts.tolist()}
+    assert json.loads(run.path.read_text())["key"] == made.key()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{made.key()}.json", f"{made.key()}.pt"]
+
+
+def test_it_learns(small, images, tmp_path):
+    (run,) = fit([small(epochs=25)], images, out=tmp_path)
+    assert run.accuracy() >= 0.7  # chance is 0.25
+    assert run.history["loss"][-1] < 0.5 * run.history["loss"][0]
+
+
+def test_two_fits_are_the_same_and_two_seeds_are_not(small, images, tmp_path):
+    runs = [fit([small(seed=s)], images, out=tmp_path / name)[0] for s, name in ((0, "a"), (0, "b"), (1, "c"))]
+    assert sha(runs[0]) == sha(runs[1]) != sha(runs[2])
+    assert runs[0].history == runs[1].history
+
+
+def test_torchs_global_generator_is_left_alone(small, images, tmp_path):
+    before = torch.random.get_rng_state()
+    fit([small()], images, out=tmp_path)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_same_bytes_from_a_pool_in_either_order(small, pool, tmp_path):
+    order = np.argsort(pool.train_labels, kind="stable")
+    tested = np.argsort(pool.test_labels, kind="stable")
+    by_class = dataclasses.replace(
+        pool,
+        train_images=pool.train_images[order],
+        train_labels=pool.train_labels[order],
+        test_images=pool.test_images[tested],
+        test_labels=pool.test_labels[tested],
+    )
+    runs = []
+    for name, source in {"file order": pool, "by class": by_class}.items():
+        images = select(source, make_split(source.train_labels, ratio=4, name=pool.name))
+        runs += fit([small(**ROWS["dbn+bm"])], images, out=tmp_path / name)
+    assert sha(runs[0]) == sha(runs[1])
+    assert runs[0].data_digest == runs[1].data_digest
+
+
+def test_lanes_side_by_side_equal_runs_alone(small, images, tmp_path):
+    recipes = [small(**ROWS["sbn+mixup"]), small(**ROWS["dbn+bm+ts"]), small(seed=1)]
+    together = fit(recipes, images, out=tmp_path / "together")
+    alone = [fit([made], images, out=tmp_path / "alone")[0] for made in recipes]
+    assert [run.recipe for run in together] == recipes
+    assert list(map(sha, together)) == list(map(sha, alone))
+
+
+def test_lanes_of_unequal_length_are_refused(small, images, tmp_path):
+    with pytest.raises(RequestError, match="differ in length"):
+        fit([small(), small(epochs=4)], images, out=tmp_path)
+
+
+def test_epoch_length_set_and_balanced(small, images, tmp_path):
+    counts = images.split.counts
+    cpu = torch.device("cpu")
+    of_set, balanced = Lane(small(), images, tmp_path, cpu), Lane(small(epoch_images="balanced"), images, tmp_path, cpu)
+    assert (of_set.total, of_set.steps) == (counts.sum(), math.ceil(counts.sum() / 8))
+    assert (balanced.total, balanced.steps) == (4 * counts.max(), math.ceil(4 * counts.max() / 8))
+
+
+def test_weights_and_momentum_stay_in_fp32_under_bf16(small, images, tmp_path):
+    lane = Lane(small(precision="bf16", **ROWS["dbn+bm+ts"]), images, tmp_path, torch.device("cpu"))
+    lane.start_epoch()
+    lane.train_step()
+    states = lane.optimiser.state.values()
+    assert {p.dtype for p in lane.net.parameters()} | {s["momentum_buffer"].dtype for s in states} == {torch.float32}
+    assert lane.loss_sum.dtype == torch.float32
+    with lane.cast():
+        assert lane.net(torch.rand(2, 1, 8, 8))[0].dtype == torch.bfloat16
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A method of the test's own, with a stage switch, whose loss is infinite at one step."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Breaking(Method):
+        title: ClassVar[str] = "breaks"
+        at_fraction: float = 2.0
+        kind: Literal["inf", "nan"] = "nan"
+
+        @classmethod
+        def name(cls):
+            return "breaking"
+
+        def draws(self, t):
+            return (Draw("uniform"),) if t < 0.5 else (Draw("reverse", math.inf),)
+
+        def loss(self, net, batches, at):
+            (batch,) = batches.values()
+            loss = torch.nn.functional.cross_entropy(net(batch.images)[0].float(), batch.labels)
+            return loss + torch.where(at.t > self.at_fraction, float(self.kind), 0.0)
+
+    monkeypatch.setitem(methods.METHODS, "breaking", Breaking)
+    return "breaking"
+
+
+def breaking(small, registered, **fields):
+    made = small()
+    return dataclasses.replace(made, method=methods.METHODS[registered](**fields))
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf"])
+@pytest.mark.parametrize(("fraction", "epoch", "step"), [(0.0, 0, 0), (0.45, 1, 1), (0.95, 2, 3)])
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
+    kind, fraction, epoch, step, small, registered, images, tmp_path
+):
+    made = breaking(small, registered, at_fraction=fraction, kind=kind)
+    (run,) = fit([made], images, out=tmp_path)
+    assert Lane(made, images, tmp_path, torch.device("cpu")).steps == 4
+    assert run.status == "diverged"
+    assert run.diverged == {"epoch": epoch, "step": step}
+    assert run.result is None
+    assert run.weights is None
+    assert run.accuracy() is None
+    assert len(run.history["loss"]) == epoch
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_a_lane_that_diverges_does_not_stop_the_others(small, registered, images, tmp_path):
+    good = breaking(small, registered)
+    bad = dataclasses.replace(good, method=dataclasses.replace(good.method, at_fraction=0.5))
+    runs = fit([bad, good], images, out=tmp_path / "both")
+    assert [run.status for run in runs] == ["diverged", "done"]
+    (alone,) = fit([good], images, out=tmp_path / "alone")
+    assert sha(runs[1]) == sha(alone)
+
+
+def test_a_stage_switch_changes_what_is_drawn(small, registered, images, tmp_path):
+    lane = Lane(breaking(small, registered), images, tmp_path, torch.device("cpu"))
+    drawn = []
+    for lane.epoch in range(3):
+        lane.start_epoch()
+        drawn.append(list(lane.drawn))
+    assert drawn == [["uniform"], ["uniform"], ["reverse"]]
+
+
+def test_a_damaged_checkpoint_is_named_and_left_alone(small, images, tmp_path):
+    path = tmp_path / f"{small().key()}.ckpt"
+    path.write_bytes(b"PK\x03\x04 half a checkpoint")
+    with pytest.raises(DamagedError, match=path.name):
+        fit([small()], images, out=tmp_path)
+    assert path.read_bytes() == b"PK\x03\x04 half a checkpoint"
+
+
+def test_a_resume_that_would_change_the_precision_is_refused(small, images, tmp_path, monkeypatch):
+    made = small(precision="auto")
+    monkeypatch.setattr(train, "pick_precision", lambda name, device: "fp32")
+    Lane(made, images, tmp_path, torch.device("cpu")).save()
+    monkeypatch.setattr(train, "pick_precision", lambda name, device: "bf16")
+    with pytest.raises(RequestError, match="precision fp32"):
+        fit([made], images, out=tmp_path)
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu"])
+def test_an_unknown_device_is_refused(device, small, images, tmp_path):
+    with pytest.raises(RequestError, match="allowed on this machine: auto"):
+        fit([small()], images, out=tmp_path, device=device)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(small, images, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RequestError, match="cannot write"):
+        fit([small()], images, out=tmp_path / "file", watch=lambda lane: pytest.fail("it trained"))
+
+
+def test_precision_auto_on_the_cpu_follows_the_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    for features, expected in (({"avx512_bf16": True}, "bf16"), ({"avx512_bf16": False}, "fp32"), ({}, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features, raising=False)
+        assert train.pick_precision("auto", cpu) == expected
+    assert train.pick_precision("bf16", cpu) == "bf16"
+
+
+def test_grey_and_colour_pools_train(small, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 8)
+    colour = rng.integers(0, 256, (16, 10, 6, 3), dtype=np.uint8)
+    pool = Pool("colour", colour, labels, colour, labels, ("a", "b"), 0, None)
+    images = select(pool, make_split(labels, ratio=2, name="colour"))
+    made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(branches=2, mix="bilateral"))
+    (run,) = fit([made], images, out=tmp_path)
+    assert run.status == "done"
