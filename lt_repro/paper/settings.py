@@ -21,7 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # Sec. 4.2 and 4.4
     | {"net": "resnet50", "batch": 256, "weight_decay": 1e-4}
     | {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02, "normalise": "own"},
     "digits": OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
-    | {"net": "resnet8", "epochs": 100, "crop": 1, "flip": False, "precision": "fp32"},
+    | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"},
 }
 
 
