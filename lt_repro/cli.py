@@ -62,30 +62,28 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         sys.exit(app(words, standalone_mode=False, prog_name="ltrepro"))
-    except _USAGE as error:
-        lines, code = [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
-    except RequestError as error:
-        lines, code = str(error).splitlines(), error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         lines, code = ["stopped"], 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nothing to tell him
+    except BrokenPipeError:  # the reader has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         lines, code = [], 0
     except Exception as error:
-        code = getattr(error, "exit_code", 1)
-        lines = [str(error)]
-        if not hasattr(error, "exit_code"):
-            lines = [
-                f"{type(error).__name__}: {error}".splitlines()[0],
-                "this is a fault of ltrepro; --debug shows where",
-            ]
-        if debug and code == 1:
-            raise
-    if debug and code == 2:
-        err.print_exception()
+        lines, code = _told(error)
+        if debug:
+            err.print_exception()
     for number, line in enumerate(lines[:3]):
         err.print(("error: " if number == 0 else "  ") + line, markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[list[str], int]:
+    """Returns what a user is told of an error, in at most three lines, and the exit code."""
+    if isinstance(error, _USAGE):
+        return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
+    if hasattr(error, "exit_code"):
+        return str(error).splitlines(), error.exit_code
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    return [first, "this is a fault of ltrepro; --debug shows where"], 1
 
 
 _USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this version of typer keeps it
@@ -182,7 +180,7 @@ def _histogram(split: "Split", class_names: Sequence[str]) -> None:
 @app.command()
 def train(
     dataset: Dataset = "cifar100",
-    ratio: Annotated[float, typer.Option(help="Imbalance ratio, n_max / n_min.")] = 100.0,
+    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio, n_max / n_min.", show_default="100")] = None,
     arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
     mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
     tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
@@ -191,12 +189,12 @@ def train(
     eta: Annotated[float | None, typer.Option(help="Of the temperatures; inf turns them off.")] = None,
     eps: Annotated[float | None, typer.Option(help="Of the temperatures.", show_default="paper's")] = None,
     epochs: Annotated[int | None, typer.Option(help="Length of training.", show_default="paper's, 200")] = None,
-    seed: Annotated[int, typer.Option(help="Of initial weights and all draws.")] = 0,
-    split_seed: Annotated[int, typer.Option(help="Which draw of the split; 0 is the field's.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
     method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")] = None,
     eval_every: Annotated[int, typer.Option(min=1, help="Epochs between points of the test curve.")] = 10,
     folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
     data_root: DataRoot = None,
@@ -217,7 +215,7 @@ def train(
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
-    flags |= {"precision": None if precision == "auto" else precision}
+    flags |= {"ratio": ratio, "seed": seed, "split_seed": split_seed, "precision": precision}
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
             "--method and --arch, --mix or --tscale at once",
@@ -226,7 +224,7 @@ def train(
         )
     given = {name: value for name, value in (short | flags).items() if value is not None}
     pool = pools.load_pool(dataset, pools.data_root(data_root))
-    recipe = _recipe(pool.name, method or "dbn_mix", given, assign or [], ratio=ratio, seed=seed, split_seed=split_seed)
+    recipe = _recipe(pool.name, method or "dbn_mix", given, assign or [])
     with _Watch(as_json) as watch:
         runs = run_all([recipe], pool, folder, device=device, eval_every=eval_every, watch=watch)
         run = next(iter(runs))
@@ -253,7 +251,7 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str], **fixed: Any) -> "Recipe":
+def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
     from lt_repro import fields
     from lt_repro.paper.settings import recipe
@@ -272,7 +270,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str],
     for name in given:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
-    chosen = recipe(dataset, method, **fixed | given)
+    chosen = recipe(dataset, method, **given)
     idle = sorted(chosen.method.unused() & given.keys())
     if idle:
         raise RequestError(
@@ -291,7 +289,8 @@ class _Watch:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         self.bar = Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal)
         self.task = self.bar.add_task("starting", total=None, figures="")
-        self.points, self.seen, self.shown = 0, (time.monotonic(), -1), 0.0
+        self.lane: Lane | None = None
+        self.points, self.began, self.shown = 0, (0.0, 0), 0.0
 
     def __enter__(self) -> "_Watch":
         self.bar.start()
@@ -303,9 +302,9 @@ class _Watch:
     def __call__(self, lane: "Lane") -> None:
         now, total = time.monotonic(), lane.recipe.epochs * lane.steps
         done = lane.epoch * lane.steps + lane.step
-        if self.seen[1] < 0 or done < self.seen[1]:  # a new run: time what this process does, not what it found
-            self.seen, self.points = (now, done - 1), len(lane.curve)
-        left = (now - self.seen[0]) / max(1, done - self.seen[1]) * (total - done)
+        if lane is not self.lane:  # a new run: time what this process does, not what it found
+            self.lane, self.began, self.points = lane, (now, done - 1), len(lane.curve)
+        left = (now - self.began[0]) / max(1, done - self.began[1]) * (total - done)
         speed = lane.passes / max(1e-9, lane.train_seconds + (now - lane.begun if lane.step else 0.0))
         loss = f"loss {lane.losses[-1]:.3f}, " if lane.losses else ""
         accuracy = f"accuracy {100 * lane.curve[-1]['all']:.2f} %, " if lane.curve else ""

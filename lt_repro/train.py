@@ -56,12 +56,12 @@ def fit(
         DamagedError: A checkpoint is damaged.
         Interrupted: `stop` said so.
     """
-    files.ensure_writable(out)
     lanes = [Lane(recipe, images, out, pick_device(device)) for recipe in recipes]
     if len({(lane.steps, lane.recipe.epochs) for lane in lanes}) != 1:
         raise RequestError(
             "the recipes differ in length", "allowed: the same epochs, batch and epoch_images side by side"
         )
+    files.ensure_writable(out)
     stop = stop or Stop()
     runs: dict[str, Run] = {}
     for epoch in range(min(lane.epoch for lane in lanes), lanes[0].recipe.epochs):

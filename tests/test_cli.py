@@ -1,0 +1,500 @@
+"""The command line as a user types it: the four commands, their files and JSON, and every wrong request."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lt_repro import cli, signals
+from lt_repro.data import pools
+from lt_repro.paper import settings
+from lt_repro.paper.dbn_mix import FIG3, TABLE4, ratios
+from lt_repro.runs import Run
+from lt_repro.sweep.plan import command
+
+DIGITS = ["--dataset", "digits", "--ratio", "60", "--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LTREPRO_RUNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def type_in(*words):
+        monkeypatch.setattr(sys, "argv", ["ltrepro", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return left.value.code or 0, printed.out, printed.err
+
+    return type_in
+
+
+@pytest.fixture
+def refused(run):
+    def type_in(*words, code=2):
+        found, out, err = run(*words)
+        lines = err.strip().splitlines()
+        assert found == code, err
+        assert 1 <= len(lines) <= 3, err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in err
+        assert out == ""
+        return err
+
+    return type_in
+
+
+# make-dataset
+
+
+def test_make_dataset_writes_the_split_and_prints_its_histogram(run):
+    code, out, _ = run("make-dataset", "digits", "--ratio", 60)
+    assert code == 0
+    assert "332 training and 500 test images, 10 classes: 1 many, 4 medium, 5 few" in out
+    path = Path("splits/digits-exp-r60-s0.json")
+    assert out.strip().splitlines()[-1] == str(path)
+    content = json.loads(path.read_text())
+    assert content["counts"] == [124, 78, 49, 31, 20, 12, 8, 5, 3, 2]
+    code, out, err = run("make-dataset", "digits", "--imb-factor", repr(1 / 60), "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == content | {"path": str(path)}
+    named = "name ratio profile split_seed n_train n_test counts groups positions digest path"
+    assert set(named.split()) == set(json.loads(out))
+
+
+def test_make_dataset_step_profile_second_draw_and_out(run):
+    run("make-dataset", "digits", "--ratio", 10, "--profile", "step", "--split-seed", 3, "--out", "mine/a.json")
+    content = json.loads(Path("mine/a.json").read_text())
+    assert content["counts"] == [124] * 5 + [12] * 5
+    assert content["split_seed"] == 3
+
+
+def test_make_dataset_never_writes_over_another_file(run, refused):
+    Path("kept.json").write_text("mine")
+    assert "another content" in refused("make-dataset", "digits", "--out", "kept.json")
+    assert Path("kept.json").read_text() == "mine"
+
+
+def test_imb_factor_is_one_over_the_ratio(run):
+    _, out, _ = run("make-dataset", "digits", "--imb-factor", "0.01", "--json")
+    assert json.loads(out)["ratio"] == 100
+
+
+def test_cifar_that_is_missing_is_downloaded_or_the_ways_on_are_named(run, refused, monkeypatch, tmp_path):
+    err = refused("make-dataset", "cifar100", "--no-download")
+    for word in (str(tmp_path / "data"), "cifar-100-python.tar.gz", "--data-root", "npz:FILE"):
+        assert word in err
+    assert "ltrepro make-dataset cifar100" in refused("train", "--arch", "dbn", "--mix", "bilateral", "--tscale")
+    fetched = []
+    monkeypatch.setattr(pools, "download", lambda name, root, report: (fetched.append(name), report(5, 10)))
+    assert "ltrepro make-dataset cifar100" in refused("make-dataset", "cifar100", "--ratio", 100).replace("\n", " ")
+    assert fetched == ["cifar100"]
+
+
+# train, show
+
+
+def test_train_writes_one_run_and_prints_its_path_last(run):
+    code, out, err = run("train", *DIGITS, "--arch", "dbn", "--mix", "bilateral", "--tscale")
+    assert code == 0
+    path = Path(out.strip().splitlines()[-1])
+    assert path.parent == Path("runs")
+    found = Run.read(path)
+    assert (found.recipe.method.branches, found.recipe.method.mix, found.recipe.method.tscale) == (2, "bilateral", True)
+    assert found.recipe.method.eta == 3.0
+    assert "epoch 2/2" in err
+    assert "images/s" in err
+    assert "conventional" in out
+    before = path.read_bytes()
+    again, out, _ = run("train", *DIGITS, "--arch", "dbn", "--mix", "bilateral", "--tscale")
+    assert (again, Path(out.strip().splitlines()[-1]), path.read_bytes()) == (0, path, before)
+
+
+def test_train_json_is_one_document_with_the_path(run):
+    code, out, err = run("train", *DIGITS, "--json", "--out", "there")
+    content = json.loads(out)
+    assert (code, err) == (0, "")
+    assert Path(content["path"]).parent == Path("there")
+    assert content["recipe"]["method"] | {"branches": 1, "mix": "none", "tscale": False} == content["recipe"]["method"]
+
+
+def test_options_reach_the_recipe(run):
+    words = [
+        "--mix",
+        "bilateral",
+        "--alpha",
+        "0.5",
+        "--gamma",
+        "inf",
+        "--seed",
+        "4",
+        "--split-seed",
+        "2",
+        "--precision",
+        "bf16",
+    ]
+    words += [
+        "--set",
+        "drops=0.5,0.75",
+        "--set",
+        "lam_per=sample",
+        "--set",
+        "flip=true",
+        "--set",
+        "lr=0.05",
+        "--eval-every",
+        "1",
+    ]
+    _, out, _ = run("train", *DIGITS, *words, "--json")
+    found = json.loads(out)
+    recipe, method = found["recipe"], found["recipe"]["method"]
+    assert (recipe["seed"], recipe["split_seed"], recipe["precision"], recipe["drops"]) == (4, 2, "bf16", [0.5, 0.75])
+    assert (recipe["flip"], recipe["lr"]) == (True, 0.05)
+    assert (method["alpha"], method["gamma"], method["lam_per"], method["eta"]) == (0.5, "inf", "sample", 3.0)
+    assert [point["epoch"] for point in found["curve"]] == [1, 2]
+
+
+def test_method_and_set_say_the_same_as_the_short_options(run):
+    _, short, _ = run("train", *DIGITS, "--arch", "dbn", "--mix", "bilateral", "--tscale", "--json")
+    words = ["--method", "dbn_mix", "--set", "branches=2", "--set", "mix=bilateral", "--set", "tscale=true"]
+    _, full, _ = run("train", *DIGITS, *words, "--json", "--out", "other")
+    assert json.loads(short)["key"] == json.loads(full)["key"]
+
+
+def test_show_says_where_a_run_departs_from_the_paper(run):
+    _, out, _ = run("train", *DIGITS, "--arch", "dbn", "--set", "part=layer2")
+    key = Path(out.strip().splitlines()[-1]).stem
+    code, out, _ = run("show", key[:12])
+    assert code == 0
+    assert "part layer2 (paper: block)" in out
+    assert "epochs 2 (paper: 60)" in out
+    _, out, _ = run("show", key, "--json")
+    assert json.loads(out)["key"] == key
+
+
+def test_a_run_that_diverges_exits_with_1_and_says_where(run):
+    code, out, err = run("train", *DIGITS[:4], "--epochs", "20", "--set", "lr=1000", "--set", "weight_decay=1")
+    found = Run.read(Path(out.strip().splitlines()[-1]))
+    assert code == 1
+    assert found.status == "diverged"
+    assert "Traceback" not in err
+    assert f"epoch {found.diverged['epoch'] + 1}, step {found.diverged['step'] + 1}" in err
+    assert "diverged" in run("show", found.recipe.key())[1]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_a_signal_saves_and_leaves(signum, code, run, monkeypatch):
+    def strike(self, lane):
+        if (lane.epoch, lane.step) == (1, 1):
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(cli._Watch, "__call__", strike)
+    before = signal.getsignal(signum)
+    found, out, err = run("train", *DIGITS)
+    assert (found, out) == (code, "")
+    assert "everything is saved" in err
+    assert signal.getsignal(signum) == before
+    assert len(list(Path("runs").glob("*.ckpt"))) == 1
+    monkeypatch.undo()
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), signals.caught() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+# tables and figures
+
+
+def test_plan_commands_train_exactly_the_missing_cells(run, monkeypatch):
+    _, out, _ = run("ablation-table", "--plan", "--seeds", "0")
+    lines = out.strip().splitlines()
+    assert len(lines) == 27
+    assert "ltrepro train --arch dbn --mix bilateral --tscale" in lines
+    monkeypatch.setattr(pools, "load_pool", lambda name, root: pools.Pool("cifar100", *[None] * 4, (), 0, root))
+    asked = []
+
+    def note(recipes, *args, **kwargs):
+        asked.extend(recipes)
+        raise settings.find("nothing")
+
+    monkeypatch.setattr("lt_repro.sweep.local.run_all", note)
+    for line in lines:
+        run(*shlex.split(line)[1:])
+    wanted = [cell.recipe.key() for cell in TABLE4.cells()]
+    assert sorted(recipe.key() for recipe in asked) == sorted(wanted)
+
+
+@pytest.mark.parametrize("table", [TABLE4, *FIG3], ids=lambda table: table.id)
+def test_commands_say_every_recipe_apart(table):
+    recipes = table.recipes()
+    assert len({command(recipe, "cifar100") for recipe in recipes}) == len(recipes)
+
+
+def test_ablation_table_on_digits_from_nothing(run):
+    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "1", "--seeds", "0-1"]
+    code, out, err = run("ablation-table", *here, "--run")
+    assert code == 0
+    assert "run 18/18" in err
+    assert len(list(Path("runs").glob("*.json"))) == 18
+    for suffix in ("md", "csv", "tex"):
+        assert Path(f"tables/table4-digits-e1-r60.{suffix}").stat().st_size > 500
+    _, out, _ = run("ablation-table", *here, "--json")
+    cells = json.loads(out)["cells"]
+    assert len(cells) == 9
+    assert all(cell["n"] == 2 and cell["published"] is None and cell["status"] == "done" for cell in cells)
+    _, out, err = run("ablation-table", *here, "--plan")
+    assert (out, err.strip()) == ("", "0 runs are missing")
+    _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")
+    assert "18 shorter runs not shown (1 epochs)" in err
+    assert out.count("—") >= 9
+
+
+def test_ablation_table_of_the_paper_shows_published_beside_missing(run):
+    code, out, _ = run("ablation-table")
+    text = Path("tables/table4.md").read_text()
+    assert code == 0
+    assert "51.04" in text
+    assert text.count("| —") == 27
+    _, out, _ = run("ablation-table", "--json")
+    cells = {(cell["row"], cell["column"]): cell for cell in json.loads(out)["cells"]}
+    assert len(cells) == 27
+    assert cells["dbn+bm+ts", "100"]["published"] == 0.5104
+    assert cells["dbn+bm+ts", "100"]["mean"] is None
+    assert cells["sbn", "100"]["measured_by_paper"] is False
+
+
+def test_plot_hparams_writes_three_figures_with_their_numbers(run):
+    code, out, _ = run("plot-hparams")
+    assert code == 0
+    for name in ("fig3a", "fig3b", "fig3c"):
+        for suffix in ("png", "svg", "csv"):
+            assert Path(f"figures/{name}.{suffix}").stat().st_size > 200
+    _, out, _ = run("plot-hparams", "--plan", "--json")
+    assert len(json.loads(out)["plan"]) == 24 + 5 + 5  # the settings in the middle are one recipe in all three figures
+
+
+def test_a_damaged_run_file_is_named_and_changes_no_other_cell(run):
+    run("train", *DIGITS)
+    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+    _, before, _ = run("ablation-table", *here, "--json")
+    Path("runs/broken.json").write_text('{"schema": 1')
+    code, after, err = run("ablation-table", *here, "--json")
+    assert (code, after) == (1, before)
+    assert "broken.json" in err
+    run("ablation-table", *here)
+    assert "broken.json" in Path("tables/table4-digits-e2-r60.md").read_text()
+
+
+def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
+    short = {name: value | {"epochs": 1} if name == "digits" else value for name, value in settings.SETTINGS.items()}
+    monkeypatch.setattr(settings, "SETTINGS", short)
+    code, out, _ = run("demo", "--out", "shown")
+    assert code == 0
+    assert {path.name for path in Path("shown").iterdir()} == {
+        "runs",
+        "table4.json",
+        "table4.md",
+        "classes.png",
+        "classes.svg",
+    }
+    cells = json.loads(Path("shown/table4.json").read_text())["cells"]
+    assert [cell["n"] for cell in cells] == [3] * 9
+    said = out.strip().splitlines()[-1]
+    assert said.count(". ") == 1
+    assert said.endswith(".")
+
+
+def test_the_nine_recipes_differ_only_in_branches_mixing_and_temperature():
+    made = [cell.recipe for cell in TABLE4.within(ratios(60), dataset="digits").cells()]
+    assert len({recipe.key() for recipe in made}) == 9
+    same = {recipe.replace(branches=1, mix="none", tscale=False).key() for recipe in made}
+    assert len(same) == 1
+
+
+def test_methods_are_listed_with_their_settings(run):
+    _, out, _ = run("methods")
+    assert "dbn_mix: DBN-Mix." in out
+    assert "per_branch, joint" in out
+    _, out, _ = run("methods", "--json")
+    listed = json.loads(out)["methods"]
+    assert {"name": "gamma", "default": "inf", "allowed": "a number, or inf"} in listed[0]["settings"]
+
+
+# help and wrong requests
+
+COMMANDS = ["make-dataset", "train", "ablation-table", "plot-hparams", "methods", "show", "demo"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_begins_with_examples(name, run):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert out.index(f"ltrepro {name}") < out.index("ltrepro " + name, out.index("Usage") + 20) < out.index("Options")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["ablation-table", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy_and_answers_at_once(words):
+    script = "import sys; sys.argv[1:] = sys.argv[1:]\nfrom lt_repro.cli import main\ntry:\n main()\nfinally:\n"
+    script += (
+        " heavy = {'torch', 'numpy', 'matplotlib'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+NPZ = {
+    "train_images": np.zeros((6, 8, 8), np.uint8),
+    "train_labels": np.array([0, 0, 0, 1, 1, 1]),
+    "test_images": np.zeros((2, 8, 8), np.uint8),
+    "test_labels": np.array([0, 1]),
+}
+WRONG = {
+    "no such command": ["tarin"],
+    "no such option": ["train", "--epoch", "3"],
+    "no argument": ["make-dataset"],
+    "no number": ["train", "--epochs", "many"],
+    "unknown data set": ["make-dataset", "cifar1000"],
+    "ratio below one": ["make-dataset", "digits", "--ratio", "0.5"],
+    "ratio zero": ["make-dataset", "digits", "--ratio", "0"],
+    "ratio nan": ["make-dataset", "digits", "--ratio", "nan"],
+    "ratio inf": ["make-dataset", "digits", "--ratio", "inf"],
+    "an empty class": ["make-dataset", "digits", "--ratio", "500"],
+    "an empty class, train": ["train", "--dataset", "digits", "--ratio", "500"],
+    "ratio and factor": ["make-dataset", "digits", "--ratio", "10", "--imb-factor", "0.1"],
+    "factor of two": ["make-dataset", "digits", "--imb-factor", "2"],
+    "factor zero": ["make-dataset", "digits", "--imb-factor", "0"],
+    "unknown profile": ["make-dataset", "digits", "--profile", "linear"],
+    "negative split seed": ["make-dataset", "digits", "--split-seed", "-1"],
+    "npz that is not there": ["make-dataset", "npz:nothing.npz"],
+    "npz that is a folder": ["make-dataset", "npz:."],
+    "npz that is no npz": ["make-dataset", "npz:text.npz"],
+    "npz cut short": ["make-dataset", "npz:cut.npz", "--ratio", "2"],
+    "labels do not match": ["train", "--dataset", "npz:labels.npz", "--ratio", "2"],
+    "npz of objects": ["make-dataset", "npz:objects.npz"],
+    "unwritable out": ["make-dataset", "digits", "--out", "text.npz/a.json"],
+    "unwritable runs": ["train", "--dataset", "digits", "--out", "text.npz"],
+    "unwritable tables": ["ablation-table", "--out", "text.npz"],
+    "unwritable figures": ["plot-hparams", "--out", "text.npz"],
+    "unwritable demo": ["demo", "--out", "text.npz"],
+    "arch": ["train", "--arch", "tbn"],
+    "mix": ["train", "--dataset", "digits", "--mix", "cutmix"],
+    "dbn with mixup": ["train", "--dataset", "digits", "--arch", "dbn", "--mix", "mixup"],
+    "method and arch": ["train", "--method", "dbn_mix", "--arch", "dbn"],
+    "method and mix": ["train", "--method", "dbn_mix", "--mix", "none"],
+    "method and tscale": ["train", "--method", "dbn_mix", "--tscale"],
+    "unknown method": ["train", "--dataset", "digits", "--method", "dbnmix"],
+    "unknown field": ["train", "--dataset", "digits", "--set", "parts=block"],
+    "unknown value": ["train", "--dataset", "digits", "--arch", "dbn", "--set", "part=layer5"],
+    "field without value": ["train", "--dataset", "digits", "--set", "lr"],
+    "empty field": ["train", "--dataset", "digits", "--set", "lr="],
+    "field twice": ["train", "--dataset", "digits", "--set", "lr=0.1", "--set", "lr=0.2"],
+    "option and field": ["train", "--dataset", "digits", "--epochs", "3", "--set", "epochs=4"],
+    "seed and field": ["train", "--dataset", "digits", "--seed", "4", "--set", "seed=4"],
+    "data set as field": ["train", "--dataset", "digits", "--set", "dataset=cifar10"],
+    "eta without tscale": ["train", "--dataset", "digits", "--eta", "5"],
+    "alpha without mix": ["train", "--dataset", "digits", "--alpha", "0.5"],
+    "gamma without a reverse batch": ["train", "--dataset", "digits", "--gamma", "2"],
+    "part of one branch": ["train", "--dataset", "digits", "--set", "part=layer3"],
+    "alpha zero": ["train", "--dataset", "digits", "--mix", "bilateral", "--alpha", "0"],
+    "eps above one": ["train", "--dataset", "digits", "--tscale", "--eps", "1.5"],
+    "eta nan": ["train", "--dataset", "digits", "--tscale", "--eta", "nan"],
+    "gamma below zero": ["train", "--dataset", "digits", "--arch", "dbn", "--gamma", "-1"],
+    "no epochs": ["train", "--dataset", "digits", "--epochs", "0"],
+    "eval never": ["train", "--dataset", "digits", "--eval-every", "0"],
+    "seed below zero": ["train", "--dataset", "digits", "--seed", "-1"],
+    "device": ["train", "--dataset", "digits", "--device", "tpu"],
+    "precision": ["train", "--dataset", "digits", "--precision", "fp8"],
+    "grey with shared constants": ["train", "--dataset", "digits", "--set", "normalise=shared"],
+    "net": ["train", "--dataset", "digits", "--set", "net=resnet50"],
+    "bool": ["train", "--dataset", "digits", "--set", "flip=maybe"],
+    "run that is not there": ["show", "cifar100"],
+    "folder that is not there": ["ablation-table", "--runs", "nowhere"],
+    "seeds": ["ablation-table", "--seeds", "two"],
+    "seeds backwards": ["ablation-table", "--seeds", "3-1"],
+    "ratio of a table": ["ablation-table", "--ratio", "0"],
+    "data set of a table": ["ablation-table", "--dataset", "cifra100"],
+    "epochs of a table": ["plot-hparams", "--epochs", "0"],
+    "run of a table without data": ["ablation-table", "--run"],
+}
+
+
+@pytest.fixture
+def bad_files():
+    Path("text.npz").write_text("no archive")
+    np.savez("whole.npz", **NPZ)
+    Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:-300])
+    np.savez("labels.npz", **NPZ | {"train_labels": np.array([0, 1])})
+    np.savez("objects.npz", **NPZ | {"train_labels": np.array([0, 0, 0, 1, 1, "x"], dtype=object)}, allow_pickle=True)
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_a_wrong_request_exits_with_2_and_changes_nothing(words, refused, bad_files, tmp_path):
+    before = sorted(path for path in tmp_path.rglob("*"))
+    refused(*words)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_names_are_suggested(refused):
+    assert "did you mean 'bilateral'" in refused("train", "--dataset", "digits", "--mix", "bilatral")
+    assert "did you mean 'cifar100'" in refused("make-dataset", "cifar-100")
+    assert "train" in refused("tarin")
+    assert "did you mean 'part'" in refused("train", "--dataset", "digits", "--set", "prat=block")
+
+
+def test_a_damaged_stored_file_exits_with_1_and_stays(run, refused, tmp_path):
+    _, out, _ = run("train", *DIGITS)
+    path = Path(out.strip().splitlines()[-1])
+    path.write_text(path.read_text()[:-40])
+    before = path.read_bytes()
+    refused("show", path, code=1)
+    refused("train", *DIGITS, code=1)
+    archive = tmp_path / "data" / "cifar-100-python.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(b"half an archive")
+    refused("train", "--epochs", "1", code=1)
+    assert (path.read_bytes(), archive.read_bytes()) == (before, b"half an archive")
+
+
+def test_debug_shows_the_traceback(run):
+    code, _, err = run("make-dataset", "digits", "--ratio", "0", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m lt_repro make-dataset digits | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_no_colour_and_no_bar_when_piped():
+    words = [sys.executable, "-m", "lt_repro", "train", *DIGITS]
+    started = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert time.monotonic() - started < 120
