@@ -130,11 +130,7 @@ def make_dataset(
     except pools.NotThere:
         if no_download:
             raise
-        with Progress(
-            TextColumn("downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err
-        ) as bar:
-            task = bar.add_task("", total=None)
-            pools.download(name, root, lambda done, total: bar.update(task, completed=done, total=total or None))
+        _download(name, root)
         pool = pools.load_pool(name, root)
     split = make_split(
         pool.train_labels,
@@ -163,6 +159,19 @@ def make_dataset(
     )
     out.print(f"digest {split.digest}", highlight=False, soft_wrap=True)
     out.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _download(name: str, root: Path) -> None:
+    from lt_repro.data.pools import download
+
+    if not err.is_terminal:
+        err.print(f"downloading {name} to {root}", highlight=False, soft_wrap=True)
+        download(name, root, lambda done, total: None)
+        return
+    columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None)
+        download(name, root, lambda done, total: bar.update(task, completed=done, total=total or None))
 
 
 def _histogram(split: "Split", class_names: Sequence[str]) -> None:
@@ -308,14 +317,13 @@ class _Watch:
         speed = lane.passes / max(1e-9, lane.train_seconds + (now - lane.begun if lane.step else 0.0))
         loss = f"loss {lane.losses[-1]:.3f}, " if lane.losses else ""
         accuracy = f"accuracy {100 * lane.curve[-1]['all']:.2f} %, " if lane.curve else ""
-        epoch = f"epoch {min(lane.epoch + 1, lane.recipe.epochs)}/{lane.recipe.epochs}"
+        epoch = f"epoch {lane.epoch}/{lane.recipe.epochs}"
         figures = f"{loss}{accuracy}{speed:,.0f} images/s, {_clock(left)} left"
         if self.bar.disable:
-            if not self.quiet and len(lane.curve) > self.points:
+            fresh = lane.done if self.label else len(lane.curve) > self.points  # of a queue, a line a run is enough
+            if fresh and not self.quiet:
                 self.points = len(lane.curve)
-                err.print(
-                    f"{self.label}epoch {lane.epoch}/{lane.recipe.epochs}: {figures}", highlight=False, soft_wrap=True
-                )
+                err.print(f"{self.label}{epoch}: {figures}", highlight=False, soft_wrap=True)
         elif now - self.shown > 0.1 or done == total:
             self.shown = now
             self.bar.update(self.task, description=self.label + epoch, total=total, completed=done, figures=figures)
