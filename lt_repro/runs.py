@@ -115,6 +115,11 @@ class Run:
             ) from error
 
 
+def folders(given: Sequence[Path] | None) -> list[Path]:
+    """Returns where runs are looked for: the given folders or `./runs`, then `./tables/runs`."""
+    return [*(given or [Path("runs")]), Path("tables/runs")]
+
+
 def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
     """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs."""
     runs: dict[str, Run] = {}

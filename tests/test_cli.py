@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +203,7 @@ def test_a_signal_saves_and_leaves(signum, code, run, monkeypatch):
         if (lane.epoch, lane.step) == (1, 1):
             os.kill(os.getpid(), signum)
 
-    monkeypatch.setattr(cli._Watch, "__call__", strike)
+    monkeypatch.setattr("lt_repro.cli.progress.Watch.__call__", strike)
     before = signal.getsignal(signum)
     found, out, err = run("train", *DIGITS)
     assert (found, out) == (code, "")
@@ -262,7 +263,7 @@ def test_ablation_table_on_digits_from_nothing(run):
     _, out, err = run("ablation-table", *here, "--plan")
     assert (out, err.strip()) == ("", "0 runs are missing")
     _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")
-    assert "18 shorter runs not shown (1 epochs)" in err
+    assert "leaves out shorter runs (18 of 1 epochs); --epochs 1 shows them" in err
     assert out.count("—") >= 9
 
 
@@ -300,6 +301,19 @@ def test_a_damaged_run_file_is_named_and_changes_no_other_cell(run):
     assert "broken.json" in err
     run("ablation-table", *here)
     assert "broken.json" in Path("tables/table4-digits-e2-r60.md").read_text()
+
+
+def test_a_run_file_of_another_split_is_left_out_and_named(run):
+    _, out, _ = run("train", *DIGITS)
+    path = Path(out.strip().splitlines()[-1])
+    found = Run.read(path)
+    path.unlink()
+    other = replace(found, split={"digest": "0" * 64, "counts": found.split["counts"]}).publish(path.parent)
+    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+    code, out, err = run("ablation-table", *here, "--json")
+    assert code == 0
+    assert {cell["n"] for cell in json.loads(out)["cells"]} == {0}
+    assert f"left out {other.path.name}: it has split 00000000" in err
 
 
 def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):

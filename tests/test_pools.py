@@ -694,3 +694,19 @@ def test_download_into_what_is_no_folder(tmp_path, monkeypatch, archive):
     (tmp_path / "file").write_bytes(b"")
     with serving(monkeypatch, sending(archive)):
         refused(lambda: download("cifar10", tmp_path / "file", lambda *_: None), tmp_path / "file")
+
+
+# --- known_digest ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "begins"), [("cifar100", "9177fd342a51"), ("cifar10", "58c2d47e0c21")])
+def test_the_digest_of_a_known_split_needs_no_images(name, begins):
+    assert pools.known_digest(name, 100.0, "exp", 0).startswith(begins)
+    assert pools.known_digest(name, 100.0, "exp", 1) != pools.known_digest(name, 100.0, "exp", 0)
+
+
+def test_the_known_digest_of_digits_is_that_of_its_images():
+    pool = load_pool("digits", Path())
+    split = make_split(pool.train_labels, ratio=60, hold_out=pool.hold_out, name=pool.name)
+    assert pools.known_digest("digits", 60.0, "exp", 0) == split.digest
+    assert pools.known_digest("bloodmnist-01234567", 60.0, "exp", 0) is None

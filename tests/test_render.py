@@ -95,21 +95,32 @@ def test_diverged_run_is_left_out_and_named():
     assert f"Single branch, vanilla, ratio 60, seed 1 ({key})" in text.markdown(OWN, cells)
 
 
+def unknown(*subset):
+    return None
+
+
 def test_another_split_is_left_out_and_named():
     odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
     odd = replace(odd, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
-    kept, lines = conflicts([odd, *others])
+    kept, lines = conflicts([odd, *others], unknown)
     assert kept == others
-    assert lines == ["left out odd.json: it has split 00000000 of digits (ratio 60), the others have 55555555"]
-    assert conflicts([odd, others[0]])[0] == [odd]  # the first seen among equals
+    assert lines == ["left out odd.json: it has split 00000000 of digits (ratio 60), not 55555555"]
+    assert conflicts([odd, others[0]], unknown)[0] == [odd]  # the first seen among equals
     elsewhere = replace(odd, recipe=odd.recipe.replace(split_seed=1))
-    assert conflicts([elsewhere, *others]) == ([elsewhere, *others], [])
+    assert conflicts([elsewhere, *others], unknown) == ([elsewhere, *others], [])
+
+
+def test_a_split_that_is_known_needs_no_majority():
+    odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
+    asked = []
+    kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or "f" * 64)
+    assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0)])
 
 
 def test_other_pixels_are_kept_and_named():
     first, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3, 0.4)})
     others = [replace(run, data_digest="e" * 64) for run in others]
-    kept, lines = conflicts([first, *others])
+    kept, lines = conflicts([first, *others], unknown)
     assert kept == [first, *others]
     assert lines == [f"same split, other pixels: {first.recipe.key()} (dddddddd, not eeeeeeee) of digits (ratio 60)"]
 

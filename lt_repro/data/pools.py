@@ -21,7 +21,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from lt_repro.canonical import canonical
-from lt_repro.data.split import Split, class_sizes
+from lt_repro.data.split import Split, class_sizes, make_split
 from lt_repro.errors import DamagedError, RequestError, unknown
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
@@ -210,6 +210,18 @@ def load_pool(name: str, root: Path) -> Pool:
         raise _ways_on(f"no {name} in {root}: neither {npz.name} nor {archive.name}", name)
     _check_cifar(pool, cifar)
     return pool
+
+
+def known_digest(name: str, ratio: float, profile: str, seed: int) -> str | None:
+    """Returns the digest that a split of a known data set must have, without its images; None of an unknown one."""
+    if name not in NAMES:
+        return None
+    if name == "digits":
+        labels, hold_out = load_pool(name, Path()).train_labels, 50
+    else:
+        cifar = _CIFAR[name]
+        labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
+    return make_split(labels, ratio=ratio, profile=profile, seed=seed, hold_out=hold_out, name=name).digest
 
 
 def _ways_on(given: str, name: str) -> NotThere:

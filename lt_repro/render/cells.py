@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,32 +114,36 @@ def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
     return {"cells": [_cell(table, one) for one in measured]}
 
 
-def conflicts(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Returns the runs that stand on one split each, and a line for whatever was left out or differs in its pixels.
+def conflicts(runs: Iterable[Run], known: Callable[[str, float, str, int], str | None]) -> tuple[list[Run], list[str]]:
+    """Returns the runs that stand on the right split, and a line for whatever was left out or differs in its pixels.
 
-    Runs of the same data set, ratio, profile and split seed must share the split digest: the commonest (the first seen
-    among equals) stays. Another digest of the images alone is only reported: sources of one pool can differ in how a
-    few pictures were decoded.
+    Runs of the same data set, ratio, profile and split seed must have the split digest that is known for it; where none
+    is known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
+    sources of one pool can differ in how a few pictures were decoded.
+
+    Args:
+        runs: Any runs.
+        known: Gives the digest of (data set, ratio, profile, split seed), or None.
     """
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[str, float, str, int], list[Run]] = {}
     for run in runs:
         recipe = run.recipe
         groups.setdefault((recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed), []).append(run)
     kept, lines = [], []
-    for (dataset, ratio, *_), group in groups.items():
-        where = f"{dataset} (ratio {ratio:g})"
-        split = Counter(run.split["digest"] for run in group).most_common(1)[0][0]
+    for subset, group in groups.items():
+        where = f"{subset[0]} (ratio {subset[1]:g})"
+        split = known(*subset) or Counter(run.split["digest"] for run in group).most_common(1)[0][0]
         same = [run for run in group if run.split["digest"] == split]
         lines += [
-            f"left out {_file(run)}: it has split {run.split['digest'][:8]} of {where}, the others have {split[:8]}"
+            f"left out {_file(run)}: it has split {run.split['digest'][:8]} of {where}, not {split[:8]}"
             for run in group
             if run.split["digest"] != split
         ]
-        pixels, *others = (digest for digest, _ in Counter(run.data_digest for run in same).most_common())
-        for digest in others:
+        pixels = [digest for digest, _ in Counter(run.data_digest for run in same).most_common()]
+        for digest in pixels[1:]:
             names = [_file(run) for run in same if run.data_digest == digest]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            lines.append(f"same split, other pixels: {names[0]}{more} ({digest[:8]}, not {pixels[:8]}) of {where}")
+            lines.append(f"same split, other pixels: {names[0]}{more} ({digest[:8]}, not {pixels[0][:8]}) of {where}")
         kept += same
     return kept, lines
 

@@ -1,0 +1,88 @@
+"""The application, its exit codes, and what its commands share. Results go to stdout, progress and notes to stderr."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lt_repro import __version__
+
+out, err = Console(), Console(stderr=True)
+app = typer.Typer(
+    help="Reproduce long-tailed recognition papers, table by table, with the published number beside ours.",
+    epilog="First: `ltrepro demo`, or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets.", envvar="LTREPRO_DATA", show_default="user data folder")
+]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option("--runs", help="Folder of runs; repeatable.", envvar="LTREPRO_RUNS", show_default="./runs"),
+]
+Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, digits or npz:FILE.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main() -> None:
+    """Runs the command line and exits with the codes of the project: 0, 1, 2, or 128 + the signal's number."""
+    debug = "--debug" in sys.argv
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        sys.exit(app(words, standalone_mode=False, prog_name="ltrepro"))
+    except (KeyboardInterrupt, typer.Abort):
+        lines, code = ["stopped"], 130
+    except BrokenPipeError:  # the reader has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lines, code = [], 0
+    except Exception as error:
+        lines, code = _told(error)
+        if debug:
+            err.print_exception()
+    for number, line in enumerate(lines[:3]):
+        say(("error: " if number == 0 else "  ") + line)
+    sys.exit(code)
+
+
+_USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this version of typer keeps it
+
+
+def _told(error: Exception) -> tuple[list[str], int]:
+    """Returns what a user is told of an error, in at most three lines, and the exit code."""
+    if isinstance(error, _USAGE):
+        return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
+    if hasattr(error, "exit_code"):
+        return str(error).splitlines(), error.exit_code
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    return [first, "this is a fault of ltrepro; --debug shows where"], 1
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        put(__version__)
+        raise typer.Exit
+
+
+def put(line: str) -> None:
+    """Prints a result to stdout as it stands: no markup, no wrapping."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Prints a note to stderr as it stands."""
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def put_json(content: Any) -> None:
+    """Prints one JSON document to stdout; NaN is an error, not an output."""
+    out.file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,105 @@
+"""`make-dataset`: the long-tailed split, and CIFAR's download."""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lt_repro.cli.app import DataRoot, Json, app, err, put, put_json, say
+from lt_repro.errors import RequestError
+
+if TYPE_CHECKING:
+    from lt_repro.data.split import Split
+
+
+@app.command()
+def make_dataset(
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100, digits or npz:FILE (MedMNIST layout).")],
+    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio, n_max / n_min.", show_default="100")] = None,
+    imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as LDAM's code has it.")] = None,
+    profile: Annotated[str, typer.Option(help="How class sizes fall: exp or step.")] = "exp",
+    split_seed: Annotated[int, typer.Option(help="Which draw; 0 is the field's.")] = 0,
+    data_root: DataRoot = None,
+    no_download: Annotated[bool, typer.Option("--no-download", help="Never use the network.")] = False,
+    to: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="./splits/...")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a long-tailed split, downloading CIFAR when it is missing.
+
+    [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
+
+    [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --profile step[/bold]
+    """
+    from lt_repro import files
+    from lt_repro.data import pools
+    from lt_repro.data.split import make_split
+
+    root = pools.data_root(data_root)
+    try:
+        pool = pools.load_pool(name, root)
+    except pools.NotThere:
+        if no_download:
+            raise
+        _download(name, root)
+        pool = pools.load_pool(name, root)
+    split = make_split(
+        pool.train_labels,
+        ratio=_ratio(ratio, imb_factor),
+        profile=profile,
+        seed=split_seed,
+        hold_out=pool.hold_out,
+        name=pool.name,
+    )
+    n_test = len(pools.select(pool, split).test_labels)
+    content = split.to_json() | {"n_test": n_test}
+    path = to or Path("splits") / f"{pool.name}-{profile}-r{split.ratio:g}-s{split_seed}.json"
+    text = json.dumps(content, indent=1)
+    if path.exists() and path.read_text(errors="replace") != text:
+        raise RequestError(f"{path} has another content", "nothing was changed", "move it away, or name another --out")
+    files.write(path, text.encode())
+    if as_json:
+        return put_json(content | {"path": str(path)})
+    _histogram(split, pool.class_names)
+    groups = ", ".join(f"{number} {group}" for group, number in content["groups"].items())
+    put(f"{content['n_train']:,} training and {n_test:,} test images, {len(split.counts)} classes: {groups}")
+    put(f"digest {split.digest}")
+    put(str(path))
+
+
+def _ratio(ratio: float | None, factor: float | None) -> float:
+    if factor is None:
+        return 100.0 if ratio is None else ratio
+    if ratio is not None:
+        raise RequestError("--ratio and --imb-factor at once", "allowed: one of them; --imb-factor 0.01 is --ratio 100")
+    if not 0 < factor <= 1:
+        raise RequestError(f"--imb-factor {factor:g}", "allowed: above 0, up to 1; 0.01 is --ratio 100")
+    return float(f"{1 / factor:.12g}")  # 1 / 0.01 is not quite 100
+
+
+def _download(name: str, root: Path) -> None:
+    from lt_repro.data.pools import download
+
+    if not err.is_terminal:
+        say(f"downloading {name} to {root}")
+        download(name, root, lambda done, total: None)
+        return
+    columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None)
+        download(name, root, lambda done, total: bar.update(task, completed=done, total=total or None))
+
+
+def _histogram(split: "Split", class_names: Sequence[str]) -> None:
+    counts = split.counts.tolist()
+    rows = min(len(counts), 20)
+    bounds = [round(i * len(counts) / rows) for i in range(rows + 1)]
+    for low, high in pairwise(bounds):
+        part = counts[low:high]
+        label = class_names[low] if high - low == 1 else f"classes {low}-{high - 1}"
+        size = f"{part[0]}" if part[0] == part[-1] else f"{part[0]} to {part[-1]}"
+        bar = "█" * max(1, round(40 * sum(part) / len(part) / max(counts)))
+        put(f"{label[:16]:>16}  {size:>12}  {bar}")

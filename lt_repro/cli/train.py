@@ -1,0 +1,114 @@
+"""`train`: from options to a recipe, from a recipe to a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lt_repro.cli.app import DataRoot, Dataset, Device, Json, app, put, put_json, say
+from lt_repro.cli.look import put_result
+from lt_repro.cli.progress import Watch
+from lt_repro.errors import RequestError, unknown
+
+if TYPE_CHECKING:
+    from lt_repro.recipe import Recipe
+
+
+@app.command()
+def train(
+    dataset: Dataset = "cifar100",
+    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio, n_max / n_min.", show_default="100")] = None,
+    arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
+    mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
+    tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
+    alpha: Annotated[float | None, typer.Option(help="Of Beta(alpha, alpha).", show_default="paper's")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Of the reverse sampler; inf is balanced.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Of the temperatures; inf turns them off.")] = None,
+    eps: Annotated[float | None, typer.Option(help="Of the temperatures.", show_default="paper's")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Length of training.", show_default="paper's, 200")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
+    method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
+    device: Device = "auto",
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")] = None,
+    eval_every: Annotated[int, typer.Option(min=1, help="Epochs between points of the test curve.")] = 10,
+    folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Train one run; stopped and called again, it goes on. Prints the run file's path last.
+
+    [bold]ltrepro train --arch dbn --mix bilateral --tscale[/bold]
+
+    [bold]ltrepro train --dataset digits --ratio 60 --mix mixup --seed 1[/bold]
+
+    [bold]ltrepro train --arch dbn --mix bilateral --tscale --set part=layer3 --epochs 10[/bold]
+
+    The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins.
+    """
+    from lt_repro.data import pools
+    from lt_repro.sweep.local import run_all
+
+    short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
+    flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
+    flags |= {"ratio": ratio, "seed": seed, "split_seed": split_seed, "precision": precision}
+    if method is not None and any(value is not None for value in short.values()):
+        raise RequestError(
+            "--method and --arch, --mix or --tscale at once",
+            "allowed: one way of saying it; the latter are short for the fields of method dbn_mix",
+            f"type --method {method} --set field=value, or leave --method out",
+        )
+    given = {name: value for name, value in (short | flags).items() if value is not None}
+    pool = pools.load_pool(dataset, pools.data_root(data_root))
+    recipe = _recipe(pool.name, method or "dbn_mix", given, assign or [])
+    with Watch(quiet=as_json) as watch:
+        (run,) = run_all([recipe], pool, folder, device=device, eval_every=eval_every, watch=watch)
+    if run.diverged:
+        where = f"epoch {run.diverged['epoch'] + 1}, step {run.diverged['step'] + 1}"
+        say(f"diverged: the loss was not finite at {where}; the run file says so")
+    if as_json:
+        put_json(run.to_json() | {"path": str(run.path)})
+    else:
+        put_result(run)
+        put(str(run.path))
+    raise typer.Exit(1 if run.diverged else 0)
+
+
+def _branches(arch: str | None) -> int | None:
+    choices = {None: None, "sbn": 1, "dbn": 2}
+    if arch not in choices:
+        raise unknown(
+            "--arch", str(arch), ["sbn", "dbn"], "sbn is one branch, dbn a conventional and a re-balancing one"
+        )
+    return choices[arch]
+
+
+def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+    """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
+    from lt_repro import fields
+    from lt_repro.paper.settings import recipe
+    from lt_repro.recipe import Recipe, find, settings
+
+    cls = find(method)
+    for text in assign:
+        name, equals, value = text.partition("=")
+        if name not in settings(cls) or name == "dataset":
+            raise unknown("setting", name, set(settings(cls)) - {"dataset"}, "type --set field=value")
+        if not equals:
+            raise RequestError(f"--set {text}", "allowed: --set field=value")
+        if name in given:
+            raise RequestError(f"{name} is given twice", "allowed: an option or --set, and each setting once")
+        given[name] = fields.parse(Recipe if name in fields.types(Recipe) else cls, name, value)
+    for name in given:
+        if name not in settings(cls):
+            raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
+    chosen = recipe(dataset, method, **given)
+    idle = sorted(chosen.method.unused() & given.keys())
+    if idle:
+        raise RequestError(
+            f"{', '.join(idle)} would decide nothing here",
+            "allowed: alpha with --mix, eta and eps with --tscale, gamma and part with two branches",
+            "leave it out, or add what it belongs to",
+        )
+    return chosen
