@@ -6,6 +6,8 @@ from collections.abc import Sequence
 def learning_rate(t: float, *, base: float, warmup: float, drops: Sequence[float], factor: float) -> float:
     """Returns the learning rate at the fraction `t` of training: linear warm-up, then steps down (Sec. 4.2).
 
+    The rate moves with every step, where LDAM's code holds it for an epoch: so a run of 10 epochs has a warm-up too.
+
     Args:
         t: Fraction of training in [0, 1], taken at the middle of a step.
         base: The rate between warm-up and the first drop.

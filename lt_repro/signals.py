@@ -14,7 +14,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}, everything is saved")
+        super().__init__(f"stopped by {signal.Signals(signum).name}, everything is saved; the same command goes on")
         self.exit_code = 128 + signum
 
 

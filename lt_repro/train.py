@@ -128,14 +128,14 @@ class Lane:
         self.seconds = self.train_seconds = 0.0
         self.passes = 0
         self.attempts: list[dict[str, Any]] = []
-        if self.checkpoint.exists():
-            self._restore(checkpoint.load(self.checkpoint))
+        if self.path.exists():
+            self._restore(checkpoint.load(self.path))
         self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"})
         self.started = self.saved = time.monotonic()
 
     @property
-    def checkpoint(self) -> Path:
-        """Returns where the run is saved while it is under way."""
+    def path(self) -> Path:
+        """Returns where the checkpoint lies while the run is under way."""
         return self.out / f"{self.recipe.key()}.ckpt"
 
     @property
@@ -244,14 +244,14 @@ class Lane:
             "seconds": self.seconds + now - self.started,
             "train_seconds": self.train_seconds + (now - self.begun if self.step else 0.0),
         }
-        checkpoint.save(self.checkpoint, state | {name: getattr(self, name) for name in _PLAIN})
+        checkpoint.save(self.path, state | {name: getattr(self, name) for name in _PLAIN})
         self.saved = now
 
     def _restore(self, state: dict[str, Any]) -> None:
         for name, now in {"key": self.recipe.key(), "precision": self.precision}.items():
             if state[name] != now:
                 raise RequestError(
-                    f"{self.checkpoint} was begun with {name} {state[name]}, this process would go on with {now}",
+                    f"{self.path} was begun with {name} {state[name]}, this process would go on with {now}",
                     "allowed: going on as it was begun (its number would not be reproducible otherwise)",
                     f"set --{name} {state[name]}, or move the checkpoint away to start again",
                 )
@@ -289,7 +289,7 @@ class Lane:
             commit=provenance.commit(),
             attempts=self.attempts,
         ).publish(self.out)
-        self.checkpoint.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         return run
 
     def _result(self) -> dict[str, Any]:

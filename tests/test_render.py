@@ -158,7 +158,7 @@ def test_markdown():
     grid = [line for line in lines if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in grid} == {5}
     assert grid == [
-        "| top-1 accuracy, percent | ratio 100: ours | paper (published) | difference |",
+        "| top-1 accuracy, percent | ratio 100 | published | difference |",
         "| --- | ---: | ---: | ---: |",
         r"| a \| b | 38.50 ± 0.71 (2) | 38.46† | +0.04 |",
         "| Single branch + mixup | — | 39.54† |  |",
@@ -197,7 +197,7 @@ def test_gain_column_without_published_numbers():
 def test_published_columns_only_where_there_is_a_number():
     table = TABLE4.within(ratios(100, 20))
     header, lines, _ = text.rows(table, measure(table, []))
-    assert header[1:] == ["ratio 100: ours", "paper (published)", "difference", "ratio 20: ours"]
+    assert header[1:] == ["ratio 100", "published", "difference", "ratio 20"]
     assert {len(line) for line in lines} == {5}
 
 

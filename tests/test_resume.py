@@ -1,6 +1,7 @@
 """Stop-and-go equals a straight run bit for bit: every row of the ablation, fp32 and bf16, in fresh processes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def drive(mode, out, *only):
     here = Path(__file__).parent
     words = [sys.executable, "-W", "error", str(here / "resume_driver.py"), mode, str(out), *only]
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=300, env={"PYTHONHASHSEED": "random"}, check=False
+        words, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONHASHSEED": "random"}, check=False
     )
 
 

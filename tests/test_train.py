@@ -44,6 +44,17 @@ def test_it_learns(small, images, tmp_path):
     assert run.history["loss"][-1] < 0.5 * run.history["loss"][0]
 
 
+def test_evaluation_uses_the_running_statistics_and_leaves_them_alone(small, images, tmp_path, monkeypatch):
+    lane = Lane(small(**ROWS["dbn"]), images, tmp_path, torch.device("cpu"))
+    lane.start_epoch()
+    lane.train_step()
+    before = {name: value.clone() for name, value in lane.net.state_dict().items()}
+    whole, _ = lane.predict()
+    assert all(torch.equal(value, before[name]) for name, value in lane.net.state_dict().items())
+    monkeypatch.setattr(train, "TEST_BATCH", 3)
+    np.testing.assert_allclose(lane.predict()[0], whole, rtol=1e-4, atol=1e-5)
+
+
 def test_two_fits_are_the_same_and_two_seeds_are_not(small, images, tmp_path):
     runs = [fit([small(seed=s)], images, out=tmp_path / name)[0] for s, name in ((0, "a"), (0, "b"), (1, "c"))]
     assert sha(runs[0]) == sha(runs[1]) != sha(runs[2])

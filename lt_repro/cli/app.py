@@ -49,7 +49,7 @@ def main() -> None:
         if debug:
             err.print_exception()
     for number, line in enumerate(lines[:3]):
-        say(("error: " if number == 0 else "  ") + line)
+        say(("  " if number else "" if code > 128 else "error: ") + line)
     sys.exit(code)
 
 

@@ -240,17 +240,32 @@ def _put(shown: "Sequence[tuple[Table, list[Measured]]]", paths: Sequence[Path],
     if as_json:
         return put_json({"cells": [cell for table, m in shown for cell in cells.to_json(table, m)["cells"]]})
     for table, measured in shown:
-        header, rows, footer = text.rows(table, measured)
-        grid = Grid(title=escape(table.caption), title_justify="left")
-        for number, word in enumerate(header):
-            grid.add_column(escape(word), justify="right" if number else "left", no_wrap=number > 0)
-        for row in rows:
-            grid.add_row(*map(escape, row))
-        out.print(grid)
+        whole, footer = _grid(table, measured), text.rows(table, measured)[2]
+        grids = [whole]
+        if (
+            out.measure(whole, options=out.options.update(width=10_000)).maximum > out.width
+        ):  # a grid per column, rather than columns that are cut
+            pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
+            grids = [_grid(dataclasses.replace(table, columns=[column]), cells) for column, cells in pairs]
+        put(table.caption)
+        for grid in grids:
+            out.print(grid)
         for line in footer:
             put(line)
     for path in paths:
         put(str(path))
+
+
+def _grid(table: "Table", measured: "Sequence[Measured]") -> Grid:
+    from lt_repro.render import text
+
+    header, rows, _ = text.rows(table, measured)
+    grid = Grid()
+    for number, word in enumerate(header):
+        grid.add_column(escape(word), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(escape, row))
+    return grid
 
 
 def _write(path: Path, content: str) -> Path:

@@ -40,10 +40,10 @@ def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[li
     for i, column in enumerate(table.columns):
         cells = measured[i :: len(table.columns)]
         if any(one.cell.published for one in cells):
-            header += [f"{column.title}: ours", "paper (published)", "difference"]
+            header += [column.title, "published", "difference"]
             parts = [[one.text(), *_beside(one)] for one in cells]
         elif printed:
-            header += [f"{column.title}: ours"]
+            header += [column.title]
             parts = [[one.text()] for one in cells]
         else:
             header += [column.title, "gain"]

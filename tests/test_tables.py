@@ -1,0 +1,56 @@
+"""What is committed under tables/ and figures/: every run file is whole, and every table is what its runs render."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lt_repro.data.pools import known_digest
+from lt_repro.paper.dbn_mix import FIG3, TABLE4, ratios
+from lt_repro.render import text
+from lt_repro.render.cells import conflicts, measure
+from lt_repro.runs import Run, load
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "tables/runs").glob("*.json"))
+TABLES = [TABLE4, TABLE4.within(ratios(100), epochs=10), TABLE4.within(ratios(60), dataset="digits")]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    found, bad = load([ROOT / "tables/runs"])
+    kept, lines = conflicts(found, known_digest)
+    assert (bad, lines) == ([], [])
+    assert len(kept) == len(FILES)
+    return kept
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_run_file_rehashes_to_its_name(path):
+    run = Run.read(path)
+    assert path.stem == run.recipe.key() == json.loads(path.read_text())["key"]
+    assert run.commit is not None
+    assert not run.commit.endswith("+"), "a published number comes from a commit"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)
+def test_every_table_is_what_its_runs_render(table, runs):
+    measured = measure(table, runs)
+    stem = ROOT / "tables" / table.id
+    assert stem.with_suffix(".md").read_text() == text.markdown(table, measured)
+    assert stem.with_suffix(".csv").read_text() == text.csv(table, measured)
+    assert stem.with_suffix(".tex").read_text() == text.latex(table, measured)
+
+
+@pytest.mark.parametrize("figure", FIG3, ids=lambda figure: figure.id)
+def test_every_figure_has_the_numbers_that_its_runs_give(figure, runs):
+    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == text.csv(figure, measure(figure, runs))
+
+
+def test_the_readme_shows_the_measured_digits(runs):
+    table = TABLES[-1]
+    measured = measure(table, runs)
+    readme = (ROOT / "README.md").read_text()
+    for one in measured:
+        assert f"| {one.cell.row.title} | {one.text()} |" in readme
+    assert text.sentences(table, measured) in " ".join(readme.split())
