@@ -27,11 +27,13 @@ class Watch:
         self.points, self.began, self.shown = 0, (0.0, 0), 0.0
 
     def __enter__(self) -> Self:
-        self.bar.start()
+        if not self.bar.disable:
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if not self.bar.disable:
+            self.bar.stop()
 
     def __call__(self, lane: "Lane") -> None:
         """Shows where a run stands: epoch, last loss and accuracy, images through the network per second, time left."""
