@@ -181,8 +181,8 @@ def test_show_says_where_a_run_departs_from_the_paper(run):
     key = Path(out.strip().splitlines()[-1]).stem
     code, out, _ = run("show", key[:12])
     assert code == 0
-    assert "part layer2 (paper: block)" in out
-    assert "epochs 2 (paper: 60)" in out
+    assert "part layer2 (default: block)" in out
+    assert "epochs 2 (default: 60)" in out
     _, out, _ = run("show", key, "--json")
     assert json.loads(out)["key"] == key
 

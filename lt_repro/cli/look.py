@@ -67,6 +67,8 @@ def show(
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
     }
     grid = Grid(box=None, show_header=False, padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for title, part in {"recipe": content["recipe"] | method, "provenance": provenance}.items():
         grid.add_row(f"[bold]{title}[/bold]", "")
         for name, value in part.items():
@@ -75,9 +77,10 @@ def show(
     out.print(grid)
     put_result(found)
     away = departures(found.recipe)
-    put("departs from the paper, as this project reads it:" if away else "no departure from the paper's settings")
+    defaults = "the defaults, which are the paper's settings as this project reads them"
+    put(f"departs from {defaults}:" if away else f"no departure from {defaults}")
     for name, (actual, usual) in away.items():
-        put(f"  {name} {actual} (paper: {usual})")
+        put(f"  {name} {actual} (default: {usual})")
     put(str(found.path))
 
 

@@ -102,9 +102,8 @@ class Table:
         across = self.columns if columns is None else columns
         moved = [line.label for line in across] != [line.label for line in self.columns]
         marks = [_mark(name, value) for name, value in other.items()] + [f"r{line.label}" for line in across if moved]
-        caption = self.caption + (
-            f" Not at the paper's settings: {', '.join(f'{n} {v}' for n, v in other.items())}." if other else ""
-        )
+        words = ", ".join(f"{name} {_plain(value)}" for name, value in other.items())
+        caption = self.caption + (f" Not at the paper's settings: {words}." if other else "")
         return dataclasses.replace(
             self,
             id="-".join([self.id, *marks]),
@@ -116,5 +115,8 @@ class Table:
 
 
 def _mark(name: str, value: Any) -> str:
-    short = {"dataset": "", "ratio": "r", "epochs": "e"}.get(name, name)
-    return f"{short}{value:g}" if isinstance(value, int | float) else f"{short}{value}"
+    return {"dataset": "", "ratio": "r", "epochs": "e"}.get(name, name) + _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -29,7 +29,8 @@ def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[li
     """Returns the header, the rows and the footer lines that every format shares.
 
     A column is "mean ± sd (n)" in percent. Where the paper prints a number in it, that number and the difference in
-    points follow; where it prints none in the whole table, the gain over the first row in points follows.
+    points follow; where it prints none in the whole table, the gain over the first row in points follows (not in a
+    figure, whose rows are no ablation).
 
     Args:
         table: What is shown.
@@ -42,7 +43,7 @@ def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[li
         if any(one.cell.published for one in cells):
             header += [column.title, "published", "difference"]
             parts = [[one.text(), *_beside(one)] for one in cells]
-        elif printed:
+        elif printed or table.axis:
             header += [column.title]
             parts = [[one.text()] for one in cells]
         else:
@@ -239,8 +240,9 @@ def _or_blank(difference: float | None) -> str:
 
 def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     printed = [one.cell for one in measured if one.cell.published]
-    beside = "difference: ours − published" if printed else "gain: over the first row, paired over the seeds of both"
-    yield f"Last epoch; mean ± standard deviation over (n) seeds, in percent; {beside}, in points."
+    gain = "" if table.axis else "; gain: over the first row, paired over the seeds of both, in points"
+    beside = "; difference: ours − published, in points" if printed else gain
+    yield f"Last epoch; mean ± standard deviation over (n) seeds, in percent{beside}."
     if sources := _distinct(cell.published.source for cell in printed if cell.published and cell.published.measured):
         yield f"Published numbers are the paper's: {'; '.join(sources)}."
     quoted = {
@@ -252,13 +254,13 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     yield f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}{_origin(used)}."
     varied = {table.axis, table.lines}
     departs = _distinct(
-        f"{name} {_value(actual)} (paper: {_value(default)})"
+        f"{name} {_value(actual)} (default: {_value(default)})"
         for one in measured
         for name, (actual, default) in departures(one.cell.recipe).items()
         if name not in varied
     )
     if departs:
-        yield f"Departs from the paper's settings: {', '.join(departs)}."
+        yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
     for one in measured:
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
