@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors and builtins, written whole or not at all."""
+"""Checkpoints: plain tensors and builtins, written whole or not at all, and checked before they are opened."""
 
 import hashlib
 import io
@@ -10,31 +10,39 @@ import torch
 from lt_repro import files
 from lt_repro.errors import DamagedError
 
+_HEX = 64  # the length of a SHA-256 in hexadecimal digits
 
-def save(path: Path, state: dict[str, Any]) -> str:
-    """Writes `state`, tensors and builtins only, and returns the SHA-256 of the file.
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state`, tensors and builtins only, followed by the SHA-256 of what it wrote: torch checks none itself.
 
     Raises:
         RequestError: The file cannot be written.
     """
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    files.write(path, stream.getvalue())
-    return hashlib.sha256(stream.getvalue()).hexdigest()
+    content = dump(state)
+    files.write(path, content + hashlib.sha256(content).hexdigest().encode())
 
 
 def load(path: Path) -> dict[str, Any]:
     """Returns what `save` wrote, on the CPU; nothing in the file is executed.
 
     Raises:
-        DamagedError: The file is no checkpoint, or a part of it is missing.
+        DamagedError: The file is not whole, or not what was written.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
-    except Exception as error:  # torch names no common ancestor for what a damaged archive makes it raise
+    stored = path.read_bytes()
+    content, found = stored[:-_HEX], stored[-_HEX:]
+    if hashlib.sha256(content).hexdigest().encode() != found:
         raise DamagedError(
-            f"{path} is damaged: it is not a whole checkpoint",
+            f"{path} is damaged: its content does not match its digest",
             "",
             "it is left as it is; move it away to start the run again",
-        ) from error
+        )
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
+
+
+def dump(state: dict[str, Any]) -> bytes:
+    """Returns `state` as torch stores it, the same bytes for the same tensors."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()

@@ -1,6 +1,20 @@
 """Mixing images and labels, as pure functions. Legend: B images, K classes; equations are DBN-Mix's."""
 
+from typing import Any
+
+import numpy as np
 from torch import Tensor
+
+
+def draw_lam(rng: np.random.Generator, alpha: float, size: int | tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Returns mixing ratios drawn from Beta(alpha, alpha), equations (5), (8) and (21).
+
+    Args:
+        rng: The stream's generator.
+        alpha: > 0.
+        size: The shape of what comes back.
+    """
+    return rng.beta(alpha, alpha, size=size)
 
 
 def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:

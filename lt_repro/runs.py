@@ -139,7 +139,7 @@ def find(text: str, folders: Sequence[Path]) -> Run:
         RequestError: There is none, or more than one.
         DamagedError: Its file is damaged.
     """
-    if Path(text).is_file():
+    if len(text) < 256 and Path(text).is_file():
         return Run.read(Path(text))
     paths = {path.stem: path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))}
     if text in paths:

@@ -1,5 +1,6 @@
 """The one training loop: `fit(recipes) -> runs`. A `Lane` is one run under way; usually there is one."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,6 +100,13 @@ class Lane:
 
     def __init__(self, recipe: Recipe, images: Images, out: Path, device: torch.device) -> None:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
+        height, width = images.train_images.shape[1:3]
+        if min(height, width) < 8:
+            raise RequestError(f"images of {height} x {width} pixels", "allowed: 8 x 8 and larger")
+        if recipe.crop > min(height, width):
+            raise RequestError(
+                f"crop = {recipe.crop} for {height} x {width} pixels", f"allowed: 0 to {min(height, width)}"
+            )
         self.precision = pick_precision(recipe.precision, device)
         self.counts = images.split.counts
         self.padded = augment.pad(torch.from_numpy(images.train_images), recipe.crop).to(device)
@@ -131,7 +139,7 @@ class Lane:
         if self.path.exists():
             self._restore(checkpoint.load(self.path))
         self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"})
-        self.started = self.saved = time.monotonic()
+        self.started = self.saved = self.begun = time.monotonic()
 
     @property
     def path(self) -> Path:
@@ -196,7 +204,7 @@ class Lane:
         fresh = (self.first_bad < 0) & ~torch.isfinite(loss)
         self.first_bad = torch.where(fresh, self.step, self.first_bad)
         self.step += 1
-        self.passes += size * len(self.drawn)
+        self.passes += size * len(self.recipe.method.net.branches)
 
     def finish_epoch(self, eval_every: int) -> None:
         """Reads the epoch's loss, ends the run if it was not finite, tests it where the curve wants a point."""
@@ -210,6 +218,11 @@ class Lane:
         self.loss_sum.zero_()
         if self.epoch % eval_every == 0 or self.done:
             self.logits = self.predict()
+            if not np.isfinite(
+                self.logits[0]
+            ).all():  # the last step of an epoch can break the weights unseen by any loss
+                self.bad = {"epoch": self.epoch - 1, "step": self.steps - 1}
+                return
             right = self.logits[0].argmax(axis=1) == self.images.test_labels
             self.curve.append({"epoch": self.epoch, "all": float(right.mean())})
 
@@ -230,13 +243,14 @@ class Lane:
 
     def save(self, ended: str = "lost") -> None:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
-        if self.done:
+        if self.done or self.first_bad.item() >= 0:  # never a broken network over the last good one
             return
         now = time.monotonic()
         self.attempts[-1]["ended"] = ended
         state = {
             "key": self.recipe.key(),
             "precision": self.precision,
+            "data": self.images.digest,
             "net": self.net.state_dict(),
             "momentum": [self.optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()],
             "loss_sum": self.loss_sum,
@@ -248,12 +262,12 @@ class Lane:
         self.saved = now
 
     def _restore(self, state: dict[str, Any]) -> None:
-        for name, now in {"key": self.recipe.key(), "precision": self.precision}.items():
+        for name, now in {"key": self.recipe.key(), "precision": self.precision, "data": self.images.digest}.items():
             if state[name] != now:
                 raise RequestError(
                     f"{self.path} was begun with {name} {state[name]}, this process would go on with {now}",
-                    "allowed: going on as it was begun (its number would not be reproducible otherwise)",
-                    f"set --{name} {state[name]}, or move the checkpoint away to start again",
+                    "allowed: going on with the device and the images it was begun with",
+                    "choose them again with --device and --data-root, or move the checkpoint away to start anew",
                 )
         self.net.load_state_dict(state["net"])
         for parameter, momentum in zip(self.net.parameters(), state["momentum"], strict=True):
@@ -264,13 +278,21 @@ class Lane:
             setattr(self, name, state[name])
 
     def publish(self) -> Run:
-        """Writes the final weights and the run file, sweeps the checkpoint away, and returns the run."""
+        """Writes the final weights and the run file, sweeps the checkpoint away, and returns the run.
+
+        A run that another process has published in the meantime stays as it is, and is what comes back.
+        """
+        there = self.out / f"{self.recipe.key()}.json"
+        if there.exists():
+            return Run.read(there)
         self.attempts[-1]["ended"] = "done" if self.bad is None else "diverged"
         result = weights = None
         if self.bad is None:
             result = self._result()
             file = self.out / f"{self.recipe.key()}.pt"
-            weights = {"file": file.name, "sha256": checkpoint.save(file, self.net.state_dict())}
+            content = checkpoint.dump(self.net.state_dict())
+            files.write(file, content)
+            weights = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
         run = Run(
             recipe=self.recipe,
             status="done" if self.bad is None else "diverged",

@@ -260,11 +260,26 @@ def test_ablation_table_on_digits_from_nothing(run):
     cells = json.loads(out)["cells"]
     assert len(cells) == 9
     assert all(cell["n"] == 2 and cell["published"] is None and cell["status"] == "done" for cell in cells)
+    _, out, _ = run("ablation-table", *here, "--seeds", "1", "--json")
+    assert {tuple(cell["seeds"]) for cell in json.loads(out)["cells"]} == {(1,)}
     _, out, err = run("ablation-table", *here, "--plan")
     assert (out, err.strip()) == ("", "0 runs are missing")
+    _, out, err = run("ablation-table", *here, "--seeds", "0", "--runs", "new folder", "--plan")
+    assert out.splitlines()[0] == "ltrepro train --dataset digits --ratio 60 --epochs 1 --out 'new folder'"
     _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")
     assert "leaves out shorter runs (18 of 1 epochs); --epochs 1 shows them" in err
     assert out.count("—") >= 9
+
+
+def test_runs_that_diverge_make_the_queue_exit_with_1(run, monkeypatch):
+    wild = settings.SETTINGS["digits"] | {"lr": 1000.0, "weight_decay": 1.0}
+    monkeypatch.setitem(settings.SETTINGS, "digits", wild)
+    code, out, err = run(
+        "ablation-table", "--dataset", "digits", "--ratio", "60", "--epochs", "9", "--seeds", "0", "--run"
+    )
+    assert code == 1
+    assert "Diverged and left out" in out
+    assert "Traceback" not in err
 
 
 def test_ablation_table_of_the_paper_shows_published_beside_missing(run):
@@ -310,6 +325,7 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
     path.unlink()
     other = replace(found, split={"digest": "0" * 64, "counts": found.split["counts"]}).publish(path.parent)
     here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+    assert "another split" in run("train", *DIGITS)[2]
     code, out, err = run("ablation-table", *here, "--json")
     assert code == 0
     assert {cell["n"] for cell in json.loads(out)["cells"]} == {0}
@@ -404,6 +420,9 @@ WRONG = {
     "npz cut short": ["make-dataset", "npz:cut.npz", "--ratio", "2"],
     "labels do not match": ["train", "--dataset", "npz:labels.npz", "--ratio", "2"],
     "npz of objects": ["make-dataset", "npz:objects.npz"],
+    "out that is a folder": ["make-dataset", "digits", "--out", "."],
+    "a name too long": ["show", "x" * 300],
+    "crop larger than the image": ["train", "--dataset", "digits", "--set", "crop=1000000"],
     "unwritable out": ["make-dataset", "digits", "--out", "text.npz/a.json"],
     "unwritable runs": ["train", "--dataset", "digits", "--out", "text.npz"],
     "unwritable tables": ["ablation-table", "--out", "text.npz"],
@@ -494,16 +513,18 @@ def test_debug_shows_the_traceback(run):
     assert "Traceback" in err
 
 
-def test_a_reader_that_goes_away_is_no_error():
+@pytest.mark.parametrize("words", ["make-dataset digits", "make-dataset digits --json", "methods"])
+def test_a_reader_that_goes_away_is_no_error(words):
     done = subprocess.run(
-        f"{shlex.quote(sys.executable)} -m lt_repro make-dataset digits | head -n 1",
+        f"set -o pipefail; {shlex.quote(sys.executable)} -m lt_repro {words} | true",
+        executable="/bin/bash",
         shell=True,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_colour_and_no_bar_when_piped():

@@ -39,6 +39,12 @@ def test_gamma_one_is_bbns_reversed_distribution():
     assert found[-1] == pytest.approx(0.402365, abs=5e-7)
 
 
+def test_a_tiny_gamma_draws_the_smallest_class_alone():
+    found = class_probabilities(CIFAR10, 0.001)
+    assert found[-1] == pytest.approx(1.0)
+    assert np.isfinite(found).all()
+
+
 def test_gamma_infinite_is_class_balanced():
     np.testing.assert_allclose(class_probabilities(CIFAR10, math.inf), 0.1, rtol=1e-15)
 

@@ -66,10 +66,11 @@ def test_batchnorm_per_branch_normalises_each_batch_on_its_own():
     x, y = torch.rand(8, 1, 8, 8), 0.2 * torch.rand(8, 1, 8, 8)
     apart, alone = net().train(), net().train()
     torch.testing.assert_close(apart([x, y])[1], alone([y, y])[1])
-    joint = net(bn="joint").train()
-    assert not torch.allclose(joint([x, y])[1], alone([y, y])[1])
-    both = net(bn="joint").train().trunk(torch.cat([x, y]))
-    torch.testing.assert_close(net(bn="joint").train().trunk(torch.cat([x, y]))[8:], both[8:])
+    joint, by_hand = net(bn="joint").train(), net(bn="joint").train()
+    shared = by_hand.trunk(torch.cat([x, y]))
+    expected = [by_hand.heads[i](by_hand.branches[i](half)) for i, half in enumerate((shared[:8], shared[8:]))]
+    torch.testing.assert_close(joint([x, y]), expected)
+    assert not torch.allclose(expected[1], alone([y, y])[1])
 
 
 def test_running_statistics_are_updated_by_both_conventional_first():

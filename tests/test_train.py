@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import signal
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from conftest import ROWS
 
 from lt_repro import methods, train
+from lt_repro.data import draws
 from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.methods.base import Draw, Method
 from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.schedules import learning_rate
+from lt_repro.signals import Interrupted, Stop
 from lt_repro.train import Lane, fit
 
 
@@ -183,12 +187,111 @@ def test_a_stage_switch_changes_what_is_drawn(small, registered, images, tmp_pat
     assert drawn == [["uniform"], ["uniform"], ["reverse"]]
 
 
-def test_a_damaged_checkpoint_is_named_and_left_alone(small, images, tmp_path):
-    path = tmp_path / f"{small().key()}.ckpt"
-    path.write_bytes(b"PK\x03\x04 half a checkpoint")
-    with pytest.raises(DamagedError, match=path.name):
+def flipped(stored):
+    middle = len(stored) // 2
+    return stored[:middle] + bytes([stored[middle] ^ 1]) + stored[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [flipped, lambda stored: stored[:-100], lambda stored: b"", lambda stored: b"x" * 999]
+)
+def test_a_damaged_checkpoint_is_named_and_left_alone(damage, small, images, tmp_path):
+    lane = Lane(small(), images, tmp_path, torch.device("cpu"))
+    lane.save()
+    lane.path.write_bytes(damage(lane.path.read_bytes()))
+    before = lane.path.read_bytes()
+    with pytest.raises(DamagedError, match=lane.path.name):
         fit([small()], images, out=tmp_path)
-    assert path.read_bytes() == b"PK\x03\x04 half a checkpoint"
+    assert lane.path.read_bytes() == before
+
+
+def test_a_resume_on_other_images_is_refused(small, pool, images, tmp_path):
+    Lane(small(), images, tmp_path, torch.device("cpu")).save()
+    other = dataclasses.replace(pool, train_images=255 - pool.train_images)
+    with pytest.raises(RequestError, match="begun with data"):
+        fit([small()], select(other, images.split), out=tmp_path)
+
+
+def test_weights_that_break_in_the_last_step_end_the_run_as_diverged(small, images, tmp_path):
+    def spoil(lane):
+        if lane.epoch == 2 and lane.step == lane.steps:
+            torch.nn.init.constant_(lane.net.heads[0].weight, math.nan)
+
+    (run,) = fit([small()], images, out=tmp_path, watch=spoil)
+    assert (run.status, run.diverged, run.curve) == ("diverged", {"epoch": 2, "step": 3}, [])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_a_broken_network_is_never_saved_over_a_good_one(small, images, tmp_path):
+    lane = Lane(small(), images, tmp_path, torch.device("cpu"))
+    lane.save()
+    before = lane.path.read_bytes()
+    lane.first_bad.fill_(2)
+    lane.save()
+    assert lane.path.read_bytes() == before
+
+
+def test_lanes_that_stand_at_different_places_stop_and_go_on(small, images, tmp_path):
+    def stopped(recipes, place):
+        stop = Stop()
+
+        def watch(lane):
+            if (lane.epoch, lane.step) == place:
+                stop.signum = signal.SIGTERM
+
+        with pytest.raises(Interrupted):
+            fit(recipes, images, out=tmp_path / "cut", watch=watch, stop=stop)
+
+    first, second = small(), small(**ROWS["dbn"])
+    stopped([first], (1, 2))
+    stopped([first, second], (0, 1))
+    together = fit([first, second], images, out=tmp_path / "cut")
+    alone = [fit([made], images, out=tmp_path / "alone")[0] for made in (first, second)]
+    assert list(map(sha, together)) == list(map(sha, alone))
+
+
+def test_images_per_second_counts_images_through_the_network(small, images, tmp_path):
+    passes = {}
+    for label in ("sbn", "sbn+bm", "dbn", "dbn+bm"):
+        lane = Lane(small(**ROWS[label]), images, tmp_path, torch.device("cpu"))
+        lane.start_epoch()
+        lane.train_step()
+        passes[label] = lane.passes
+    assert passes == {"sbn": 8, "sbn+bm": 8, "dbn": 16, "dbn+bm": 16}
+
+
+def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
+    """Two steps against SGD written out, at the rates of the schedule, on the draws of this epoch."""
+    made = small(branches=2, gamma=2.0, weight_decay=0.01, momentum=0.7, flip=True, seed=5)
+    lane = Lane(made, images, tmp_path, torch.device("cpu"))
+    counts, total = images.split.counts, lane.total
+    for lane.epoch in (1, 0):
+        lane.start_epoch()
+        index = draws.reverse(draws.generator(5, "reverse", lane.epoch), counts, 2.0, total)
+        assert lane.drawn["reverse"][0].tolist() == index.tolist()
+        order = draws.uniform(draws.generator(5, "uniform", lane.epoch), total, total)
+        assert lane.drawn["uniform"][0].tolist() == order.tolist()
+    flip = lane.drawn["uniform"][3]
+    assert 0 < flip.sum() < total
+    rates = [
+        learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.025, drops=(0.6, 0.8), factor=0.1)
+        for step in range(lane.steps)
+    ]
+    assert lane.rates == rates
+    weight = lane.net.heads[1].weight
+    velocity = torch.zeros_like(weight)
+    for step in range(2):
+        before = weight.detach().clone()
+        lane.train_step()
+        velocity = 0.7 * velocity + weight.grad + 0.01 * before
+        torch.testing.assert_close(weight.detach(), before - rates[step] * velocity)
+    assert not torch.equal(lane.drawn["uniform"][1], lane.drawn["reverse"][1])
+
+
+@pytest.mark.parametrize(("settings", "word"), [({"crop": 9}, "crop = 9"), ({"crop": 10**6}, "crop")])
+def test_a_crop_larger_than_the_image_is_refused(settings, word, small, images, tmp_path):
+    with pytest.raises(RequestError, match=word):
+        fit([small(**settings)], images, out=tmp_path)
 
 
 def test_a_resume_that_would_change_the_precision_is_refused(small, images, tmp_path, monkeypatch):
@@ -223,7 +326,7 @@ def test_precision_auto_on_the_cpu_follows_the_hardware(monkeypatch):
 def test_grey_and_colour_pools_train(small, tmp_path):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(2), 8)
-    colour = rng.integers(0, 256, (16, 10, 6, 3), dtype=np.uint8)
+    colour = rng.integers(0, 256, (16, 10, 8, 3), dtype=np.uint8)
     pool = Pool("colour", colour, labels, colour, labels, ("a", "b"), 0, None)
     images = select(pool, make_split(labels, ratio=2, name="colour"))
     made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(branches=2, mix="bilateral"))

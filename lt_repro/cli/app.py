@@ -11,7 +11,13 @@ from rich.console import Console
 
 from lt_repro import __version__
 
-out, err = Console(), Console(stderr=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError from None  # without the number by which typer and rich would leave with 1
+
+
+out, err = _Console(), _Console(stderr=True)
 app = typer.Typer(
     help="Reproduce long-tailed recognition papers, table by table, with the published number beside ours.",
     epilog="First: `ltrepro demo`, or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
@@ -85,4 +91,9 @@ def say(line: str) -> None:
 
 def put_json(content: Any) -> None:
     """Prints one JSON document to stdout; NaN is an error, not an output."""
-    out.file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    try:
+        out.file.write(text)
+        out.file.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()

@@ -33,6 +33,8 @@ def make_dataset(
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
     [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --profile step[/bold]
+
+    The split file is for your eyes and other programs: `ltrepro train` draws the same split by itself.
     """
     from lt_repro import files
     from lt_repro.data import pools
@@ -58,6 +60,8 @@ def make_dataset(
     content = split.to_json() | {"n_test": n_test}
     path = to or Path("splits") / f"{pool.name}-{profile}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
+    if path.is_dir():
+        raise files.cannot_write(path, "it is a folder")
     if path.exists() and path.read_text(errors="replace") != text:
         raise RequestError(f"{path} has another content", "nothing was changed", "move it away, or name another --out")
     files.write(path, text.encode())

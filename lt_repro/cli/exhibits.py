@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,9 +57,9 @@ def ablation_table(
 
     pool, name = _pool(dataset, data_root, needed=run)
     table = _seeded(TABLE4.within(ratios(*ratio) if ratio else None, dataset=name, epochs=epochs), seeds)
-    found = _found(runs)
+    found = _found(runs, may_be_new=plan or run)
     if plan:
-        return _put_plan([table], found, dataset, as_json)
+        return _put_plan([table], found, dataset, _where(runs, data_root), as_json)
     if run:
         found = _run_missing([table], found, pool, device)
     measured = found.measure(table)
@@ -97,9 +99,9 @@ def plot_hparams(
 
     pool, name = _pool(dataset, data_root, needed=run)
     tables = [_seeded(figure.within(dataset=name, ratio=ratio, epochs=epochs), seeds) for figure in FIG3]
-    found = _found(runs)
+    found = _found(runs, may_be_new=plan or run)
     if plan:
-        return _put_plan(tables, found, dataset, as_json)
+        return _put_plan(tables, found, dataset, _where(runs, data_root), as_json)
     if run:
         found = _run_missing(tables, found, pool, device)
     shown = [(table, found.measure(table)) for table in tables]
@@ -173,11 +175,19 @@ class Found:
         return measure(table, self.runs)
 
 
-def _found(runs: list[Path] | None) -> Found:
+def _where(runs: list[Path] | None, data_root: Path | None) -> str:
+    """Returns the options that make a planned command read and write where this one was told to."""
+    typed = {"--out": runs[0] if runs else None, "--data-root": data_root}
+    known = {os.environ.get("LTREPRO_RUNS"), os.environ.get("LTREPRO_DATA")}  # `train` reads these by itself
+    words = [word for name, path in typed.items() if path and str(path) not in known for word in (name, str(path))]
+    return f" {shlex.join(words)}" if words else ""
+
+
+def _found(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     from lt_repro import runs as store
 
     for folder in runs or []:
-        if not folder.is_dir():
+        if not folder.is_dir() and not may_be_new:
             raise RequestError(
                 f"no folder {folder}", "allowed: folders of run files", "`ltrepro train --out` makes one"
             )
@@ -215,23 +225,28 @@ def _run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", d
     wanted = list({recipe.key(): recipe for table in tables for recipe in missing(table, found.runs)}.values())
     with Watch() as watch:
         ended = run_all(wanted, pool, found.folders[0], device=device, watch=watch)
+        diverged = 0
         for number in range(1, len(wanted) + 1):
             watch.label = f"run {number}/{len(wanted)}, "
-            next(ended)
-    return Found(found.folders)
+            diverged += next(ended).status == "diverged"
+    filled = Found(found.folders)
+    filled.code = max(filled.code, 1 if diverged else 0)
+    return filled
 
 
-def _put_plan(tables: "Sequence[Table]", found: Found, dataset: str, as_json: bool) -> None:
+def _put_plan(tables: "Sequence[Table]", found: Found, dataset: str, where: str, as_json: bool) -> None:
     from lt_repro.sweep.plan import command, missing
 
     for note in found.notes:
         say(f"note: {note}")
-    wanted = {r.key(): command(r, dataset) for table in tables for r in missing(table, found.runs)}
+    wanted = {r.key(): command(r, dataset) + where for table in tables for r in missing(table, found.runs)}
     if as_json:
-        return put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
-    for line in wanted.values():
-        put(line)
-    say(f"{len(wanted)} runs are missing")
+        put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
+    else:
+        for line in wanted.values():
+            put(line)
+        say(f"{len(wanted)} runs are missing")
+    raise typer.Exit(found.code)
 
 
 def _put(shown: "Sequence[tuple[Table, list[Measured]]]", paths: Sequence[Path], as_json: bool) -> None:

@@ -28,7 +28,8 @@ def class_probabilities(counts: NDArray[np.int64], gamma: float) -> NDArray[np.f
     Returns:
         (K,) probabilities that sum to 1.
     """
-    weights = (counts.max() / counts) ** (1 / gamma)
+    logs = np.log(counts.max() / counts) / gamma
+    weights = np.exp(logs - logs.max())  # over the largest weight, so that a small gamma cannot overflow
     return np.asarray(weights / weights.sum())
 
 

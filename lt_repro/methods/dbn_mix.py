@@ -13,7 +13,7 @@ from lt_repro import fields
 from lt_repro.errors import RequestError
 from lt_repro.losses import branch_loss, soft_cross_entropy, temperatures
 from lt_repro.methods.base import At, Batch, Draw, Method, Net, NetSpec, Stream
-from lt_repro.mixing import bilateral_mixup, mixup
+from lt_repro.mixing import bilateral_mixup, draw_lam, mixup
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class DbnMix(Method):
         4. One lambda per batch or per sample is not said; `lam_per` = "batch", as in the code of the mixup paper.
         5. The classifier is not said to be linear; `head` = "linear".
         6. Two branches without mixup: the conventional one sees the uniform, the other the reverse batch (Sec. 3.1).
+        7. The uniform sampler (P = 1 / N) takes every image once an epoch, without replacement; an epoch is N images.
+        8. Not said, and settings of the recipe: warm-up over the first 2.5 % of training, rising with every step;
+           CIFAR-10's normalisation for both CIFARs; the last epoch is the result.
     Reduces to:
         - tscale off, eps = 0 or eta = infinity: plain cross-entropy on the same samples.
         - bilateral mixup at lam = 1: the dual branch without mixing; one branch: the uniform sample alone.
@@ -100,7 +103,7 @@ class DbnMix(Method):
         return wanted | ({"partner": self._keys} if self.mix == "mixup" else {})
 
     def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-        return rng.beta(self.alpha, self.alpha, size=steps if self.lam_per == "batch" else (steps, batch))
+        return draw_lam(rng, self.alpha, steps if self.lam_per == "batch" else (steps, batch))
 
     def _keys(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
         return rng.random((steps, batch))
@@ -116,10 +119,10 @@ class DbnMix(Method):
         if self.mix == "mixup":
             (x, y), partner = pairs[0], at.draw["partner"].argsort()
             return [mixup(x, y, x[partner], y[partner], at.draw["lam"])]
-        if self.mix == "bilateral":
-            blend = bilateral_mixup if self.branches == 2 else lambda *args: [mixup(*args)]
-            return list(blend(*pairs[0], *pairs[1], at.draw["lam"]))
-        return pairs
+        if self.mix == "none":
+            return pairs
+        both = (*pairs[0], *pairs[1], at.draw["lam"])
+        return list(bilateral_mixup(*both)) if self.branches == 2 else [mixup(*both)]
 
     def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
         """Returns the total loss (19), the mean over branches of the cross-entropy under the class temperatures."""

@@ -92,7 +92,7 @@ def points(value: float) -> str:
 
 
 def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
-    """Returns every cell of the table, row by row, with the runs whose recipe is the cell's but for the seed.
+    """Returns every cell of the table, row by row, with the runs of its recipes, one a seed of the table.
 
     Args:
         table: What to measure.
@@ -103,7 +103,8 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         found.setdefault(_alike(run.recipe), {}).setdefault(run.recipe.seed, run)
     measured = []
     for cell in table.cells():
-        own = [run for _, run in sorted(found.get(_alike(cell.recipe), {}).items())]
+        there = found.get(_alike(cell.recipe), {})
+        own = [there[seed] for seed in sorted(recipe.seed for recipe in cell.recipes) if seed in there]
         ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
         measured.append(Measured(cell, table.metric, ended["done"], ended["diverged"]))
     return measured

@@ -6,6 +6,7 @@ from pathlib import Path
 from lt_repro import signals
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import make_split
+from lt_repro.errors import RequestError
 from lt_repro.recipe import Recipe
 from lt_repro.runs import Run
 from lt_repro.train import Lane, fit
@@ -42,20 +43,31 @@ def run_all(
         watch: See `train.fit`.
 
     Raises:
-        RequestError: A recipe does not fit the pool or the machine, or `out` cannot be written.
+        RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
+            there is of another split.
         DamagedError: A run file or a checkpoint is damaged.
         Interrupted: A signal asked to stop; everything is saved.
     """
     images: dict[tuple[float, str, int], Images] = {}
     with signals.caught() as stop:
         for recipe in recipes:
-            there = out / f"{recipe.key()}.json"
-            if there.exists():
-                yield Run.read(there)
-                continue
             subset = (recipe.ratio, recipe.profile, recipe.split_seed)
             if subset not in images:
                 images[subset] = images_of(recipe, pool)
+            there = out / f"{recipe.key()}.json"
+            if there.exists():
+                yield _checked(Run.read(there), images[subset])
+                continue
             yield from fit(
                 [recipe], images[subset], out=out, device=device, eval_every=eval_every, watch=watch, stop=stop
             )
+
+
+def _checked(run: Run, images: Images) -> Run:
+    if run.split["digest"] != images.split.digest:
+        raise RequestError(
+            f"{run.path} is of another split, {run.split['digest'][:8]}, not {images.split.digest[:8]}",
+            "allowed: runs on the split that the recipe names",
+            "it is left as it is; move it away, or train into another folder with --out",
+        )
+    return run
