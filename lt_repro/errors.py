@@ -25,6 +25,12 @@ class DamagedError(RequestError):
     exit_code = 1
 
 
+class FailedError(RequestError):
+    """Work that had begun could not go on: it exits with 1 and what was saved stays."""
+
+    exit_code = 1
+
+
 def unknown(kind: str, given: str, allowed: Iterable[str], mend: str = "") -> RequestError:
     """Returns the error for a name that is not one of `allowed`, with the nearest one suggested."""
     names = sorted(allowed)

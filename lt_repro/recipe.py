@@ -70,7 +70,7 @@ class Recipe:
     def __post_init__(self) -> None:
         fields.check(self)
         least = {"ratio": 1.0, "epochs": 1, "batch": 1, "split_seed": 0, "seed": 0, "crop": 0, "lr": 0.0}
-        most = {"ratio": 1e9, "split_seed": 2**32 - 1, "lr": 1e3}
+        most = {"ratio": 1e9, "split_seed": 2**32 - 1, "seed": 2**63, "epochs": 10**6, "batch": 10**6, "lr": 1e3}
         bounds = {name: (low, most.get(name, math.inf)) for name, low in least.items()}
         bounds |= {
             "momentum": (0.0, 0.999),

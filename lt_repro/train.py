@@ -15,7 +15,7 @@ from lt_repro.data import augment, draws
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.pools import Images
 from lt_repro.data.split import class_groups
-from lt_repro.errors import RequestError
+from lt_repro.errors import DamagedError, FailedError, RequestError
 from lt_repro.methods.base import At, Batch
 from lt_repro.nets.resnet import ResNet
 from lt_repro.recipe import Recipe
@@ -55,6 +55,7 @@ def fit(
     Raises:
         RequestError: The recipes do not fit each other, the device is not there, or `out` cannot be written.
         DamagedError: A checkpoint is damaged.
+        FailedError: A checkpoint, the weights or the run file could not be written.
         Interrupted: `stop` said so.
     """
     lanes = [Lane(recipe, images, out, pick_device(device)) for recipe in recipes]
@@ -63,7 +64,21 @@ def fit(
             "the recipes differ in length", "allowed: the same epochs, batch and epoch_images side by side"
         )
     files.ensure_writable(out)
-    stop = stop or Stop()
+    try:
+        return _drive(lanes, eval_every, save_every, watch, stop or Stop())
+    except DamagedError:
+        raise
+    except RequestError as error:  # everything asked for was right, so it is a write that failed
+        raise FailedError(
+            str(error).splitlines()[0],
+            "training stopped; what was saved before stays",
+            "make room and type the same command again: it goes on from the last checkpoint",
+        ) from error
+
+
+def _drive(
+    lanes: list["Lane"], eval_every: int, save_every: float, watch: Callable[["Lane"], None], stop: Stop
+) -> list[Run]:
     runs: dict[str, Run] = {}
     for epoch in range(min(lane.epoch for lane in lanes), lanes[0].recipe.epochs):
         here = [lane for lane in lanes if lane.epoch == epoch and lane.bad is None]
@@ -85,7 +100,7 @@ def fit(
                 runs[lane.recipe.key()] = lane.publish()
             elif time.monotonic() - lane.saved >= save_every:
                 lane.save()
-    return [runs[recipe.key()] for recipe in recipes]
+    return [runs[lane.recipe.key()] for lane in lanes]
 
 
 class Lane:

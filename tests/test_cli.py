@@ -462,6 +462,10 @@ WRONG = {
     "run that is not there": ["show", "cifar100"],
     "folder that is not there": ["ablation-table", "--runs", "nowhere"],
     "seeds": ["ablation-table", "--seeds", "two"],
+    "seeds without end": ["ablation-table", "--seeds", "0-9999999999"],
+    "seeds of three ends": ["ablation-table", "--seeds", "0-1-5"],
+    "plan and run": ["ablation-table", "--dataset", "digits", "--plan", "--run"],
+    "a seed of 300 digits": ["train", "--dataset", "digits", "--seed", "9" * 300],
     "seeds backwards": ["ablation-table", "--seeds", "3-1"],
     "ratio of a table": ["ablation-table", "--ratio", "0"],
     "data set of a table": ["ablation-table", "--dataset", "cifra100"],
@@ -525,6 +529,23 @@ def test_a_reader_that_goes_away_is_no_error(words):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_console_without_the_signs_shows_others():
+    words = [sys.executable, "-m", "lt_repro", "make-dataset", "digits"]
+    done = subprocess.run(
+        words, capture_output=True, timeout=60, check=False, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?" in done.stdout
+
+
+def test_progress_that_nobody_reads_stops_no_run():
+    words = (
+        f"{shlex.quote(sys.executable)} -m lt_repro train {shlex.join(DIGITS)} --eval-every 1 2>&1 >/dev/null | true"
+    )
+    subprocess.run(words, shell=True, timeout=120, check=True)
+    assert len(list(Path("runs").glob("*.json"))) == 1
 
 
 def test_no_colour_and_no_bar_when_piped():

@@ -15,7 +15,7 @@ from lt_repro import methods, train
 from lt_repro.data import draws
 from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
-from lt_repro.errors import DamagedError, RequestError
+from lt_repro.errors import DamagedError, FailedError, RequestError
 from lt_repro.methods.base import Draw, Method
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.schedules import learning_rate
@@ -286,6 +286,27 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
         velocity = 0.7 * velocity + weight.grad + 0.01 * before
         torch.testing.assert_close(weight.detach(), before - rates[step] * velocity)
     assert not torch.equal(lane.drawn["uniform"][1], lane.drawn["reverse"][1])
+
+
+def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(small, images, tmp_path, monkeypatch):
+    (whole,) = fit([small()], images, out=tmp_path / "whole")
+    out = tmp_path / "full"
+
+    def fill(lane):
+        if lane.epoch == 2:
+            monkeypatch.setattr(train.files, "write", full)
+
+    def full(path, data, **_):
+        raise train.files.cannot_write(path, "No space left on device")
+
+    with pytest.raises(FailedError, match="No space left") as caught:
+        fit([small()], images, out=out, save_every=0.0, watch=fill)
+    assert (caught.value.exit_code, len(str(caught.value).splitlines())) == (1, 3)
+    monkeypatch.undo()
+    assert [path.suffix for path in out.iterdir()] == [".ckpt"]
+    (gone_on,) = fit([small()], images, out=out)
+    assert sha(gone_on) == sha(whole)
+    assert gone_on.attempts[-1]["epoch"] == 1
 
 
 @pytest.mark.parametrize(("settings", "word"), [({"crop": 9}, "crop = 9"), ({"crop": 10**6}, "crop")])

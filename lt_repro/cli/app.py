@@ -1,5 +1,7 @@
 """The application, its exit codes, and what its commands share. Results go to stdout, progress and notes to stderr."""
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -41,6 +43,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 
 def main() -> None:
     """Runs the command line and exits with the codes of the project: 0, 1, 2, or 128 + the signal's number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console without "±" shows "?" rather than nothing
     debug = "--debug" in sys.argv
     words = [word for word in sys.argv[1:] if word != "--debug"]
     try:
@@ -85,8 +90,9 @@ def put(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a note to stderr as it stands."""
-    err.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Prints a note to stderr as it stands; that nobody reads it any more stops no work."""
+    with contextlib.suppress(BrokenPipeError):
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def put_json(content: Any) -> None:

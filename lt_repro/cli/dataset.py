@@ -60,8 +60,8 @@ def make_dataset(
     content = split.to_json() | {"n_test": n_test}
     path = to or Path("splits") / f"{pool.name}-{profile}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
-    if path.is_dir():
-        raise files.cannot_write(path, "it is a folder")
+    if path.exists() and not path.is_file():
+        raise files.cannot_write(path, "it is no file")
     if path.exists() and path.read_text(errors="replace") != text:
         raise RequestError(f"{path} has another content", "nothing was changed", "move it away, or name another --out")
     files.write(path, text.encode())

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,8 @@ def ablation_table(
     from lt_repro.paper.dbn_mix import TABLE4, ratios
     from lt_repro.render import text
 
-    pool, name = _pool(dataset, data_root, needed=run)
-    table = _seeded(TABLE4.within(ratios(*ratio) if ratio else None, dataset=name, epochs=epochs), seeds)
+    pool, name = _pool(dataset, data_root, plan=plan, run=run)
+    table = _seeded(TABLE4.within(ratios(*dict.fromkeys(ratio)) if ratio else None, dataset=name, epochs=epochs), seeds)
     found = _found(runs, may_be_new=plan or run)
     if plan:
         return _put_plan([table], found, dataset, _where(runs, data_root), as_json)
@@ -97,7 +98,7 @@ def plot_hparams(
     from lt_repro.paper.dbn_mix import FIG3
     from lt_repro.render import figures, text
 
-    pool, name = _pool(dataset, data_root, needed=run)
+    pool, name = _pool(dataset, data_root, plan=plan, run=run)
     tables = [_seeded(figure.within(dataset=name, ratio=ratio, epochs=epochs), seeds) for figure in FIG3]
     found = _found(runs, may_be_new=plan or run)
     if plan:
@@ -194,11 +195,13 @@ def _found(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     return Found(store.folders(runs))
 
 
-def _pool(dataset: str, root: Path | None, *, needed: bool) -> "tuple[Pool | None, str]":
+def _pool(dataset: str, root: Path | None, *, plan: bool, run: bool) -> "tuple[Pool | None, str]":
     """Returns the pool, read only where it must be, and the data set's name in recipes."""
     from lt_repro.data import pools
 
-    if needed or dataset not in pools.NAMES:
+    if plan and run:
+        raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
+    if run or dataset not in pools.NAMES:
         pool = pools.load_pool(dataset, pools.data_root(root))
         return pool, pool.name
     return None, dataset
@@ -207,14 +210,12 @@ def _pool(dataset: str, root: Path | None, *, needed: bool) -> "tuple[Pool | Non
 def _seeded(table: "Table", seeds: str | None) -> "Table":
     if seeds is None:
         return table
-    try:
-        ends = [part.split("-") for part in seeds.split(",")]
-        chosen = [seed for pair in ends for seed in range(int(pair[0]), int(pair[-1]) + 1)]
-    except ValueError:
-        chosen = []
-    if not chosen or len(chosen) > 1000:
+    parts = [re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part) for part in seeds.split(",")]
+    ends = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+    if len(ends) < len(parts) or not all(low <= high < low + 1000 for low, high in ends):
         raise RequestError(f"--seeds {seeds}", "allowed: whole numbers, such as 0-2 or 0,3")
-    return dataclasses.replace(table, seeds=tuple(dict.fromkeys(chosen)))
+    chosen = dict.fromkeys(seed for low, high in ends for seed in range(low, high + 1))
+    return dataclasses.replace(table, seeds=tuple(chosen))
 
 
 def _run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", device: str) -> Found:

@@ -77,7 +77,7 @@ def show(
     out.print(grid)
     put_result(found)
     away = departures(found.recipe)
-    defaults = "the defaults, which are the paper's settings as this project reads them"
+    defaults = "the defaults (the paper's settings as read here; where the paper has no such data set, this project's)"
     put(f"departs from {defaults}:" if away else f"no departure from {defaults}")
     for name, (actual, usual) in away.items():
         put(f"  {name} {actual} (default: {usual})")

@@ -108,7 +108,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     if idle:
         raise RequestError(
             f"{', '.join(idle)} would decide nothing here",
-            "allowed: alpha with --mix, eta and eps with --tscale, gamma and part with two branches",
+            "allowed: settings that the chosen branches, mixing and temperature use",
             "leave it out, or add what it belongs to",
         )
     return chosen

@@ -252,7 +252,7 @@ def _load_npz(path: Path, name: str = "", hold_out: int = 0) -> Pool:
     try:
         with path.open("rb") as file:
             if not name:
-                stem = re.sub(r"[^a-z0-9_]+", "_", path.stem.lower())
+                stem = re.sub(r"[^a-z0-9_]+", "_", path.stem.lower())[:40]
                 name = f"{stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}"
             arrays = _read_npz(file)
     # A broken zip file raises a dozen kinds of error in zipfile, zlib and NumPy.
@@ -315,6 +315,11 @@ def _pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: in
         names.shape == (classes,) and names.dtype.kind == "U",
         f"class_names of shape {names.shape} and dtype {names.dtype}",
         f"{classes} strings, one a class",
+    )
+    require(
+        all(word.isprintable() and word for word in names.tolist()),
+        "class_names that are empty or have characters that cannot be printed",
+        "printable names",
     )
     return Pool(
         name,
