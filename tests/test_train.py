@@ -262,7 +262,7 @@ def test_images_per_second_counts_images_through_the_network(small, images, tmp_
 
 def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
     """Two steps against SGD written out, at the rates of the schedule, on the draws of this epoch."""
-    made = small(branches=2, gamma=2.0, weight_decay=0.01, momentum=0.7, flip=True, seed=5)
+    made = small(branches=2, gamma=2.0, weight_decay=0.01, momentum=0.7, warmup=0.5, flip=True, seed=5)
     lane = Lane(made, images, tmp_path, torch.device("cpu"))
     counts, total = images.split.counts, lane.total
     for lane.epoch in (1, 0):
@@ -274,7 +274,7 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
     flip = lane.drawn["uniform"][3]
     assert 0 < flip.sum() < total
     rates = [
-        learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.025, drops=(0.6, 0.8), factor=0.1)
+        learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.5, drops=(0.6, 0.8), factor=0.1)
         for step in range(lane.steps)
     ]
     assert lane.rates == rates
