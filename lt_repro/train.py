@@ -233,9 +233,8 @@ class Lane:
         self.loss_sum.zero_()
         if self.epoch % eval_every == 0 or self.done:
             self.logits = self.predict()
-            if not np.isfinite(
-                self.logits[0]
-            ).all():  # the last step of an epoch can break the weights unseen by any loss
+            # The last step of an epoch can break the weights after the last loss was taken.
+            if not np.isfinite(self.logits[0]).all():
                 self.bad = {"epoch": self.epoch - 1, "step": self.steps - 1}
                 return
             right = self.logits[0].argmax(axis=1) == self.images.test_labels
@@ -305,7 +304,7 @@ class Lane:
         if self.bad is None:
             result = self._result()
             file = self.out / f"{self.recipe.key()}.pt"
-            content = checkpoint.dump(self.net.state_dict())
+            content = checkpoint.dump(self.net.cpu().state_dict())
             files.write(file, content)
             weights = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
         run = Run(

@@ -121,8 +121,10 @@ def test_train_writes_one_run_and_prints_its_path_last(run):
     assert "images/s" in err
     assert "conventional" in out
     before = path.read_bytes()
+    path.with_suffix(".ckpt").write_bytes(b"left by a process killed right after it published")
     again, out, _ = run("train", *DIGITS, "--arch", "dbn", "--mix", "bilateral", "--tscale")
     assert (again, Path(out.strip().splitlines()[-1]), path.read_bytes()) == (0, path, before)
+    assert not path.with_suffix(".ckpt").exists()
 
 
 def test_train_json_is_one_document_with_the_path(run):

@@ -57,6 +57,7 @@ def run_all(
             there = out / f"{recipe.key()}.json"
             if there.exists():
                 yield _checked(Run.read(there), images[subset])
+                there.with_suffix(".ckpt").unlink(missing_ok=True)  # of a process killed right after it published
                 continue
             yield from fit(
                 [recipe], images[subset], out=out, device=device, eval_every=eval_every, watch=watch, stop=stop
