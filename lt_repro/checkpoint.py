@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lt_repro import files
 from lt_repro.errors import DamagedError
@@ -30,13 +31,23 @@ def load(path: Path) -> dict[str, Any]:
         DamagedError: The file is not whole, or not what was written.
     """
     stored = path.read_bytes()
-    content, found = stored[:-_HEX], stored[-_HEX:]
-    if hashlib.sha256(content).hexdigest().encode() != found:
-        raise DamagedError(
-            f"{path} is damaged: its content does not match its digest",
-            "",
-            "it is left as it is; move it away to start the run again",
-        )
+    mend = "it is left as it is; move it away to start the run again"
+    return _opened(path, stored[:-_HEX], stored[-_HEX:].decode(errors="replace"), mend)
+
+
+def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Returns a run's final weights, on the CPU, if their digest is `sha256`; nothing in the file is executed.
+
+    Raises:
+        DamagedError: The file is not what the run wrote.
+    """
+    mend = "it is left as it is; move it away with its run file and train that run again"
+    return _opened(path, path.read_bytes(), sha256, mend)
+
+
+def _opened(path: Path, content: bytes, sha256: str, mend: str) -> dict[str, Any]:
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedError(f"{path} is damaged: its content does not match its digest", "", mend)
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types as kinds
 import typing
 from typing import Any, Literal
 
@@ -12,6 +13,19 @@ def types(owner: type) -> dict[str, Any]:
     """Returns the type of every field of the dataclass `owner`, by name."""
     hints = typing.get_type_hints(owner)
     return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
+
+
+def added(before: Any) -> Any:
+    """Returns a field that was added after runs had been stored: `before`, its default, is what those runs did.
+
+    At that value it is left out of a recipe's key, and stored recipes may lack it.
+    """
+    return dataclasses.field(default=before, metadata={"before": before})
+
+
+def late(owner: type) -> dict[str, Any]:
+    """Returns the value that means "as before" of every field of `owner` made by `added`, by name."""
+    return {f.name: f.metadata["before"] for f in dataclasses.fields(owner) if "before" in f.metadata}
 
 
 def parse(owner: type, name: str, text: str) -> Any:
@@ -67,7 +81,8 @@ def check(settings: Any) -> None:
         elif typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
             value = tuple(float(part) for part in value)
         object.__setattr__(settings, name, value)
-        right = isinstance(value, typing.get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))
+        origin = kind if isinstance(kind, kinds.UnionType) else typing.get_origin(kind) or kind
+        right = isinstance(value, origin) and (kind is bool or not isinstance(value, bool))
         if not right or (isinstance(value, float) and math.isnan(value)):
             raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
 

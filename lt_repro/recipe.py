@@ -10,7 +10,7 @@ from lt_repro import fields
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.methods.base import Method
+from lt_repro.methods.base import Method, NetSpec
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,11 @@ class Recipe:
         flip: Whether half of the images are flipped left to right.
         seed: Of the initial weights and of every draw.
         precision: "auto" is bf16 where the hardware gains by it; hashed as the word.
+        schedule: "steps" drops the rate at `drops`; "cosine" takes it to 0 along half a cosine.
+        parent: The run that this one begins with, where the method wants one; on the same images, in the same network.
 
     Raises:
-        RequestError: A value is not allowed.
+        RequestError: A value is not allowed, or the parent is missing, not wanted, or of other images.
     """
 
     dataset: str
@@ -66,6 +68,8 @@ class Recipe:
     flip: bool = True
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    schedule: Literal["steps", "cosine"] = fields.added("steps")
+    parent: "Recipe | None" = fields.added(None)
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -81,6 +85,51 @@ class Recipe:
         fields.within(self, bounds, open_below=frozenset({"lr"}))
         if list(self.drops) != sorted(self.drops) or not all(0 < drop < 1 for drop in self.drops):
             raise RequestError(f"drops = {self.drops}", "allowed: rising fractions of training between 0 and 1")
+        self._check_parent()
+
+    def _check_parent(self) -> None:
+        name, wanted = self.method.name(), self.method.parent
+        if self.parent is None:
+            if wanted:
+                raise RequestError(
+                    f"method {name} without a parent", "allowed: a run to begin with", "add --set parent=RUN"
+                )
+            return
+        if not wanted:
+            mend = (
+                "add --set frozen=true to train its heads alone" if "frozen" in fields.types(type(self.method)) else ""
+            )
+            raise RequestError(
+                f"a parent with method {name}", "allowed: a parent where the method begins with one", mend
+            )
+        for shared in SHARED:
+            mine, its = getattr(self, shared), getattr(self.parent, shared)
+            if mine != its:
+                raise RequestError(f"{shared} = {mine} with a parent of {shared} = {its}", "allowed: the parent's own")
+        here, there = len(self.spec.branches), len(self.parent.spec.branches)
+        if there not in (1, here):
+            raise RequestError(
+                f"{here} branches from a parent of {there}", "allowed: as many as the parent has, or a parent of one"
+            )
+
+    @property
+    def spec(self) -> NetSpec:
+        """Returns what network is trained."""
+        return self.method.net(self.parent.spec if self.parent else None)
+
+    def unused(self) -> frozenset[str]:
+        """Returns the names of the fields that decide nothing under the present values of the others."""
+        return self.method.unused() | ({"drops", "drop_factor"} if self.schedule == "cosine" else set())
+
+    @classmethod
+    def of(cls, method: type[Method], **values: Any) -> Self:
+        """Returns the recipe of a method with the given values; a method's field is found by its own name.
+
+        Raises:
+            RequestError: No field has that name, or a value is not allowed.
+        """
+        own, rest = _apart(method, values)
+        return cls(method=method(**rest), **own)
 
     def replace(self, **changes: Any) -> Self:
         """Returns the recipe with some fields changed; a method's field is found by its own name.
@@ -88,20 +137,21 @@ class Recipe:
         Raises:
             RequestError: No field has that name, or a value is not allowed.
         """
-        own = {name: value for name, value in changes.items() if name in fields.types(type(self))}
-        rest = {name: value for name, value in changes.items() if name not in own}
-        for name in rest:
-            if name not in fields.types(type(self.method)):
-                raise unknown("setting", name, settings(type(self.method)))
+        own, rest = _apart(type(self.method), changes)
         if rest:
             own["method"] = dataclasses.replace(self.method, **rest)
         return dataclasses.replace(self, **own)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf"."""
+        """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf".
+
+        The parent is a recipe within the recipe. A field at the value that means "as before" is left out
+        (`fields.added`).
+        """
         values = {name: getattr(self, name) for name in fields.types(type(self))}
-        values["method"] = {"name": self.method.name()} | dataclasses.asdict(self.method)
-        return {name: _words(value) for name, value in values.items()}
+        values["method"] = {"name": self.method.name()} | _said(self.method, dataclasses.asdict(self.method))
+        values["parent"] = self.parent and self.parent.to_json()
+        return {name: _words(value) for name, value in _said(self, values).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -112,12 +162,19 @@ class Recipe:
         """
         inner = dict(values.get("method", {}))
         method = find(str(inner.pop("name", "")))
-        return cls(method=_build(method, inner), **_checked(cls, {k: v for k, v in values.items() if k != "method"}))
+        own = _checked(cls, {name: value for name, value in values.items() if name != "method"})
+        if own.get("parent") is not None:
+            own["parent"] = cls.from_json(own["parent"])
+        return cls(method=method(**_checked(method, inner)), **own)
 
     def key(self) -> str:
         """Returns the name of the run: a readable slug and 8 hex digits of the SHA-256 of the canonical JSON."""
         slug = f"{self.dataset}-r{self.ratio:g}-{self.method.name()}-e{self.epochs}-s{self.seed}"
         return f"{slug}-{digest(self.to_json())[:8]}"
+
+
+SHARED = ("dataset", "ratio", "profile", "split_seed", "net", "normalise")
+"""What a run has in common with its parent: the images, and the network that the weights are of."""
 
 
 def find(name: str) -> type[Method]:
@@ -147,12 +204,25 @@ def _words(value: Any) -> Any:
 
 def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = fields.types(owner)
-    needed = {field.name for field in dataclasses.fields(owner)} - {"method"}
-    if set(values) != needed:
-        odd = ", ".join(sorted(set(values) ^ needed))
-        raise RequestError(f"the recipe has missing or unknown fields: {odd}", f"allowed: {', '.join(sorted(needed))}")
+    known = kinds.keys() - {"method"}
+    odd = (known ^ values.keys()) - (known & fields.late(owner).keys())
+    if odd:
+        listed = ", ".join(sorted(odd))
+        raise RequestError(
+            f"the recipe has missing or unknown fields: {listed}", f"allowed: {', '.join(sorted(known))}"
+        )
     return {name: math.inf if value == "inf" and kinds[name] is float else value for name, value in values.items()}
 
 
-def _build(method: type[Method], values: Mapping[str, Any]) -> Method:
-    return method(**_checked(method, values))
+def _said(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[str, Any]:
+    before = fields.late(type(owner))
+    return {name: value for name, value in values.items() if name not in before or value != before[name]}
+
+
+def _apart(method: type[Method], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the values of the recipe's own fields and those of the method's."""
+    for name in values:
+        if name not in settings(method):
+            raise unknown("setting", name, settings(method))
+    own = {name: value for name, value in values.items() if name in fields.types(Recipe)}
+    return own, {name: value for name, value in values.items() if name not in own}

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lt_repro import files
+from torch import Tensor
+
+from lt_repro import checkpoint, files
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.recipe import Recipe
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added `parent` and the class names of the split; without them a file of schema 1 is read as it is."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Run:
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
         curve: [{epoch, all}], test accuracy after that many epochs.
         history: {"loss": [mean training loss of each epoch]}.
-        split: {digest, counts (K)}.
+        split: {digest, counts (K), class_names (K)}.
         data_digest: SHA-256 of the selected training images and the test images.
         weights: {file, sha256} of the final weights, which lie beside the working run; None when diverged.
         seconds: Of training and evaluation, over all attempts.
@@ -37,6 +40,7 @@ class Run:
         versions: Of Python and the packages that compute.
         commit: Of this code, with "+" when it was changed; None outside a checkout.
         attempts: [{epoch, step, ended}], where each process began and how it ended.
+        parent: {key, weights}, the run it began with and the SHA-256 of that run's weights, or None.
         path: The file it was read from.
     """
 
@@ -56,6 +60,7 @@ class Run:
     versions: dict[str, str]
     commit: str | None
     attempts: list[dict[str, Any]]
+    parent: dict[str, str] | None = None
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
@@ -65,6 +70,12 @@ class Run:
         part = self.result if branch is None else self.result["branches"].get(branch, {})
         value: float | None = part.get("accuracy", {}).get(metric)
         return value
+
+    @property
+    def weights_path(self) -> Path | None:
+        """Returns where the final weights lie, beside the run file; None where they are gone or never were."""
+        path = self.path.with_suffix(".pt") if self.path and self.weights else None
+        return path if path and path.is_file() else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the run file's content, without its path."""
@@ -132,6 +143,31 @@ def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
     return list(runs.values()), bad
 
 
+def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Returns the {key, weights} that name a recipe's run, and its final weights, from the first folder with both.
+
+    Raises:
+        RequestError: There is no such run, it diverged, or its weights are gone.
+        DamagedError: The run file or the weights are damaged.
+    """
+    key = recipe.key()
+    paths = [path for folder in folders if (path := folder / f"{key}.json").is_file()]
+    found = [Run.read(path) for path in paths]
+    for run in found:
+        if run.weights and run.weights_path:
+            sha256 = run.weights["sha256"]
+            return {"key": key, "weights": sha256}, checkpoint.load_weights(run.weights_path, sha256)
+    if any(run.status == "diverged" for run in found):
+        raise RequestError(f"the parent {key} diverged", "allowed: a parent that was trained to its end")
+    if found:
+        raise RequestError(
+            f"the weights of the parent {key} are gone: no {key}.pt beside {paths[0]}",
+            "allowed: a parent whose weights lie beside its run file",
+            f"train it again where no {key}.json lies, as --plan and --run do",
+        )
+    raise RequestError(f"the parent {key} has not run", "allowed: a run that has ended", "train it first")
+
+
 def find(text: str, folders: Sequence[Path]) -> Run:
     """Returns the run that a path, a key or the beginning of a key names.
 
@@ -141,7 +177,9 @@ def find(text: str, folders: Sequence[Path]) -> Run:
     """
     if len(text) < 256 and Path(text).is_file():
         return Run.read(Path(text))
-    paths = {path.stem: path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))}
+    paths: dict[str, Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))):
+        paths.setdefault(path.stem, path)
     if text in paths:
         return Run.read(paths[text])
     if len(paths) != 1:

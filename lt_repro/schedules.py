@@ -1,10 +1,15 @@
 """Schedules as functions of the fraction of training, so that a short run crosses every milestone of a long one."""
 
+import math
 from collections.abc import Sequence
 
 
-def learning_rate(t: float, *, base: float, warmup: float, drops: Sequence[float], factor: float) -> float:
-    """Returns the learning rate at the fraction `t` of training: linear warm-up, then steps down (Sec. 4.2).
+def learning_rate(
+    t: float, *, base: float, warmup: float, drops: Sequence[float], factor: float, schedule: str = "steps"
+) -> float:
+    """Returns the learning rate at the fraction `t` of training: linear warm-up, then down in steps (Sec. 4.2).
+
+    Or along half a cosine, base (1 + cos(pi t)) / 2, with the same warm-up.
 
     The rate moves with every step, where LDAM's code holds it for an epoch: so a run of 10 epochs has a warm-up too.
 
@@ -14,7 +19,10 @@ def learning_rate(t: float, *, base: float, warmup: float, drops: Sequence[float
         warmup: Fraction of training over which the rate rises linearly from 0 to `base`; 0 for none.
         drops: Fractions of training at which the rate is multiplied by `factor`.
         factor: What each drop multiplies the rate by.
+        schedule: "steps", or "cosine", which knows no drops.
     """
     rise = min(1.0, t / warmup) if warmup > 0 else 1.0
+    if schedule == "cosine":
+        return base * rise * (1 + math.cos(math.pi * t)) / 2
     passed = sum(t >= drop for drop in drops)
     return float(base * rise * factor**passed)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_repro import checkpoint, files, metrics, provenance
+from lt_repro import checkpoint, files, metrics, provenance, runs
 from lt_repro.data import augment, draws
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.pools import Images
@@ -31,6 +31,7 @@ def fit(
     images: Images,
     *,
     out: Path,
+    parents: Sequence[Path] = (),
     device: str = "auto",
     eval_every: int = 10,
     save_every: float = 10.0,
@@ -46,6 +47,7 @@ def fit(
         recipes: What to train; all on `images`, with the same epochs and batch.
         images: The selected training images and the test images.
         out: Folder for checkpoints, weights and run files.
+        parents: Further folders in which a recipe's parent may lie with its weights; `out` is the first.
         device: "auto", "cpu", "cuda" or "mps".
         eval_every: Epochs between points of the test-accuracy curve; the last epoch is always one.
         save_every: Seconds that must have passed since the last checkpoint for an epoch's end to write one.
@@ -53,12 +55,13 @@ def fit(
         stop: Asked after every step; when it says so everything is saved and `Interrupted` raised.
 
     Raises:
-        RequestError: The recipes do not fit each other, the device is not there, or `out` cannot be written.
-        DamagedError: A checkpoint is damaged.
+        RequestError: The recipes do not fit each other, the device is not there, a parent or its weights are not
+            there, or `out` cannot be written.
+        DamagedError: A checkpoint or a parent's weights are damaged.
         FailedError: A checkpoint, the weights or the run file could not be written.
         Interrupted: `stop` said so.
     """
-    lanes = [Lane(recipe, images, out, pick_device(device)) for recipe in recipes]
+    lanes = [Lane(recipe, images, out, pick_device(device), parents) for recipe in recipes]
     if len({(lane.steps, lane.recipe.epochs) for lane in lanes}) != 1:
         raise RequestError(
             "the recipes differ in length", "allowed: the same epochs, batch and epoch_images side by side"
@@ -79,7 +82,7 @@ def fit(
 def _drive(
     lanes: list["Lane"], eval_every: int, save_every: float, watch: Callable[["Lane"], None], stop: Stop
 ) -> list[Run]:
-    runs: dict[str, Run] = {}
+    ended: dict[str, Run] = {}
     for epoch in range(min(lane.epoch for lane in lanes), lanes[0].recipe.epochs):
         here = [lane for lane in lanes if lane.epoch == epoch and lane.bad is None]
         for lane in here:
@@ -97,10 +100,10 @@ def _drive(
             lane.finish_epoch(eval_every)
             watch(lane)
             if lane.done:
-                runs[lane.recipe.key()] = lane.publish()
+                ended[lane.recipe.key()] = lane.publish()
             elif time.monotonic() - lane.saved >= save_every:
                 lane.save()
-    return [runs[lane.recipe.key()] for lane in lanes]
+    return [ended[lane.recipe.key()] for lane in lanes]
 
 
 class Lane:
@@ -111,9 +114,12 @@ class Lane:
         images: What it is trained and tested on.
         out: Folder of its checkpoint, weights and run file.
         device: What it runs on.
+        parents: Further folders in which its parent may lie.
     """
 
-    def __init__(self, recipe: Recipe, images: Images, out: Path, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, images: Images, out: Path, device: torch.device, parents: Sequence[Path] = ()
+    ) -> None:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
         height, width = images.train_images.shape[1:3]
         if min(height, width) < 8:
@@ -133,15 +139,13 @@ class Lane:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(draws.generator(recipe.seed, "init", 0).integers(2**63)))
             statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
-            net = ResNet(recipe.net, recipe.method.net, len(self.counts), *statistics)
+            net = ResNet(recipe.net, recipe.spec, len(self.counts), *statistics)
+        self.parent: dict[str, str] | None = None
+        if recipe.parent:
+            self.parent, weights = runs.weights(recipe.parent, [out, *parents])
+            net.take_features(weights)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.SGD(
-            self.net.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
+        self.optimiser = torch.optim.SGD(self._groups(), momentum=recipe.momentum, fused=device.type in ("cpu", "cuda"))
         self.epoch = self.step = 0
         self.bad: dict[str, int] | None = None
         self.loss_sum = torch.zeros((), device=device)
@@ -154,7 +158,38 @@ class Lane:
         if self.path.exists():
             self._restore(checkpoint.load(self.path))
         self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"})
+        self.cached = self._cache() if self._fixed() else None
         self.started = self.saved = self.begun = time.monotonic()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Returns what the optimiser holds, by the method's rates; every other parameter is frozen."""
+        groups: dict[str, dict[str, Any]] = {
+            prefix: {"params": [], "rate": rate, "weight_decay": decay * self.recipe.weight_decay}
+            for prefix, (rate, decay) in self.recipe.method.trains.items()
+        }
+        for name, parameter in self.net.named_parameters():
+            prefix = max((p for p in groups if name.startswith(p)), key=len, default=None)
+            parameter.requires_grad_(prefix is not None)
+            if prefix is not None:
+                groups[prefix]["params"].append(parameter)
+        return list(groups.values())
+
+    def _fixed(self) -> bool:
+        """Returns whether an image gives the same features in every step, so that they are computed once."""
+        recipe = self.recipe
+        below = [*self.net.trunk.parameters(), *self.net.branches.parameters()]
+        moving = recipe.method.adapts or any(parameter.requires_grad for parameter in below)
+        return not (moving or recipe.crop or recipe.flip or recipe.method.streams)
+
+    def _cache(self) -> Tensor:
+        """Returns the features of all training images in every branch, (N, branches, D)."""
+        self.net.eval()
+        with torch.no_grad(), self.cast():
+            parts = [
+                torch.stack(self.net.features(augment.as_input(batch.to(self.device))), dim=1)
+                for batch in torch.split(torch.from_numpy(self.images.train_images), TEST_BATCH)
+            ]
+        return torch.cat(parts)
 
     @property
     def path(self) -> Path:
@@ -189,10 +224,13 @@ class Lane:
         }
         moments = [(epoch * self.steps + step + 0.5) / (recipe.epochs * self.steps) for step in range(self.steps)]
         rate = {"base": recipe.lr, "warmup": recipe.warmup, "drops": recipe.drops, "factor": recipe.drop_factor}
+        rate["schedule"] = recipe.schedule
         self.rates = [learning_rate(t, **rate) for t in moments]  # type: ignore[arg-type]
         self.t, self.lr = (torch.tensor(values, device=self.device) for values in (moments, self.rates))
+        self.epoch_t = torch.tensor(epoch / recipe.epochs, device=self.device)
         self.class_counts = torch.from_numpy(self.counts).float().to(self.device)
-        self.net.train()
+        for module in self.net.modules():  # the whole first, then its parts: what holds nothing trained stays as it is
+            module.train(method.adapts or any(parameter.requires_grad for parameter in module.parameters()))
         self.begun = time.monotonic()
 
     def train_step(self) -> None:
@@ -201,16 +239,19 @@ class Lane:
         batches = {}
         for name, (index, top, left, flip) in self.drawn.items():
             chosen = index[here]
-            pixels = augment.crop_flip(self.padded, chosen, top[here], left[here], flip[here], self.recipe.crop)
-            batches[name] = Batch(pixels, self.labels[chosen])
+            if self.cached is None:
+                seen = augment.crop_flip(self.padded, chosen, top[here], left[here], flip[here], self.recipe.crop)
+            else:
+                seen = self.cached[chosen]
+            batches[name] = Batch(seen, self.labels[chosen])
         size = here.stop - here.start
         numbers = {name: values[self.step] for name, values in self.streams.items()}
         drawn = {name: value[:size] if value.ndim else value for name, value in numbers.items()}
-        at = At(self.t[self.step], self.lr[self.step], self.class_counts, drawn)
+        at = At(self.t[self.step], self.epoch_t, self.lr[self.step], self.class_counts, drawn)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rates[self.step]
+            group["lr"] = group["rate"] * self.rates[self.step]
         with self.cast():
-            loss = self.recipe.method.loss(self.net, batches, at)
+            loss = self.recipe.method.loss(self.net if self.cached is None else self.net.classify, batches, at)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -219,7 +260,7 @@ class Lane:
         fresh = (self.first_bad < 0) & ~torch.isfinite(loss)
         self.first_bad = torch.where(fresh, self.step, self.first_bad)
         self.step += 1
-        self.passes += size * len(self.recipe.method.net.branches)
+        self.passes += size * len(self.recipe.spec.branches)
 
     def finish_epoch(self, eval_every: int) -> None:
         """Reads the epoch's loss, ends the run if it was not finite, tests it where the curve wants a point."""
@@ -314,7 +355,12 @@ class Lane:
             diverged=self.bad,
             curve=self.curve,
             history={"loss": self.losses},
-            split={"digest": self.images.split.digest, "counts": self.counts.tolist()},
+            split={
+                "digest": self.images.split.digest,
+                "counts": self.counts.tolist(),
+                "class_names": list(self.images.class_names),
+            },
+            parent=self.parent,
             data_digest=self.images.digest,
             weights=weights,
             seconds=round(self.seconds + time.monotonic() - self.started, 3),
@@ -337,7 +383,7 @@ class Lane:
             return {"accuracy": metrics.accuracies(predicted, labels, groups), "per_class": per_class}
 
         combined, branches = self.logits
-        names = self.recipe.method.net.branches
+        names = self.recipe.spec.branches
         return scores(combined) | {
             "branches": {name: scores(logits) for name, logits in zip(names, branches, strict=True)},
             "best": max(self.curve, key=lambda point: point["all"]),

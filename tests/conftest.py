@@ -1,6 +1,7 @@
 """Made-up images and recipes, small enough to train in a moment."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import make_split
+from lt_repro.methods.bbn import Bbn
+from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.settings import recipe
 
@@ -23,6 +26,18 @@ ROWS = {
     "dbn+bm+ts": {"branches": 2, "mix": "bilateral", "tscale": True},
 }
 METHODS = {label: DbnMix(**fields) for label, fields in ROWS.items()}
+EVERY = METHODS | {
+    "layer3, joint, sample, cosine": DbnMix(
+        2, "bilateral", True, part="layer3", bn="joint", lam_per="sample", head="cosine"
+    ),
+    "layer2, gamma 1": DbnMix(2, "bilateral", True, part="layer2", gamma=1.0),
+    "frozen dbn+bm+ts": DbnMix(2, "bilateral", True, frozen=True),
+    "bbn": Bbn(),
+    "bbn, layer3, joint, balanced": Bbn(math.inf, "layer3", "joint"),
+    "crt": Crt(),
+    "crt, bn train": Crt("train"),
+}
+"""Every registered method, in every shape that takes another path through the loop."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,13 @@
 """Trains cases of test_resume in this process: straight, cut short, or going on. Usage: MODE OUT [NAME]."""
 
+import dataclasses
 import os
 import signal
 import sys
 from pathlib import Path
 
 import torch
-from conftest import ROWS
+from conftest import EVERY, ROWS
 
 from lt_repro.data.pools import load_pool, select
 from lt_repro.data.split import make_split
@@ -17,9 +18,22 @@ from lt_repro.train import fit
 EPOCHS, STEPS = 3, 4
 CUTS = ("killed", "mid-epoch", "last step")
 SETTINGS = {"ratio": 60.0, "epochs": EPOCHS, "batch": 96}
-CASES = [  # every row in both precisions; the three ways of being cut take turns
-    (f"{label} {precision} {CUTS[(row + half) % 3]}", recipe("digits", precision=precision, **SETTINGS | fields))
-    for row, (label, fields) in enumerate(ROWS.items())
+OTHERS = ("frozen dbn+bm+ts", "bbn", "crt", "crt, bn train", "crt, cached")
+
+
+def made(label, precision):
+    method = EVERY[label.removesuffix(", cached")]
+    settings = SETTINGS | dataclasses.asdict(method) | {"precision": precision}
+    if method.parent:
+        settings |= {"parent": recipe("digits", branches=2, precision=precision, **SETTINGS), "ratio": 60.0}
+    if label == "crt, cached":
+        settings |= {"crop": 0}
+    return recipe("digits", method.name(), **settings)
+
+
+CASES = [  # every row and every other method in both precisions; the three ways of being cut take turns
+    (f"{label} {precision} {CUTS[(row + half) % 3]}", made(label, precision))
+    for row, label in enumerate((*ROWS, *OTHERS))
     for half, precision in enumerate(("fp32", "bf16"))
 ]
 
@@ -36,6 +50,9 @@ def main(mode: str, out: Path, only: str = "") -> None:
         if not name.startswith(only):
             continue
         stop = Stop()
+        beside = out / "parents"
+        if made.parent and not (beside / f"{made.parent.key()}.json").exists():
+            fit([made.parent], images, out=beside, device="cpu")
 
         def watch(lane, name=name, stop=stop):
             if mode in ("straight", "go") or lane.epoch != 1:
@@ -48,7 +65,8 @@ def main(mode: str, out: Path, only: str = "") -> None:
                 stop.signum = signal.SIGTERM
 
         try:
-            fit([made], images, out=out, device="cpu", eval_every=1, save_every=0.0, watch=watch, stop=stop)
+            told = {"device": "cpu", "eval_every": 1, "save_every": 0.0, "watch": watch, "stop": stop}
+            fit([made], images, out=out, parents=[beside], **told)
             assert mode in ("straight", "go"), "the cut did not happen"
         except (Killed, Interrupted):
             assert mode == "cut"

@@ -366,7 +366,9 @@ def test_methods_are_listed_with_their_settings(run):
     assert "per_branch, joint" in out
     _, out, _ = run("methods", "--json")
     listed = json.loads(out)["methods"]
-    assert {"name": "gamma", "default": "inf", "allowed": "a number, or inf"} in listed[0]["settings"]
+    settings = {entry["name"]: entry["settings"] for entry in listed}
+    assert {"name": "gamma", "default": "inf", "allowed": "a number, or inf"} in settings["dbn_mix"]
+    assert {"name": "gamma", "default": "1.0", "allowed": "a number, or inf"} in settings["bbn"]
 
 
 # help and wrong requests

@@ -61,8 +61,64 @@ def test_every_field_decides_the_key():
     }
     changes |= {"dataset": "cifar10"}
     assert set(changes) | {"method"} == set(first.to_json()) | set(first.to_json()["method"]) - {"name"}
+    changes |= {"schedule": "cosine"}
     keys = {first.replace(**{name: value}).key() for name, value in changes.items()}
     assert len(keys | {first.key()}) == len(changes) + 1
+
+
+def test_the_parent_decides_the_key_down_to_its_seed():
+    first = recipe("cifar100", "crt", parent=recipe("cifar100"))
+    others = [first.replace(parent=first.parent.replace(**edits)) for edits in ({"seed": 1}, {"tscale": True})]
+    frozen = recipe("cifar100", parent=first.parent, frozen=True)
+    assert len({made.key() for made in (first, *others, frozen)}) == 4
+    assert first.key().startswith("cifar100-r100-crt-e10-s0-")
+
+
+def test_fields_added_later_are_left_out_at_the_value_that_means_as_before():
+    first = recipe("cifar100")
+    assert not {"schedule", "parent"} & set(first.to_json())
+    assert "frozen" not in first.to_json()["method"]
+    full = first.to_json() | {"schedule": "steps", "parent": None}
+    assert Recipe.from_json(full).key() == first.key()
+    told = recipe("cifar100", parent=first, frozen=True).to_json()
+    assert (told["schedule"], told["parent"], told["method"]["frozen"]) == ("cosine", first.to_json(), True)
+    assert Recipe.from_json(told).parent == first
+
+
+def test_a_run_takes_from_its_parent_what_it_is_not_told():
+    parent = recipe("digits", ratio=20.0, seed=4, split_seed=1, net="resnet14", crop=0, precision="bf16")
+    made = recipe("digits", "crt", parent=parent)
+    assert (made.ratio, made.seed, made.split_seed, made.net, made.crop) == (20.0, 4, 1, "resnet14", 0)
+    assert (made.flip, made.precision, made.normalise) == (False, "bf16", "own")
+    assert (made.epochs, made.schedule, made.warmup, made.lr) == (10, "cosine", 0.0, 0.1)
+    assert recipe("digits", "crt", parent=parent, seed=5, crop=1).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("crt", {"parent": None}, "without a parent"),
+        ("bbn", {}, "a parent with method bbn"),
+        ("dbn_mix", {}, "a parent with method dbn_mix"),
+        ("dbn_mix", {"frozen": True, "parent": None}, "without a parent"),
+        ("crt", {"ratio": 50.0}, "ratio = 50.0 with a parent of ratio = 100.0"),
+        ("crt", {"split_seed": 1}, "split_seed = 1"),
+        ("crt", {"net": "resnet20"}, "net = resnet20"),
+        ("crt", {"normalise": "own"}, "normalise = own"),
+        ("crt", {"profile": "step"}, "profile = step"),
+        ("dbn_mix", {"frozen": True, "branches": 1}, "1 branches from a parent of 2"),
+    ],
+    ids=str,
+)
+def test_a_parent_that_does_not_fit_is_refused(method, settings, said):
+    with pytest.raises(RequestError, match=said) as caught:
+        recipe("cifar100", method, **{"parent": recipe("cifar100", branches=2)} | settings)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_drops_decide_nothing_under_a_cosine():
+    assert {"drops", "drop_factor"} <= recipe("cifar100", schedule="cosine").unused()
+    assert not {"drops", "drop_factor"} & recipe("cifar100").unused()
 
 
 def test_infinity_is_a_word_in_json():
@@ -125,6 +181,10 @@ def test_departures_name_what_differs_from_the_papers_settings():
     assert departures(recipe("cifar100", ratio=50.0, seed=4, **full)) == {}
     found = departures(recipe("cifar10", part="layer3", epochs=10, eta=7.0, split_seed=1, **full))
     assert found == {"part": ("layer3", "block"), "epochs": (10, 200), "eta": (7.0, 3.0), "split_seed": (1, 0)}
+    assert departures(recipe("cifar10", "bbn", ratio=200.0, seed=1)) == {}
+    parent = recipe("cifar10", epochs=10, seed=2)
+    assert departures(recipe("cifar10", "crt", parent=parent, lr=0.2)) == {"lr": (0.2, 0.1), "parent epochs": (10, 200)}
+    assert departures(recipe("cifar10", parent=parent, frozen=True)) == {"parent epochs": (10, 200)}
 
 
 def test_every_data_set_of_the_settings_builds():

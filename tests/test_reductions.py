@@ -3,12 +3,17 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import METHODS
 from torch.nn import functional
 
-from lt_repro.methods.base import At, Batch
+from lt_repro.data import draws
+from lt_repro.losses import combine
+from lt_repro.methods.base import At, Batch, Draw, NetSpec
+from lt_repro.methods.bbn import Bbn, cumulative
+from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet import ResNet
 
@@ -38,9 +43,9 @@ class Spy:
         return [x.flatten(1) @ w.T for x, w in zip(given, self.weights, strict=True)]
 
 
-def at(lam=0.3):
+def at(lam=0.3, epoch=0.5):
     draw = {"lam": torch.tensor(lam), "partner": torch.tensor([0.5, 0.1, 0.3, 0.9, 0.2, 0.7])}
-    return At(torch.tensor(0.5), torch.tensor(0.1), COUNTS, draw)
+    return At(torch.tensor(0.5), torch.tensor(epoch), torch.tensor(0.1), COUNTS, draw)
 
 
 def loss(method, batches, lam=0.3, net=None):
@@ -95,7 +100,7 @@ def test_identical_branches_and_batches_give_the_loss_of_one_branch(label, batch
 
 def test_identical_branches_give_the_prediction_of_one_branch():
     torch.manual_seed(0)
-    net = ResNet("resnet8", METHODS["dbn"].net, 4, [0.5], [0.2]).eval()
+    net = ResNet("resnet8", METHODS["dbn"].net(), 4, [0.5], [0.2]).eval()
     net.branches[1].load_state_dict(net.branches[0].state_dict())
     net.heads[1].load_state_dict(net.heads[0].state_dict())
     combined, (first, second) = METHODS["dbn"].logits(net, torch.rand(3, 1, 8, 8))
@@ -145,3 +150,113 @@ def test_gamma_goes_to_the_reverse_draw_alone():
     uniform, reverse = DbnMix(branches=2, gamma=3.0).draws(0.0)
     assert (uniform.gamma, reverse.gamma) == (None, 3.0)
     assert [draw.name for draw in METHODS["sbn+ts"].draws(0.0)] == ["uniform"]
+
+
+# BBN
+
+
+def bbn_loss(batches, epoch, net):
+    return Bbn().loss(net, batches, at(epoch=epoch))
+
+
+def joint_net(part="block"):
+    torch.manual_seed(0)
+    return ResNet("resnet8", Bbn(part=part).net(), 4, [0.5], [0.2])
+
+
+def test_bbns_alpha_at_epoch_0_100_and_199_of_200():
+    found = [cumulative(torch.tensor(epoch / 200, dtype=torch.float64)).item() for epoch in (0, 100, 199)]
+    assert found == pytest.approx([1.0, 0.75, 0.009975], rel=1e-12)
+
+
+@pytest.mark.parametrize("epoch", [0.0, 0.3, 0.5, 0.995])
+def test_bbn_is_one_classifier_on_the_weighted_features_side_by_side(batches, epoch):
+    net = joint_net().double()
+    pairs = {name: Batch(images.double(), labels) for name, (images, labels) in batches.items()}
+    found = bbn_loss(pairs, epoch, net)
+    alpha = 1 - epoch**2
+    f_c, f_r = joint_net().double().features([pairs["uniform"].images, pairs["reverse"].images])
+    z = net.heads.linear(torch.cat([2 * alpha * f_c, 2 * (1 - alpha) * f_r], dim=1))
+    p = torch.softmax(z, dim=1).tolist()
+    losses = {name: [-math.log(p[i][y]) for i, y in enumerate(batch.labels)] for name, batch in batches.items()}
+    mean = {name: sum(values) / len(values) for name, values in losses.items()}
+    assert found.item() == pytest.approx(alpha * mean["uniform"] + (1 - alpha) * mean["reverse"], rel=1e-6)
+
+
+def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_other_does_not_move(batches):
+    net = joint_net()
+    found = bbn_loss(batches, 0.0, net)
+    found.backward()
+    f_c = joint_net().features(batches["uniform"].images)[0]
+    z = 2 * f_c @ net.heads.linear.weight[:, :64].T + net.heads.linear.bias
+    torch.testing.assert_close(found, functional.cross_entropy(z, batches["uniform"].labels))
+    assert not any(p.grad.any() for p in net.branches[1].parameters())
+    assert all(p.grad.any() for p in net.branches[0].parameters())
+
+
+def test_bbn_at_alpha_zero_is_cross_entropy_of_the_rebalancing_branch(batches):
+    net = joint_net()
+    found = bbn_loss(batches, 1.0, net)
+    f_r = joint_net().features(batches["reverse"].images)[1]
+    z = 2 * f_r @ net.heads.linear.weight[:, 64:].T + net.heads.linear.bias
+    torch.testing.assert_close(found, functional.cross_entropy(z, batches["reverse"].labels))
+
+
+@pytest.mark.parametrize("epoch", [0.0, 0.6])
+def test_bbn_with_identical_branches_and_batches_is_one_branch(batches, epoch):
+    net = joint_net()
+    net.branches[1].load_state_dict(net.branches[0].state_dict())
+    with torch.no_grad():
+        net.heads.linear.weight[:, 64:] = net.heads.linear.weight[:, :64]
+    same = {"uniform": batches["uniform"], "reverse": batches["uniform"]}
+    f = net.features(batches["uniform"].images)[0]
+    z = 2 * f @ net.heads.linear.weight[:, :64].T + net.heads.linear.bias
+    expected = functional.cross_entropy(z, batches["uniform"].labels)
+    torch.testing.assert_close(bbn_loss(same, epoch, net), expected)
+
+
+def test_bbn_predicts_at_alpha_one_half_with_one_image_for_both_branches():
+    net, x = joint_net().eval(), torch.rand(3, 1, 8, 8)
+    combined, branches = Bbn().logits(net, x)
+    torch.testing.assert_close(combined, net.heads.linear(torch.cat(net.features(x), dim=1)))
+    torch.testing.assert_close(combined, combine(branches))
+
+
+def test_bbns_reverse_sampler_is_the_reversed_distribution():
+    uniform, reverse = Bbn().draws(0.0)
+    assert (uniform, reverse) == (Draw("uniform"), Draw("reverse", 1.0))
+    counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    p = draws.class_probabilities(np.array(counts), reverse.gamma)
+    assert (p[0], p[-1]) == pytest.approx((0.004024, 0.402365), abs=5e-7)
+    slow = [max(counts) / n for n in counts]
+    assert p.tolist() == pytest.approx([w / sum(slow) for w in slow])
+
+
+# cRT
+
+
+def test_crt_of_one_branch_is_cross_entropy_on_class_balanced_draws(batches):
+    (draw,) = Crt().draws(0.0)
+    p = draws.class_probabilities(np.array([124, 31, 2]), draw.gamma)
+    assert p.tolist() == pytest.approx([1 / 3] * 3)
+    net = Spy(1)
+    found = Crt().loss(net, {draw.name: batches["reverse"]}, at())
+    expected = functional.cross_entropy(net(batches["reverse"].images)[0], batches["reverse"].labels)
+    torch.testing.assert_close(found, expected)
+
+
+def test_crt_gives_one_batch_to_every_branch_and_takes_the_mean_of_their_losses(batches):
+    net = Spy(2, same=False)
+    found = Crt().loss(net, {"balanced": batches["uniform"]}, at())
+    x, labels = batches["uniform"]
+    expected = sum(functional.cross_entropy(x.flatten(1) @ w.T, labels) for w in net.weights) / 2
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        Crt().loss(Spy(2), {"balanced": batches["uniform"]}, at()),
+        Crt().loss(Spy(1), {"balanced": batches["uniform"]}, at()),
+    )
+
+
+def test_crt_keeps_the_parents_branches_under_linear_heads():
+    parent = NetSpec(("conventional", "rebalancing"), "layer3", "joint", "joint")
+    assert Crt().net(parent) == parent._replace(head="linear")

@@ -1,4 +1,4 @@
-"""Stop-and-go equals a straight run bit for bit: every row of the ablation, fp32 and bf16, in fresh processes."""
+"""Stop-and-go equals a straight run bit for bit: every row and method, fp32 and bf16, in fresh processes."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 import torch
 from resume_driver import CASES
 
+from lt_repro.methods import METHODS
 from lt_repro.runs import Run
 
 VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256"}
@@ -40,6 +41,10 @@ def content(folder, made):
     return {name: value for name, value in run.items() if name not in VOLATILE}
 
 
+def test_every_method_is_among_the_cases():
+    assert {made.method.name() for _, made in CASES} == set(METHODS)
+
+
 @pytest.mark.parametrize(("name", "made"), CASES, ids=[name for name, _ in CASES])
 def test_stop_and_go_equals_a_straight_run(folders, name, made):
     straight, gone_on = (content(folder, made) for folder in folders)
@@ -59,12 +64,11 @@ def test_runs_that_differ_in_anything_differ_in_their_weights(folders):
 
 def test_nothing_is_left_behind_but_runs_and_weights(folders):
     for folder in folders:
-        assert {path.suffix for path in folder.iterdir()} == {".json", ".pt"}
+        assert {path.suffix for path in folder.iterdir() if path.name != "parents"} == {".json", ".pt"}
 
 
 def test_sigkill_goes_on_from_the_last_epoch(folders, tmp_path):
-    name, made = next(case for case in reversed(CASES) if case[0].endswith("killed"))
-    assert name.startswith("dbn+bm+ts")
+    name, made = next(case for case in CASES if case[0].startswith("dbn+bm+ts") and case[0].endswith("killed"))
     killed = drive("sigkill", tmp_path, name)
     assert killed.returncode == -9, killed.stderr[-2000:]
     assert drive("go", tmp_path, name).returncode == 0

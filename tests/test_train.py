@@ -1,6 +1,7 @@
 """The loop: what it records, what it refuses, lanes side by side, and a loss that is not finite."""
 
 import dataclasses
+import itertools
 import json
 import math
 import signal
@@ -17,7 +18,9 @@ from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.errors import DamagedError, FailedError, RequestError
 from lt_repro.methods.base import Draw, Method
+from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.paper.settings import recipe
 from lt_repro.schedules import learning_rate
 from lt_repro.signals import Interrupted, Stop
 from lt_repro.train import Lane, fit
@@ -37,7 +40,9 @@ def test_a_run_says_what_came_out(small, images, tmp_path):
     assert [point["epoch"] for point in run.curve] == [2, 3]
     assert run.result["accuracy"]["all"] == run.curve[-1]["all"] == pytest.approx(np.mean(run.result["per_class"]))
     assert len(run.history["loss"]) == 3
-    assert run.split == {"digest": images.split.digest, "counts": images.split.counts.tolist()}
+    split = {"digest": images.split.digest, "counts": images.split.counts.tolist(), "class_names": list("abcd")}
+    assert run.split == split
+    assert run.parent is None
     assert json.loads(run.path.read_text())["key"] == made.key()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{made.key()}.json", f"{made.key()}.pt"]
 
@@ -353,3 +358,190 @@ def test_grey_and_colour_pools_train(small, tmp_path):
     made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(branches=2, mix="bilateral"))
     (run,) = fit([made], images, out=tmp_path)
     assert run.status == "done"
+
+
+# A run that begins with a parent
+
+
+@pytest.fixture
+def begun(small, images, tmp_path):
+    """A dual-branch parent with its weights, and what makes recipes that begin with it."""
+    parent = small(**ROWS["dbn"])
+    (run,) = fit([parent], images, out=tmp_path)
+
+    def make(method="crt", **settings):
+        return recipe("made_up", method, **{"parent": parent, "epochs": 3} | settings)
+
+    return run, make
+
+
+def weights_of(run):
+    return torch.load(run.path.with_suffix(".pt"), weights_only=True)
+
+
+def below(state):
+    return {name: value for name, value in state.items() if not name.startswith("heads.")}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"crop": 0, "flip": False}, {"method": "dbn_mix", "frozen": True, **ROWS["dbn+bm+ts"]}], ids=str
+)
+def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, images, tmp_path, settings):
+    parent, make = begun
+    (run,) = fit([make(**settings)], images, out=tmp_path)
+    old, new = weights_of(parent), weights_of(run)
+    assert len(below(new)) > 40
+    assert any(name.endswith("running_mean") for name in below(new))
+    assert new.keys() == old.keys()
+    assert all(torch.equal(value, old[name]) for name, value in below(new).items())
+    assert not any(torch.equal(new[name], old[name]) for name in new.keys() - below(new).keys())
+    assert run.parent == {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}
+    assert json.loads(run.path.read_text())["parent"] == run.parent
+
+
+def test_fresh_heads_are_not_the_parents_and_differ_by_seed(begun, images, tmp_path):
+    parent, make = begun
+    lanes = [Lane(make(seed=seed), images, tmp_path, torch.device("cpu")) for seed in (0, 1)]
+    heads = [weights_of(parent)["heads.0.weight"], *(lane.net.heads[0].weight for lane in lanes)]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
+
+
+def test_running_statistics_move_where_the_method_says_so_and_nothing_else_does(begun, images, tmp_path):
+    parent, make = begun
+    (run,) = fit([make(bn="train")], images, out=tmp_path)
+    old, new = below(weights_of(parent)), below(weights_of(run))
+    moved = {name for name, value in new.items() if not torch.equal(value, old[name])}
+    assert moved == {name for name in old if name.rpartition(".")[2].startswith(("running", "num_batches"))}
+
+
+def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_else(begun, images, tmp_path):
+    _, make = begun
+    lane = Lane(make(), images, tmp_path, torch.device("cpu"))
+    lane.start_epoch()
+    lane.train_step()
+    held = {id(p) for group in lane.optimiser.param_groups for p in group["params"]}
+    assert held == {id(p) for p in lane.net.heads.parameters()}
+    assert {name for name, p in lane.net.named_parameters() if p.grad is not None} == {
+        f"heads.{i}.{kind}" for i in range(2) for kind in ("weight", "bias")
+    }
+
+
+def test_rate_and_decay_factors_go_to_the_longest_name_that_fits(small, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        DbnMix, "trains", {"branches.": (0.1, 0.0), "heads.": (1.0, 0.5), "branches.0.0.conv1": (2.0, 1.0)}
+    )
+    lane = Lane(small(warmup=0.0), images, tmp_path, torch.device("cpu"))
+    lane.start_epoch()
+    lane.train_step()
+    names = {id(p): name for name, p in lane.net.named_parameters()}
+    for group in lane.optimiser.param_groups:
+        held = [names[id(p)] for p in group["params"]]
+        expected = {name.startswith("heads."): (0.1, 1e-4) for name in held if name.startswith("heads.")}
+        if held == ["branches.0.0.conv1.weight"]:
+            expected = {True: (0.2, 2e-4)}
+        elif not expected:
+            assert all(name.startswith("branches.0.") for name in held)
+            expected = {True: (0.01, 0.0)}
+        assert (group["lr"], group["weight_decay"]) == pytest.approx(expected[True])
+    assert not lane.net.trunk[1].weight.requires_grad
+
+
+def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
+    parent = small(**ROWS["sbn+mixup"])
+    (run,) = fit([parent], images, out=tmp_path)
+    old = weights_of(run)
+    made = recipe("made_up", parent=parent, frozen=True, epochs=1, **ROWS["dbn+bm"])
+    new = weights_of(fit([made], images, out=tmp_path)[0])
+    for i in (0, 1):
+        mine = {name.removeprefix(f"branches.{i}."): v for name, v in new.items() if name.startswith(f"branches.{i}.")}
+        theirs = {name.removeprefix("branches.0."): v for name, v in old.items() if name.startswith("branches.0.")}
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    assert not torch.equal(new["heads.0.weight"], new["heads.1.weight"])
+
+
+def test_features_are_cached_only_where_nothing_random_comes_before_them(begun, small, images, tmp_path):
+    _, make = begun
+    lanes = {
+        "crt": make(crop=0, flip=False),
+        "unmixed": make("dbn_mix", frozen=True, crop=0, flip=False, branches=2),
+        "crop": make(flip=False),
+        "flip": make(crop=0),
+        "bn": make(crop=0, flip=False, bn="train"),
+        "mixed": make("dbn_mix", frozen=True, crop=0, flip=False, **ROWS["dbn+bm"]),
+        "whole": small(crop=0, flip=False),
+    }
+    cached = {name: Lane(made, images, tmp_path, torch.device("cpu")).cached for name, made in lanes.items()}
+    assert {name for name, features in cached.items() if features is not None} == {"crt", "unmixed"}
+    assert cached["crt"].shape == (len(images.train_labels), 2, 64)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"method": "dbn_mix", "frozen": True, "branches": 2, "tscale": True}], ids=str
+)
+def test_cached_features_give_what_images_give(begun, images, tmp_path, monkeypatch, settings):
+    _, make = begun
+    made = make(crop=0, flip=False, **settings)
+    (cached,) = fit([made], images, out=tmp_path, device="cpu")
+    kept = weights_of(cached)
+    monkeypatch.setattr(Lane, "_fixed", lambda lane: False)
+    (plain,) = fit([made], images, out=tmp_path / "plain", parents=[tmp_path], device="cpu")
+    np.testing.assert_allclose(cached.history["loss"], plain.history["loss"], rtol=1e-4)
+    for name, value in weights_of(plain).items():
+        torch.testing.assert_close(value, kept[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, images, tmp_path):
+    parent, make = begun
+    elsewhere = tmp_path / "elsewhere"
+    fit([make()], images, out=elsewhere, parents=[tmp_path])
+    for name, damage in {
+        "has not run": lambda: None,
+        "are gone": lambda: (tmp_path / "b" / parent.path.name).write_bytes(parent.path.read_bytes()),
+        "is damaged": lambda: (tmp_path / "b" / f"{parent.path.stem}.pt").write_bytes(b"PK\x03\x04"),
+    }.items():
+        (tmp_path / "b").mkdir(exist_ok=True)
+        damage()
+        with pytest.raises(RequestError, match=name) as caught:
+            fit([make(seed=1)], images, out=tmp_path / "b")
+        assert len(str(caught.value).splitlines()) <= 3
+        assert parent.recipe.key() in str(caught.value)
+    assert not list((tmp_path / "b").glob("*crt*"))
+
+
+def test_a_diverged_run_is_no_parent(small, images, tmp_path):
+    parent = small(lr=1e3, momentum=0.99, weight_decay=1.0, epochs=20)
+    (run,) = fit([parent], images, out=tmp_path)
+    assert run.status == "diverged"
+    with pytest.raises(RequestError, match="diverged"):
+        fit([recipe("made_up", "crt", parent=parent)], images, out=tmp_path)
+
+
+def test_the_rate_follows_half_a_cosine(small, images, tmp_path):
+    lane = Lane(small(schedule="cosine", warmup=0.0), images, tmp_path, torch.device("cpu"))
+    rates = []
+    for _ in range(3):
+        lane.start_epoch()
+        rates += lane.rates
+        lane.epoch += 1
+    n = 3 * lane.steps
+    assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * (i + 0.5) / n)) / 2 for i in range(n)])
+    assert learning_rate(0.0, base=0.2, warmup=0, drops=(0.5,), factor=0.1, schedule="cosine") == 0.2
+    assert learning_rate(0.5, base=0.2, warmup=0, drops=(0.5,), factor=0.1, schedule="cosine") == pytest.approx(0.1)
+    assert learning_rate(1.0, base=0.2, warmup=0, drops=(), factor=0.1, schedule="cosine") == pytest.approx(0.0)
+    assert learning_rate(0.1, base=0.2, warmup=0.2, drops=(), factor=0.1, schedule="cosine") == pytest.approx(
+        0.1 * (1 + math.cos(0.1 * math.pi)) / 2
+    )
+
+
+def test_bbns_alpha_is_held_through_an_epoch(images, tmp_path, monkeypatch):
+    seen = []
+    plain = Bbn.loss
+    monkeypatch.setattr(
+        Bbn, "loss", lambda self, net, batches, at: seen.append(at.epoch.item()) or plain(self, net, batches, at)
+    )
+    made = recipe("made_up", "bbn", ratio=4.0, net="resnet8", epochs=4, batch=8, crop=1, precision="fp32")
+    fit([made], images, out=tmp_path)
+    steps = len(seen) // 4
+    assert seen == [epoch / 4 for epoch in range(4) for _ in range(steps)]
+    assert steps > 1

@@ -1,14 +1,15 @@
 """The Method contract: how batches become a loss. Legend: B images of a batch, C x H x W pixels, K classes.
 
 A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It says which batches and
-random numbers a step takes (`draws`, `streams`), what network it trains (`net`), and turns them into a scalar (`loss`).
-It never calls `backward` and never touches the optimiser, the device, files or globals.
+random numbers a step takes (`draws`, `streams`), what network it trains and which part of it (`net`, `trains`), what a
+parent run gives it (`parent`), and turns them into a scalar (`loss`). It never calls `backward` and never touches the
+optimiser, the device, files or globals.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -27,7 +28,10 @@ class Draw(NamedTuple):
 
 
 class NetSpec(NamedTuple):
-    """What network a method trains: the branches' names, where they part, their heads, the trunk's BatchNorm."""
+    """What network a method trains: the branches' names, where they part, their heads, the trunk's BatchNorm.
+
+    Heads are "linear", "cosine", or "joint": one linear head on the branches' features side by side.
+    """
 
     branches: tuple[str, ...] = ("single",)
     part: str = "block"
@@ -45,11 +49,13 @@ class Batch(NamedTuple):
 class At(NamedTuple):
     """Where in training a step stands.
 
-    `t` and `lr` are scalars, the fraction of training and the learning rate; `counts` (K,) float32, the training images
-    a class; `draw[name]` this step's numbers of each stream, () or (B,).
+    `t`, `epoch` and `lr` are scalars: the fraction of training at the middle of the step and at the beginning of its
+    epoch, and the learning rate; `counts` (K,) float32, the training images a class; `draw[name]` this step's numbers
+    of each stream, () or (B,).
     """
 
     t: Tensor
+    epoch: Tensor
     lr: Tensor
     counts: Tensor
     draw: Mapping[str, Tensor]
@@ -73,14 +79,35 @@ class Method(ABC):
         """Returns the registry's name for this method, which is its file's."""
         return cls.__module__.rpartition(".")[2]
 
-    @property
-    def net(self) -> NetSpec:
-        """Returns what network is trained."""
+    def net(self, parent: NetSpec | None = None) -> NetSpec:
+        """Returns what network is trained, given the parent's where there is one."""
         return NetSpec()
 
     @property
+    def parent(self) -> Literal["init"] | None:
+        """Returns what a parent run is wanted for: its features, to begin with ("init"); None for no parent."""
+        return None
+
+    @property
+    def trains(self) -> Mapping[str, tuple[float, float]]:
+        """Returns what the optimiser holds: by the beginning of a parameter's name, (rate factor, decay factor).
+
+        A parameter under no such name is frozen. So are the running statistics beside it, unless `adapts`.
+        """
+        return {"": (1.0, 1.0)}
+
+    @property
+    def adapts(self) -> bool:
+        """Returns whether BatchNorm in frozen parts uses and gathers the statistics of the batches it sees."""
+        return False
+
+    @property
     def streams(self) -> Mapping[str, Stream]:
-        """Returns the further random numbers that a step wants, by name."""
+        """Returns the further random numbers that a step wants, by name.
+
+        A method without any gives the network its batches as they are: features of images that nothing random changes
+        are computed once where all below the heads is frozen.
+        """
         return {}
 
     def draws(self, t: float) -> tuple[Draw, ...]:

@@ -60,6 +60,8 @@ class DbnMix(Method):
         bn: Whether the trunk normalises each branch's batch on its own or both together.
         lam_per: One lambda per batch or per sample.
         head: "linear", or "cosine" with scale 30.
+        frozen: Whether all below the heads is a parent's and stays as it is, so that only fresh heads are trained
+            (Table 6, classifier learning).
 
     Raises:
         RequestError: A value is not allowed, or conventional mixup is asked of two branches.
@@ -78,6 +80,7 @@ class DbnMix(Method):
     bn: Literal["per_branch", "joint"] = "per_branch"
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
+    frozen: bool = fields.added(False)
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -90,11 +93,20 @@ class DbnMix(Method):
                 "the paper's dual-branch counterpart of mixup is --mix bilateral",
             )
 
-    @property
-    def net(self) -> NetSpec:
-        """Returns one branch, or the conventional and the re-balancing one."""
+    def net(self, parent: NetSpec | None = None) -> NetSpec:
+        """Returns one branch, or the conventional and the re-balancing one; on a parent's features where frozen."""
         names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
-        return NetSpec(names, self.part, self.head, self.bn)
+        return NetSpec(names, parent.part if parent else self.part, self.head, self.bn)
+
+    @property
+    def parent(self) -> Literal["init"] | None:
+        """Returns that the features are the parent's where they are frozen."""
+        return "init" if self.frozen else None
+
+    @property
+    def trains(self) -> Mapping[str, tuple[float, float]]:
+        """Returns everything, or the heads alone where the features are frozen."""
+        return {"heads." if self.frozen else "": (1.0, 1.0)}
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -140,6 +152,6 @@ class DbnMix(Method):
             idle |= {"eta", "eps"}
         if len(self.draws(0.0)) == 1:
             idle |= {"gamma"}
-        if self.branches == 1:
+        if self.branches == 1 or self.frozen:
             idle |= {"part", "bn"}
         return frozenset(idle)

@@ -3,7 +3,7 @@
 Legend: B images of a batch, C channels, H x W pixels, D features, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -90,6 +90,39 @@ class Cosine(nn.Module):
         return self.scale * functional.linear(functional.normalize(features), functional.normalize(self.weight))
 
 
+class Heads(nn.ModuleList):
+    """One classifier for each branch, on that branch's features."""
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Returns one (B, K) of logits per branch, from one (B, D) of features per branch."""
+        return [cast(Tensor, head(x)) for head, x in zip(self, features, strict=True)]
+
+
+class Joint(nn.Module):
+    """One linear classifier of the concatenated features of n branches (BBN), whose logits come apart by branch.
+
+    On [n a_1 f_1 ; ... ; n a_n f_n] with weights a that sum to 1 it gives sum_i a_i z_i, where z_i = n W_i f_i + b is
+    what comes back here: W_i is branch i's part of the weight matrix, b the bias.
+
+    Args:
+        branches: n.
+        features: D, of each branch.
+        classes: K.
+    """
+
+    def __init__(self, branches: int, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(branches * features, classes)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Returns one (B, K) of logits per branch, from one (B, D) of features per branch."""
+        parts = self.linear.weight.chunk(len(features), dim=1)
+        return [
+            functional.linear(len(features) * x, part, self.linear.bias)
+            for x, part in zip(features, parts, strict=True)
+        ]
+
+
 class Pool(nn.Module):
     """The mean over all pixels; as a plain mean it has a deterministic backward pass on every device."""
 
@@ -126,8 +159,12 @@ class ResNet(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(*(Block(*size) for size in sizes[cut:]), Pool()) for _ in spec.branches
         )
-        head = {"linear": nn.Linear, "cosine": Cosine}[spec.head]
-        self.heads = nn.ModuleList(head(WIDTHS[-1], classes) for _ in spec.branches)
+        self.heads: nn.Module
+        if spec.head == "joint":
+            self.heads = Joint(len(spec.branches), WIDTHS[-1], classes)
+        else:
+            head = {"linear": nn.Linear, "cosine": Cosine}[spec.head]
+            self.heads = Heads(head(WIDTHS[-1], classes) for _ in spec.branches)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -141,11 +178,44 @@ class ResNet(nn.Module):
         Returns:
             One (B, K) per branch, in the order of the spec's branches.
         """
+        return cast(list[Tensor], self.heads(self.features(batches)))
+
+    def features(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Returns the pooled features of every branch, one (B, D) each: all that comes before the heads.
+
+        Args:
+            batches: As in `forward`.
+        """
         if isinstance(batches, Tensor):
             shared = [self.trunk(batches)] * len(self.branches)
         elif self.joint:
             shared = list(self.trunk(torch.cat(list(batches))).split([len(batch) for batch in batches]))
         else:  # one pass each: own batch statistics, running ones updated in order, conventional first
             shared = [self.trunk(batch) for batch in batches]
-        parts = zip(self.branches, self.heads, shared, strict=True)
-        return [cast(Tensor, head(branch(x))) for branch, head, x in parts]
+        return [cast(Tensor, branch(x)) for branch, x in zip(self.branches, shared, strict=True)]
+
+    def classify(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Returns the logits of every branch from features that were computed before, not from images.
+
+        Args:
+            batches: As in `forward`, but each (B, n, D): of every image its features in each of the n branches.
+        """
+        given = [batches] * len(self.branches) if isinstance(batches, Tensor) else batches
+        return cast(list[Tensor], self.heads([x[:, i] for i, x in enumerate(given)]))
+
+    def take_features(self, weights: Mapping[str, Tensor]) -> None:
+        """Loads all that lies below the heads from another network; its only branch goes into each of several.
+
+        Args:
+            weights: The state of a network of the same name, whose branches part at the same place.
+
+        Raises:
+            RuntimeError: A weight is missing, left over, or of another shape.
+        """
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+        self.trunk.load_state_dict(under("trunk."))
+        for i, branch in enumerate(self.branches):
+            branch.load_state_dict(under(f"branches.{i}.") or under("branches.0."))
