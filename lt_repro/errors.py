@@ -37,3 +37,9 @@ def unknown(kind: str, given: str, allowed: Iterable[str], mend: str = "") -> Re
     near = difflib.get_close_matches(given, names, n=1)
     meant = f", did you mean {near[0]!r}?" if near else ""
     return RequestError(f"unknown {kind} {given!r}{meant}", f"allowed: {', '.join(names)}", mend)
+
+
+def first_line(error: Exception) -> str:
+    """Returns what went wrong in one line, without the path that an OSError repeats."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason.partition("\n")[0] or type(error).__name__

@@ -16,7 +16,7 @@ import pytest
 
 from lt_repro.data import pools
 from lt_repro.data.pools import Pool, data_root, download, load_pool, select
-from lt_repro.data.split import class_sizes, make_split
+from lt_repro.data.split import class_sizes, make_split, natural_ratio
 from lt_repro.errors import DamagedError, RequestError
 
 SIZES = (12, 9, 15, 10)
@@ -161,7 +161,11 @@ def test_data_root(monkeypatch, tmp_path):
 
 
 def test_unknown_names(tmp_path):
-    refused(lambda: load_pool("cifar1000", tmp_path), "did you mean 'cifar100'", "cifar10, cifar100, digits, npz:FILE")
+    refused(
+        lambda: load_pool("cifar1000", tmp_path),
+        "did you mean 'cifar100'",
+        "cifar10, cifar100, digits, folder:DIR, npz:FILE",
+    )
     refused(lambda: load_pool("imagenet", tmp_path), "unknown data set 'imagenet'")
     refused(lambda: download("digits", tmp_path, print), "'digits'", "cifar10, cifar100")
 
@@ -170,7 +174,7 @@ def test_missing_cifar_names_the_places_and_the_ways_on(tmp_path):
     refused(
         lambda: load_pool("cifar100", tmp_path),
         *(tmp_path, "cifar100.npz", "cifar-100-python.tar.gz"),
-        *("ltrepro make-dataset cifar100", "--data-root", "LTREPRO_DATA", "npz:FILE"),
+        *("ltrepro make-dataset cifar100", "--data-root", "LTREPRO_DATA", "folder:DIR", "npz:FILE"),
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -279,6 +283,7 @@ def test_npz_that_cannot_be_read(tmp_path):
     refused(lambda: load(tmp_path / "missing.npz"), "missing.npz", "No such file")
     refused(lambda: load(tmp_path), tmp_path)
     refused(lambda: load_pool("npz:", tmp_path), "cannot be read")
+    refused(lambda: load_pool("npz:~no-such-user/x.npz", tmp_path), "~no-such-user/x.npz", "No such file")
 
     def broken(content, *words):
         path = tmp_path / "broken.npz"
@@ -453,7 +458,7 @@ def test_npz_that_is_not_cifar(tmp_path, small):
 
     def refuse(*words, **changes):
         np.savez(tmp_path / "cifar10.npz", **(good | changes))
-        refused(lambda: load_pool("cifar10", tmp_path), "cifar10.npz is not cifar10", *words)
+        refused(lambda: load_pool("cifar10", tmp_path), "cifar10.npz is not cifar10", "`folder:DIR`", *words)
 
     np.savez(tmp_path / "cifar10.npz", **good)
     assert load_pool("cifar10", tmp_path).train_images.shape == (50, 32, 32, 3)
@@ -617,7 +622,7 @@ def archive(small):
     return content
 
 
-WAYS_ON = ("ltrepro make-dataset cifar10", "cifar10.npz", "--data-root", "LTREPRO_DATA", "npz:FILE")
+WAYS_ON = ("ltrepro make-dataset cifar10", "cifar10.npz", "--data-root", "LTREPRO_DATA", "folder:DIR", "npz:FILE")
 
 
 def test_download(tmp_path, monkeypatch, archive):
@@ -696,17 +701,20 @@ def test_download_into_what_is_no_folder(tmp_path, monkeypatch, archive):
         refused(lambda: download("cifar10", tmp_path / "file", lambda *_: None), tmp_path / "file")
 
 
-# --- known_digest ---------------------------------------------------------------------------------------------------
+# --- known_split ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "begins"), [("cifar100", "9177fd342a51"), ("cifar10", "58c2d47e0c21")])
 def test_the_digest_of_a_known_split_needs_no_images(name, begins):
-    assert pools.known_digest(name, 100.0, "exp", 0).startswith(begins)
-    assert pools.known_digest(name, 100.0, "exp", 1) != pools.known_digest(name, 100.0, "exp", 0)
+    assert pools.known_split(name, 100.0, "exp", 0).digest.startswith(begins)
+    assert pools.known_split(name, 100.0, "exp", 1) != pools.known_split(name, 100.0, "exp", 0)
 
 
-def test_the_known_digest_of_digits_is_that_of_its_images():
+def test_the_known_split_of_digits_is_that_of_its_images():
     pool = load_pool("digits", Path())
     split = make_split(pool.train_labels, ratio=60, hold_out=pool.hold_out, name=pool.name)
-    assert pools.known_digest("digits", 60.0, "exp", 0) == split.digest
-    assert pools.known_digest("bloodmnist-01234567", 60.0, "exp", 0) is None
+    assert pools.known_split("digits", 60.0, "exp", 0).digest == split.digest
+    assert pools.known_split("bloodmnist-01234567", 60.0, "exp", 0) is None
+    ratio = natural_ratio(pool.train_labels, pool.hold_out)
+    split = make_split(pool.train_labels, ratio=ratio, profile="as_is", hold_out=pool.hold_out, name=pool.name)
+    assert pools.known_split("digits", ratio, "as_is", 0).digest == split.digest

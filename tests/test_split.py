@@ -13,7 +13,7 @@ import pytest
 
 from lt_repro.canonical import canonical, digest
 from lt_repro.data.pools import load_pool
-from lt_repro.data.split import Split, class_groups, class_sizes, make_split
+from lt_repro.data.split import Split, class_groups, class_sizes, make_split, natural_ratio
 from lt_repro.errors import RequestError
 
 RATIOS = (10, 20, 50, 100, 200)
@@ -189,6 +189,61 @@ def test_step_profile(classes, counts):
     assert split.positions[0] == exponential.positions[0]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "hold_out", "ratio", "counts"),
+    [
+        ((7, 20, 3, 9), 0, 20 / 3, [7, 20, 3, 9]),
+        ((7, 20, 3, 9), 2, 18.0, [5, 18, 1, 7]),
+        ((500, 4), 0, 125.0, [500, 4]),
+        ((6, 6, 6), 1, 1.0, [5, 5, 5]),
+    ],
+)
+def test_as_is_keeps_every_image(sizes, hold_out, ratio, counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    assert natural_ratio(labels, hold_out) == ratio
+    split = make_split(labels, ratio=ratio, profile="as_is", seed=3, hold_out=hold_out)
+    assert split.counts.tolist() == counts
+    assert (split.profile, split.ratio) == ("as_is", ratio)
+    for drawn, kept, size in zip(split.positions, split.held_out, sizes, strict=True):
+        assert len(kept) == hold_out
+        assert sorted(drawn + kept) == list(range(size))
+
+
+def test_as_is_draws_in_the_order_of_the_other_profiles():
+    labels = np.repeat(np.arange(3), (20, 30, 25))
+    options = {"seed": 5, "hold_out": 2}
+    whole = make_split(labels, ratio=natural_ratio(labels, 2), profile="as_is", **options)
+    for profile in ("exp", "step"):
+        part = make_split(labels, ratio=4, profile=profile, **options)
+        assert part.held_out == whole.held_out
+        assert all(large[: len(small)] == small for large, small in zip(whole.positions, part.positions, strict=True))
+    assert whole.positions[0] != tuple(sorted(whole.positions[0]))
+
+
+def test_as_is_takes_the_images_own_ratio_to_nine_digits():
+    labels = np.repeat(np.arange(2), (10, 3))
+    split = make_split(labels, ratio=10 / 3, profile="as_is")
+    assert make_split(labels, ratio=3.3333333333, profile="as_is") == split
+    assert split.ratio == 10 / 3
+    for ratio in (3.33333333, 3.3333334, 3, 1):
+        with pytest.raises(RequestError) as caught:
+            make_split(labels, ratio=ratio, profile="as_is")
+        message = str(caught.value)
+        assert f"ratio {ratio} " in message
+        assert "theirs is 3.3333333333333335\n" in message
+        assert "`--ratio as-is`" in message
+        assert len(message.splitlines()) == 2
+    with pytest.raises(RequestError, match="theirs is 8"):
+        make_split(labels, ratio=10 / 3, profile="as_is", hold_out=2)
+
+
+def test_the_ratio_that_images_have_needs_images():
+    with pytest.raises(RequestError, match="0 to 2, since the smallest class has 3"):
+        natural_ratio(np.repeat(np.arange(2), (10, 3)), 3)
+    with pytest.raises(RequestError, match=r"^labels of"):
+        natural_ratio([0, 2])
+
+
 def test_ratio_one_takes_everything():
     split = make_split(np.repeat(np.arange(3), 7), ratio=1)
     assert [sorted(drawn) for drawn in split.positions] == [list(range(7))] * 3
@@ -217,6 +272,13 @@ def test_digest_is_pinned(classes, ratio):
 def test_digest_of_digits_is_pinned(digits):
     split = make_split(digits, ratio=60, hold_out=50, name="digits")
     assert split.digest == "e94230b5e281812c2b9dca041e7c7da5af82baf90774bd9293560563b3b983bc"
+
+
+def test_digests_of_the_other_profiles_are_pinned(digits):
+    step = make_split(digits, ratio=60, profile="step", hold_out=50, name="digits")
+    assert step.digest == "5fb9bce187aa23e89c6f2349ddbe7a0f1f3fe45335e1e7bc5a4446d569115c3d"
+    as_is = make_split(digits, ratio=natural_ratio(digits, 50), profile="as_is", hold_out=50, name="digits")
+    assert as_is.digest == "0864e9c89b81f12628117881f5cd53fbe652968b533460874937bcea337225f8"
 
 
 def test_digest_covers_each_field():
@@ -284,7 +346,7 @@ def test_canonical_refuses_what_json_has_not(value):
         ({"ratio": 21}, ["ratio 21", "up to 20"]),
         ({"ratio": 17, "hold_out": 4}, ["ratio 17", "up to 16"]),
         ({"ratio": 21, "profile": "step"}, ["ratio 21", "up to 20"]),
-        ({"ratio": 2, "profile": "stp"}, ["'stp'", "did you mean 'step'", "exp, step"]),
+        ({"ratio": 2, "profile": "stp"}, ["'stp'", "did you mean 'step'", "as_is, exp, step"]),
         ({"ratio": 2, "seed": -1}, ["-1", "4294967295"]),
         ({"ratio": 2, "seed": 2**32}, ["4294967296"]),
         ({"ratio": 2, "seed": 0.5}, ["0.5"]),

@@ -1,4 +1,4 @@
-"""Where images come from: CIFAR-10 and CIFAR-100, the digits inside the package, and anyone's own `.npz`."""
+"""Where images come from: CIFAR-10 and CIFAR-100, the digits inside the package, and anyone's own images."""
 
 import codecs
 import hashlib
@@ -21,8 +21,9 @@ import platformdirs
 from numpy.typing import NDArray
 
 from lt_repro.canonical import canonical
+from lt_repro.data.folder import read_folder
 from lt_repro.data.split import Split, class_sizes, make_split
-from lt_repro.errors import DamagedError, RequestError, unknown
+from lt_repro.errors import DamagedError, RequestError, first_line, unknown
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 _TIMEOUT = 30  # seconds without a byte
@@ -80,14 +81,14 @@ class Pool:
     """Images to draw a split from.
 
     Attributes:
-        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex>` of the file's content for somebody's own file.
+        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex>` of the content for somebody's own file or folder.
         train_images: (N, H, W, C) uint8, C 1 or 3.
         train_labels: (N,) int64, 0..K-1, each present.
         test_images: (M, H, W, C) uint8; M is 0 where a split holds test images out.
         test_labels: (M,) int64.
         class_names: The K names.
         hold_out: Images of each class that a split must keep back to test.
-        source: The file it was read from.
+        source: The file or folder it was read from.
     """
 
     name: str
@@ -186,20 +187,24 @@ def load_pool(name: str, root: Path) -> Pool:
     SHA-256 is checked before it is opened.
 
     Args:
-        name: "cifar10", "cifar100", "digits" or "npz:FILE".
+        name: "cifar10", "cifar100", "digits", "npz:FILE" or "folder:DIR" (see `read_folder`).
         root: The folder of the data sets; only the CIFAR ones are looked for there.
 
     Raises:
         NotThere: A CIFAR data set that is not in `root`.
-        RequestError: An unknown name, or a file that is missing or whose content is not what it must be.
+        RequestError: An unknown name, or a file or folder that is missing or whose content is not what it must be.
         DamagedError: An archive that is not the published one, or cannot be read.
     """
     if name.startswith("npz:"):
-        return _load_npz(Path(name.removeprefix("npz:")).expanduser())
+        return _load_npz(_typed_path(name))
+    if name.startswith("folder:"):
+        folder = _typed_path(name)
+        sha256, arrays = read_folder(folder)
+        return _pool(_own_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
     if name == "digits":
         return _load_npz(Path(__file__).with_name("digits.npz"), name, hold_out=50)
     if name not in _CIFAR:
-        raise unknown("data set", name, [*NAMES, "npz:FILE"])
+        raise unknown("data set", name, [*NAMES, "npz:FILE", "folder:DIR"])
     cifar = _CIFAR[name]
     npz, archive = root / f"{name}.npz", root / cifar.archive
     if npz.exists():
@@ -212,8 +217,8 @@ def load_pool(name: str, root: Path) -> Pool:
     return pool
 
 
-def known_digest(name: str, ratio: float, profile: str, seed: int) -> str | None:
-    """Returns the digest that a split of a known data set must have, without its images; None of an unknown one."""
+def known_split(name: str, ratio: float, profile: str, seed: int) -> Split | None:
+    """Returns the split of a known data set, made without its images; None of an unknown one."""
     if name not in NAMES:
         return None
     if name == "digits":
@@ -221,14 +226,15 @@ def known_digest(name: str, ratio: float, profile: str, seed: int) -> str | None
     else:
         cifar = _CIFAR[name]
         labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
-    return make_split(labels, ratio=ratio, profile=profile, seed=seed, hold_out=hold_out, name=name).digest
+    return make_split(labels, ratio=ratio, profile=profile, seed=seed, hold_out=hold_out, name=name)
 
 
 def _ways_on(given: str, name: str) -> NotThere:
     return NotThere(
         given,
         f"`ltrepro make-dataset {name}` downloads it; or put {_CIFAR[name].archive} or {name}.npz there yourself",
-        "or point --data-root or LTREPRO_DATA at the folder that has it; `npz:FILE` takes images of your own",
+        "or point --data-root or LTREPRO_DATA at the folder that has it; "
+        "`folder:DIR` or `npz:FILE` takes images of your own",
     )
 
 
@@ -243,8 +249,20 @@ def _check_cifar(pool: Pool, cifar: _Cifar) -> None:
                 f"{pool.source} is not {pool.name}: {part} images {images.shape}, "
                 f"{len(sizes)} classes of {sizes.min()} to {sizes.max()}",
                 f"allowed: {(total, 32, 32, 3)}, {cifar.classes} classes of {total // cifar.classes}",
-                "move it away; `npz:FILE` takes images of your own",
+                "move it away; `folder:DIR` or `npz:FILE` takes images of your own",
             )
+
+
+def _typed_path(name: str) -> Path:
+    path = Path(name.partition(":")[2])
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user: the path is then looked for as it was typed
+        return path
+
+
+def _own_name(stem: str, sha256: str) -> str:
+    return f"{re.sub(r'[^a-z0-9_]+', '_', stem.lower())[:40]}-{sha256[:8]}"
 
 
 def _load_npz(path: Path, name: str = "", hold_out: int = 0) -> Pool:
@@ -252,13 +270,12 @@ def _load_npz(path: Path, name: str = "", hold_out: int = 0) -> Pool:
     try:
         with path.open("rb") as file:
             if not name:
-                stem = re.sub(r"[^a-z0-9_]+", "_", path.stem.lower())[:40]
-                name = f"{stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}"
+                name = _own_name(path.stem, hashlib.file_digest(file, "sha256").hexdigest())
             arrays = _read_npz(file)
     # A broken zip file raises a dozen kinds of error in zipfile, zlib and NumPy.
     except Exception as error:
         raise RequestError(
-            f"{path} cannot be read: {_first_line(error)}",
+            f"{path} cannot be read: {first_line(error)}",
             "allowed: a whole .npz file of plain arrays (no pickled objects) in MedMNIST's layout",
         ) from error
     return _pool(name, arrays, path, hold_out)
@@ -348,7 +365,7 @@ def _load_archive(path: Path, name: str, cifar: _Cifar) -> Pool:
             arrays = _read_archive(file, cifar)
         # As for .npz: gzip, tarfile, pickle and NumPy each have errors of their own.
         except Exception as error:
-            raise DamagedError(f"{path} cannot be read: {_first_line(error)}", mend=mend) from error
+            raise DamagedError(f"{path} cannot be read: {first_line(error)}", mend=mend) from error
     return _pool(name, arrays, path, hold_out=0)
 
 
@@ -441,7 +458,7 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is also the server's answer, still open
-        raise _ways_on(f"{address} could not be fetched into {root}: {_first_line(error)}", name) from error
+        raise _ways_on(f"{address} could not be fetched into {root}: {first_line(error)}", name) from error
     return final
 
 
@@ -458,8 +475,3 @@ def _fetch(address: str, part: Path, report: Callable[[int, int], None]) -> str:
         file.flush()
         os.fsync(file.fileno())
     return sha256.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return reason.partition("\n")[0] or type(error).__name__

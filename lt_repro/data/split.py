@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 
-PROFILES = ("exp", "step")
+PROFILES = ("exp", "step", "as_is")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Split:
 
     Attributes:
         name: The pool's name.
-        ratio: n_max / n_min as asked for, >= 1. Truncation may make the real one larger.
-        profile: How the counts fall from the first class to the last: "exp" or "step".
+        ratio: n_max / n_min as asked for, >= 1. Truncation may make the real one larger, but not of "as_is".
+        profile: How the counts fall from the first class to the last, "exp" or "step"; "as_is" for all there are.
         seed: What the draw was seeded with.
         positions: For each of the K classes, its n_k training images in the drawn order.
         held_out: For each class, the images kept back to test; empty where the pool has test images of its own.
@@ -88,6 +88,31 @@ def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
     return sizes.astype(np.int64)
 
 
+def natural_ratio(labels: ArrayLike, hold_out: int = 0) -> float:
+    """Returns n_max / n_min of the images as they are: the one ratio of the profile "as_is".
+
+    Args:
+        labels: (N,) integers 0..K-1, each present, K >= 2.
+        hold_out: Images of each class that are kept back to test and not counted.
+
+    Raises:
+        RequestError: Labels with a gap, or a hold_out outside its range.
+    """
+    left = _left(class_sizes(labels), hold_out)
+    return float(left.max() / left.min())
+
+
+def _left(sizes: NDArray[np.int64], hold_out: int) -> NDArray[np.int64]:
+    """Returns how many images of each class are not held out, (K,), each > 0."""
+    smallest = int(sizes.min())
+    if not _is_integer(hold_out) or not 0 <= hold_out < smallest:
+        raise RequestError(
+            f"{hold_out!r} images of each class held out",
+            f"allowed: 0 to {smallest - 1}, since the smallest class has {smallest}",
+        )
+    return sizes - hold_out
+
+
 def make_split(
     labels: ArrayLike, *, ratio: float, profile: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
 ) -> Split:
@@ -99,17 +124,17 @@ def make_split(
 
     Args:
         labels: (N,) integers 0..K-1, each present, K >= 2, in the pool's order.
-        ratio: n_max / n_min, finite and >= 1.
+        ratio: n_max / n_min, finite and >= 1; with "as_is" the `natural_ratio`.
         profile: "exp" for the rule above; "step" gives the first K // 2 classes n_max images and the others
-            int(n_max / ratio).
+            int(n_max / ratio); "as_is" gives every class all its images.
         seed: Of a private generator, 0..2^32-1; NumPy's global one is left alone.
         hold_out: Images of each class kept back to test: its first ones after the shuffle. n_max is what remains of
             the smallest class.
         name: The pool's name.
 
     Raises:
-        RequestError: Labels with a gap, an unknown profile, a ratio, seed or hold_out outside its range, or a ratio
-            so large that a class would be empty.
+        RequestError: Labels with a gap, an unknown profile, a ratio, seed or hold_out outside its range, a ratio
+            so large that a class would be empty, or with "as_is" another ratio than the images have.
     """
     sizes = class_sizes(labels)
     if profile not in PROFILES:
@@ -118,14 +143,18 @@ def make_split(
         raise RequestError(f"ratio {ratio}", "allowed: n_max / n_min, a finite number from 1 up")
     if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise RequestError(f"split seed {seed!r}", "allowed: a whole number from 0 to 4294967295")
-    smallest = int(sizes.min())
-    if not _is_integer(hold_out) or not 0 <= hold_out < smallest:
-        raise RequestError(
-            f"{hold_out!r} images of each class held out",
-            f"allowed: 0 to {smallest - 1}, since the smallest class has {smallest}",
-        )
-    n_max = smallest - hold_out
-    counts = _counts(n_max, len(sizes), ratio, profile)
+    left = _left(sizes, hold_out)
+    n_max = int(left.min())
+    if profile == "as_is":
+        natural = natural_ratio(labels, hold_out)
+        if not math.isclose(ratio, natural, rel_tol=1e-9):
+            raise RequestError(
+                f"ratio {ratio} of images as they are: theirs is {natural}",
+                f"allowed: {natural}, which `--ratio as-is` fills in; any other with the profiles exp and step",
+            )
+        ratio, counts = natural, left.tolist()
+    else:
+        counts = _counts(n_max, len(sizes), ratio, profile)
     if counts[-1] == 0:
         # Rounding in (1/ratio) can make n_max itself one too many, so the answer is searched for, not computed.
         largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, profile)[-1])

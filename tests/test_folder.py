@@ -1,0 +1,557 @@
+"""Images in folders: what is read of them, in which order and under which name, and what is refused."""
+
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin, Image, ImageFile
+
+from lt_repro.data import folder as module
+from lt_repro.data.folder import read_folder
+from lt_repro.data.pools import load_pool, select
+from lt_repro.data.split import make_split, natural_ratio
+from lt_repro.errors import DamagedError, RequestError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def noise(seed, shape=(32, 32, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image, form="PNG", **options):
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, form, **options)
+    return file.getvalue()
+
+
+def put(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def made(folder, counts=(3, 2), test="test"):
+    """A folder of noise: classes ant, bee, ... with so many training images and one test image each."""
+    for k, (name, count) in enumerate(zip(("ant", "bee", "cat", "dog"), counts, strict=False)):
+        for at in range(count):
+            put(folder / "train" / name / f"{at}.png", encoded(noise(100 * k + at)))
+        put(folder / test / name / "x.png", encoded(noise(1000 + k)))
+    return folder
+
+
+def load(folder):
+    return load_pool(f"folder:{folder}", Path("nowhere"))
+
+
+def first(folder, content, name="a.png"):
+    """The one image of the first class, with this content."""
+    put(made(folder, (0, 1)) / "train" / "ant" / name, content)
+    return load(folder).train_images[0]
+
+
+def refused(folder, *words):
+    with pytest.raises(RequestError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert not isinstance(caught.value, DamagedError)
+    assert 2 <= len(message.splitlines()) <= 3, message
+    for word in words:
+        assert str(word) in message.splitlines()[0], message
+    return message
+
+
+# --- what a good folder becomes -------------------------------------------------------------------------------------
+
+
+def test_the_pool_of_a_folder(tmp_path):
+    pool = load(made(tmp_path / "My Pets.v2"))
+    assert np.array_equal(pool.train_images, [noise(at) for at in (0, 1, 2, 100, 101)])
+    assert np.array_equal(pool.test_images, [noise(at) for at in (1000, 1001)])
+    assert (pool.train_labels.tolist(), pool.test_labels.tolist()) == ([0, 0, 0, 1, 1], [0, 1])
+    assert pool.train_labels.dtype == pool.test_labels.dtype == np.int64
+    assert pool.train_images.dtype == np.uint8
+    assert pool.train_images.flags.c_contiguous
+    assert pool.class_names == ("ant", "bee")
+    assert (pool.hold_out, pool.source) == (0, tmp_path / "My Pets.v2")
+    stem, _, content = pool.name.partition("-")
+    assert stem == "my_pets_v2"
+    assert content == read_folder(tmp_path / "My Pets.v2")[0][:8]
+
+
+def test_the_name_is_pinned(tmp_path):
+    for path in ("train/ant/a.pbm", "train/bee/é/b.pbm", "test/ant/c.pbm", "test/bee/d.pbm"):
+        put(tmp_path / path, b"P1 1 1 0")
+    contents = hashlib.sha256(b"P1 1 1 0").hexdigest()
+    text = ",".join(f'"{name}":"{contents}"' for name in ("test/ant/c.pbm", "test/bee/d.pbm", "train/ant/a.pbm"))
+    text = f'{{{text},"train/bee/\\u00e9/b.pbm":"{contents}"}}'
+    assert read_folder(tmp_path)[0] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_classes_and_images_come_in_the_order_of_code_points(tmp_path):
+    names = ("10", "9", "B", "a", "b", "Ω", "é")
+    assert list(names) != sorted(names, key=str.lower)
+    for k, name in enumerate(names[::-1]):
+        put(tmp_path / "train" / name / "x.png", encoded(noise(k)))
+        put(tmp_path / "test" / name / "x.png", encoded(noise(k)))
+    assert load(tmp_path).class_names == tuple(sorted(names))
+    inside = ("a/2.png", "a.png", "a/10.png", "B.png", "a-b.png", "c/d/e/1.png")
+    for at, path in enumerate(inside):
+        put(tmp_path / "train" / "b" / path, encoded(noise(50 + at)))
+    pool = load(tmp_path)
+    expected = [noise(50 + inside.index(path)) for path in sorted(inside)]
+    chosen = pool.train_images[pool.train_labels == pool.class_names.index("b")]
+    assert sorted(inside) == ["B.png", "a-b.png", "a.png", "a/10.png", "a/2.png", "c/d/e/1.png"]
+    assert np.array_equal(chosen[:-1], expected)
+    assert np.array_equal(chosen[-1], noise(names[::-1].index("b")))
+
+
+def test_the_name_is_of_the_content_and_not_of_the_place(tmp_path):
+    pets = made(tmp_path / "pets")
+    before = load(pets).name
+    (tmp_path / "elsewhere").mkdir()
+    moved = pets.rename(tmp_path / "elsewhere" / "pets")
+    assert load(moved).name == before
+    assert load(moved.parent / "." / "pets" / ".." / "pets").name == before
+    image = moved / "train" / "ant" / "0.png"
+    content = image.read_bytes()
+    put(image, encoded(noise(0), optimize=True) + b"x")  # the same pixels, other bytes
+    other = load(moved)
+    assert np.array_equal(other.train_images[0], noise(0))
+    assert other.name != before
+    put(image, content)
+    assert load(moved).name == before
+    for part in ("train", "test"):
+        (moved / part / "ant").rename(moved / part / "anteater")
+    assert load(moved).name != before
+    assert load(moved).name.startswith("pets-")
+
+
+def test_the_name_of_the_folder_where_one_stands(tmp_path, monkeypatch):
+    name = load(made(tmp_path / "pets")).name
+    monkeypatch.chdir(tmp_path / "pets")
+    assert load(".").name == name
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load("~/pets").name == name
+
+
+def test_threads_and_blocks_change_nothing(tmp_path, monkeypatch):
+    made(tmp_path, (9, 7, 5))
+    real, results, read = module._pixels, [], []
+
+    def late(content):
+        read.append(content)
+        time.sleep(content[-20] % 4 / 1000)  # so that images end in another order than they begin
+        return real(content)
+
+    for threads, block, pixels in ((1, 64, real), (8, 1, late), (3, 2, late), (2, 21, late)):
+        monkeypatch.setattr(module, "_THREADS", threads)
+        monkeypatch.setattr(module, "_BLOCK", block)
+        monkeypatch.setattr(module, "_pixels", pixels)
+        results.append(read_folder(tmp_path))
+    assert len(read) == 3 * len(set(read)) == 3 * 24
+    for sha256, arrays in results[1:]:
+        assert sha256 == results[0][0]
+        assert all(np.array_equal(arrays[key], array) for key, array in results[0][1].items())
+
+
+def test_val_is_tested_on_where_there_is_no_test(tmp_path):
+    made(tmp_path, test="val")
+    assert np.array_equal(load(tmp_path).test_images, [noise(1000), noise(1001)])
+    for k, name in enumerate(("ant", "bee")):
+        put(tmp_path / "test" / name / "y.png", encoded(noise(2000 + k)))
+    assert np.array_equal(load(tmp_path).test_images, [noise(2000), noise(2001)])
+
+
+def test_what_is_passed_over(tmp_path):
+    made(tmp_path)
+    name = load(tmp_path).name
+    for path in (
+        *("README.md", ".git/x", "extra/ant/x.png", "train/.DS_Store", "train/.hidden/x.png", "train/Thumbs.db"),
+        *("train/ant/.DS_Store", "train/ant/._0.png", "train/ant/.cache/x", "train/ant/thumbs.db"),
+        *("test/bee/Desktop.ini", "test/desktop.ini"),
+    ):
+        put(tmp_path / path, b"no image")
+    assert load(tmp_path).name == name
+
+
+def test_links_are_followed(tmp_path):
+    made(tmp_path / "there")
+    here = made(tmp_path / "here", (0, 2))
+    put(tmp_path / "one.png", encoded(noise(7)))
+    (here / "train" / "ant").mkdir()
+    (here / "train" / "ant" / "linked.png").symlink_to(tmp_path / "one.png")
+    (here / "train" / "ant" / "more").symlink_to(tmp_path / "there" / "train" / "ant")
+    (here / "train" / "cat").symlink_to(tmp_path / "there" / "train" / "bee")
+    (here / "test" / "cat").symlink_to(tmp_path / "there" / "test" / "bee")
+    pool = load(here)
+    assert pool.class_names == ("ant", "bee", "cat")
+    assert np.array_equal(pool.train_images, [noise(at) for at in (7, 0, 1, 2, 100, 101, 100, 101)])
+
+
+def test_a_split_as_the_images_are(tmp_path):
+    pool = load(made(tmp_path, (2, 5, 3)))
+    ratio = natural_ratio(pool.train_labels)
+    images = select(pool, make_split(pool.train_labels, ratio=ratio, profile="as_is", name=pool.name))
+    assert ratio == 2.5
+    assert images.split.counts.tolist() == [2, 5, 3]
+    assert images.class_names == ("ant", "bee", "cat")
+    assert {image.tobytes() for image in images.train_images} == {image.tobytes() for image in pool.train_images}
+    smaller = make_split(pool.train_labels, ratio=2, name=pool.name)
+    assert select(pool, smaller).train_images.shape == (4, 32, 32, 3)
+
+
+# --- pixels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("PPM", {}),
+        ("TGA", {}),
+        ("JPEG2000", {}),
+        ("ICO", {"sizes": [(32, 32)]}),
+    ],
+)
+def test_32_pixels_come_out_as_they_were(tmp_path, form, options):
+    image = Image.fromarray(noise(0)).quantize(200).convert("RGB")  # no more colours than a GIF has
+    assert np.array_equal(first(tmp_path, encoded(image, form, **options)), image)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (31, 700), (1, 1), (33, 32), (300, 300), (5, 40)])
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "JPEG"])
+def test_a_solid_colour_stays(tmp_path, form, size):
+    options = {"lossless": True} if form == "WEBP" else {}
+    grey = form == "JPEG"  # a JPEG rounds colours, but this grey not
+    colour = (128, 128, 128) if grey else (13, 200, 77)
+    image = first(tmp_path, encoded(Image.new("RGB", size, colour), form, **options))
+    assert image.shape == (32, 32, 3)
+    assert np.array_equal(np.unique(image.reshape(-1, 3), axis=0), [colour])
+
+
+@pytest.mark.parametrize(("size", "box"), [((96, 32), (32, 0, 64, 32)), ((32, 96), (0, 32, 32, 64))])
+def test_the_middle_is_cut_out(tmp_path, size, box):
+    image = Image.new("RGB", size, RED)
+    image.paste(Image.fromarray(noise(3)), box)
+    assert np.array_equal(first(tmp_path, encoded(image)), noise(3))
+
+
+def test_fine_stripes_become_their_mean(tmp_path):
+    stripes = np.zeros((320, 320, 3), np.uint8)
+    stripes[::2] = 200
+    image = first(tmp_path, encoded(stripes))
+    assert np.abs(image.astype(int) - 100).max() <= 4  # the filter's lobes end at the image's edge
+
+
+def turned(orientation, form, size):
+    """An image whose left half is red, stored so that it must be turned by this EXIF orientation."""
+    width, height = size
+    upright = Image.new("RGB", size, BLUE)
+    upright.paste(RED, (0, 0, width // 2, height))
+    back = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 5: Image.Transpose.TRANSPOSE}
+    stored = upright if back[orientation] is None else upright.transpose(back[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(stored, form, exif=exif, **({"quality": 100, "subsampling": 0} if form == "JPEG" else {}))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (640, 640)])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+def test_an_image_is_turned_as_exif_says(tmp_path, form, orientation, size):
+    image = first(tmp_path, turned(orientation, form, size)).astype(int)
+    assert np.abs(image[:, :12] - RED).max() <= 4
+    assert np.abs(image[:, 20:] - BLUE).max() <= 4
+
+
+def test_a_jpeg_of_four_inks(tmp_path):
+    ink = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    assert np.abs(first(tmp_path, encoded(ink, "JPEG", quality=95)).astype(int) - RED).max() <= 4
+
+
+def test_a_large_jpeg_is_as_one_that_is_decoded_in_full(tmp_path):
+    smooth = Image.fromarray(noise(4, (6, 8, 3))).resize((1024, 768), Image.Resampling.BICUBIC)
+    quick = first(tmp_path / "a", encoded(smooth, "JPEG", quality=95)).astype(int)
+    full = first(tmp_path / "b", encoded(smooth)).astype(int)
+    assert np.abs(quick - full).max() <= 8
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_grey_of_16_bits_is_divided_not_cut_off(tmp_path):
+    levels = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    grey = np.repeat((levels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    assert np.array_equal(first(tmp_path / "png", encoded(levels)), grey)
+    assert np.array_equal(first(tmp_path / "tiff", encoded(levels, "TIFF")), grey)
+    pgm = b"P5 32 32 65535\n" + levels.astype(">u2").tobytes()
+    assert Image.open(io.BytesIO(pgm)).mode == "I"
+    assert np.array_equal(first(tmp_path / "pgm", pgm), grey)
+
+
+@pytest.mark.parametrize(("kind", "level"), [(np.float32, 1), (np.int32, -1), (np.int32, 1 << 16)])
+def test_grey_of_an_unknown_white_is_refused(tmp_path, kind, level):
+    put(made(tmp_path) / "train" / "bee" / "z.tif", encoded(np.full((4, 4), level, kind), "TIFF"))
+    refused(tmp_path, "'train/bee/z.tif' (grey levels that are not of 8 or 16 bits)")
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    half = Image.new("RGBA", (32, 32), (*RED, 255))
+    half.paste((*GREEN, 0), (0, 0, 16, 32))
+    expected = np.full((32, 32, 3), RED)
+    expected[:, :16] = WHITE
+    assert np.array_equal(first(tmp_path / "png", encoded(half)), expected)
+    assert np.array_equal(first(tmp_path / "webp", encoded(half, "WEBP", lossless=True)), expected)
+    palette = Image.new("P", (32, 32), 1)
+    palette.putpalette([*GREEN, *RED])
+    palette.paste(0, (0, 0, 16, 32))
+    assert np.array_equal(first(tmp_path / "index", encoded(palette, transparency=0)), expected)
+    assert np.array_equal(first(tmp_path / "bytes", encoded(palette, transparency=b"\0\xff")), expected)
+    assert np.array_equal(first(tmp_path / "gif", encoded(palette, "GIF", transparency=0)), expected)
+    veil = first(tmp_path / "veil", encoded(Image.new("RGBA", (100, 50), (0, 0, 0, 51))))
+    assert np.array_equal(np.unique(veil), [204])
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        *(("1", 1, WHITE), ("L", 77, (77, 77, 77)), ("LA", (77, 255), (77, 77, 77)), ("P", 0, GREEN)),
+        *(("RGB", RED, RED), ("RGBA", (*RED, 255), RED)),
+    ],
+)
+def test_every_mode_becomes_colour(tmp_path, mode, colour, expected):
+    image = Image.new(mode, (40, 40), colour)
+    if mode == "P":
+        image.putpalette([*GREEN, *RED])
+    assert np.array_equal(np.unique(first(tmp_path, encoded(image)).reshape(-1, 3), axis=0), [expected])
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_of_several(tmp_path, form):
+    frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(content)).n_frames == 3
+    assert np.array_equal(np.unique(first(tmp_path, content).reshape(-1, 3), axis=0), [RED])
+
+
+def test_the_ending_of_a_name_says_nothing(tmp_path):
+    assert np.array_equal(first(tmp_path / "a", encoded(noise(5)), "image.jpg"), noise(5))
+    assert np.array_equal(first(tmp_path / "b", encoded(noise(5)), "image"), noise(5))
+
+
+def test_pillows_warnings_stay_inside(tmp_path, recwarn):
+    content = encoded(noise(6))
+    with_trash = content[:33] + chunk(b"acTL", struct.pack(">II", 0, 0)) + content[33:]
+    with pytest.warns(UserWarning, match="Invalid APNG"):
+        Image.open(io.BytesIO(with_trash))
+    assert np.array_equal(first(tmp_path, with_trash), noise(6))
+    assert not recwarn.list
+
+
+# --- damaged files --------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_image_is_named_and_all_are_counted(tmp_path):
+    made(tmp_path)
+    put(tmp_path / "train" / "bee" / "sub" / "bad.png", b"hello, this is text\n" * 20)
+    message = refused(tmp_path, tmp_path, "1 of 8 files", "'train/bee/sub/bad.png' (no image that Pillow knows)")
+    assert "0x" not in message
+    put(tmp_path / "test" / "ant" / "empty.jpg", b"")
+    refused(tmp_path, "2 of 9 files", "'train/bee/sub/bad.png'", "'test/ant/empty.jpg' (0 bytes)")
+    put(tmp_path / "train" / "ant" / "0.png", encoded(noise(0))[:1000])
+    message = refused(tmp_path, "3 of 9 files", "'train/ant/0.png' (", "'train/bee/sub/bad.png'")
+    assert "empty.jpg" not in message
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        *(("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}), ("BMP", {}), ("PPM", {})),
+        *(("WEBP", {}), ("WEBP", {"lossless": True}), ("TIFF", {})),
+    ],
+)
+def test_a_truncated_image_is_refused(tmp_path, form, options):
+    content = encoded(Image.fromarray(noise(0)).resize((200, 150)), form, **options)
+    made(tmp_path)
+    for kept in (len(content) - 5, len(content) * 2 // 3, len(content) // 3, 30):
+        put(tmp_path / "test" / "bee" / "cut", content[:kept])
+        refused(tmp_path, "1 of 8 files", "'test/bee/cut' (")
+    put(tmp_path / "test" / "bee" / "cut", content)
+    assert len(load(tmp_path).test_images) == 3
+
+
+def test_one_wrong_bit_in_a_png_is_found(tmp_path):
+    made(tmp_path)
+    content = encoded(noise(0))
+    data = content.index(b"IDAT") + 4
+    for at in (20, data + 10, data + 1500, len(content) - 14):
+        put(tmp_path / "train" / "bee" / "0.png", content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        refused(tmp_path, "1 of 7 files", "'train/bee/0.png' (")
+
+
+def test_an_image_too_large_to_be_meant_is_refused(tmp_path, monkeypatch):
+    made(tmp_path)
+    for width, reason in ((1 << 14, "16384 x 4097 pixels"), (30_000, "exceeds limit"), (60_000, "exceeds limit")):
+        header = struct.pack(">IIBBBBB", width, 4097, 8, 2, 0, 0, 0)
+        chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        put(tmp_path / "train" / "ant" / "bomb.png", b"\x89PNG\r\n\x1a\n" + chunks)
+        refused(tmp_path, "'train/ant/bomb.png' (", reason)
+    monkeypatch.setattr(module, "_MOST_PIXELS", 32 * 32)
+    put(tmp_path / "train" / "ant" / "bomb.png", encoded(noise(0, (33, 32, 3))))
+    refused(tmp_path, "1 of 8 files", "'train/ant/bomb.png' (32 x 33 pixels)")
+
+
+def test_a_file_too_large_to_be_meant_is_not_read(tmp_path):
+    path = put(made(tmp_path) / "train" / "ant" / "film.png", b"")
+    os.truncate(path, (1 << 29) + 1)  # sparse: it takes no room
+    refused(tmp_path, "'train/ant/film.png' (536870913 bytes)")
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    made(tmp_path)
+    ant = tmp_path / "train" / "ant"
+    os.mkfifo(ant / "pipe.png")
+    refused(tmp_path, "1 of 8 files", "'train/ant/pipe.png' (no file, or a link to none)")
+    (ant / "pipe.png").unlink()
+    for target in ("/dev/zero", "nowhere.png", "loop.png"):
+        (ant / "loop.png").symlink_to(target)
+        refused(tmp_path, "1 of 8 files", "'train/ant/loop.png' (no file, or a link to none)")
+        (ant / "loop.png").unlink()
+    assert len(load(tmp_path).train_images) == 5
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    def fails(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    made(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    refused(tmp_path, "7 of 7 files", "'train/ant/0.png' (Permission denied), 'train/ant/1.png' (Permission denied)")
+
+
+def test_a_postscript_program_is_not_run(tmp_path, monkeypatch):
+    def ran(*args, **options):
+        raise AssertionError("a program was run")
+
+    content = encoded(Image.new("RGB", (40, 40), RED), "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")
+    monkeypatch.setattr(subprocess, "check_call", ran)
+    with pytest.raises(AssertionError, match="was run"), Image.open(io.BytesIO(content)) as image:
+        image.load()
+    put(made(tmp_path) / "train" / "ant" / "a.png", content)
+    refused(tmp_path, "'train/ant/a.png' (PostScript")
+
+
+def test_an_error_without_words_is_called_by_its_kind(tmp_path, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    made(tmp_path)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
+    refused(tmp_path, "'train/ant/0.png' (MemoryError)")
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a\nb.png", r"a\nb.png"), (os.fsdecode(b"a\xff.png"), r"a\udcff.png")])
+def test_a_name_that_cannot_be_printed_is_read_and_named(tmp_path, name, shown):
+    path = put(made(tmp_path) / "train" / "ant" / name, encoded(noise(9)))
+    assert np.array_equal(load(tmp_path).train_images[3], noise(9))
+    path.write_bytes(b"text")
+    refused(tmp_path, f"'train/ant/{shown}'")
+
+
+# --- other layouts --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    refused(tmp_path / "pets", tmp_path / "pets", "no such folder")
+    put(tmp_path / "file", b"")
+    refused(tmp_path / "file", tmp_path / "file", "no such folder")
+    refused("~no-such-user/pets", "~no-such-user/pets", "no such folder")
+
+
+def test_missing_parts(tmp_path):
+    refused(tmp_path, tmp_path, "no train/")
+    made(tmp_path, test="tests")
+    refused(tmp_path, tmp_path, "no test/ and no val/")
+    (tmp_path / "tests").rename(tmp_path / "val")
+    assert len(load(tmp_path).test_images) == 2
+
+
+def test_an_image_outside_the_class_folders(tmp_path):
+    made(tmp_path)
+    for part in ("train", "test"):
+        path = put(tmp_path / part / "stray.png", encoded(noise(0)))
+        refused(tmp_path, tmp_path, f"'{part}/stray.png' lies beside the class folders")
+        path.unlink()
+    assert len(load(tmp_path).train_images) == 5
+
+
+def test_a_class_without_images(tmp_path):
+    made(tmp_path)
+    for part in ("train", "test"):
+        put(tmp_path / part / "cow" / "deep" / ".hidden.png", encoded(noise(0)))
+        refused(tmp_path, tmp_path, f"no images in '{part}/cow'")
+        put(tmp_path / part / "cow" / "deep" / "seen.png", encoded(noise(0)))
+    assert load(tmp_path).class_names == ("ant", "bee", "cow")
+
+
+def test_classes_in_one_part_only(tmp_path):
+    made(tmp_path, (3, 2, 2))
+    (tmp_path / "test" / "bee").rename(tmp_path / "test" / "Bee")
+    refused(tmp_path, tmp_path, "2 classes in one part only: 'Bee' is not in train/, 'bee' is not in test/")
+    (tmp_path / "test").rename(tmp_path / "val")
+    refused(tmp_path, "'bee' is not in val/")
+    for number in range(9):
+        put(tmp_path / "train" / f"A{number}" / "x.png", encoded(noise(0)))
+    message = refused(tmp_path, "11 classes", "'A0' is not in val/, 'A1' is not in val/, 'A2' is not in val/")
+    assert "A3" not in message
+
+
+@pytest.mark.parametrize(("counts", "words"), [((3,), "1 classes in train/: 'ant'"), ((), "0 classes in train/")])
+def test_fewer_than_two_classes(tmp_path, counts, words):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    refused(made(tmp_path, counts), tmp_path, words)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "deep"])
+def test_a_circle_of_links(tmp_path, target):
+    folder = made(tmp_path / "pets")
+    (folder / "train" / "bee" / "deep").mkdir()
+    (folder / "train" / "bee" / "deep" / "round").symlink_to(folder / "train" / "bee" / target)
+    refused(folder, f"'{folder / 'train' / 'bee' / 'deep' / 'round'}' is a link to a folder around it")
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    real = Path.iterdir
+
+    def fails(path):
+        if path.name == "bee":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    made(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", fails)
+    refused(tmp_path, f"'{tmp_path / 'train' / 'bee'}' cannot be read: Permission denied")
+
+
+def test_a_class_name_that_cannot_be_printed(tmp_path):
+    made(tmp_path)
+    for part in ("train", "test"):
+        put(tmp_path / part / "\x1b[31m" / "x.png", encoded(noise(0)))
+    refused(tmp_path, tmp_path, "class_names")
