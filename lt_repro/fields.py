@@ -53,6 +53,15 @@ def parse(owner: type, name: str, text: str) -> Any:
         raise RequestError(f"{name} = {text!r}", f"allowed: {describe(kind)}") from error
 
 
+def text(value: Any) -> str:
+    """Returns a value as it is typed on a command line: what `parse` reads back."""
+    if isinstance(value, tuple):
+        return ",".join(map(text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
 def describe(kind: Any) -> str:
     """Returns the values of a field's type in words, for help and errors."""
     if typing.get_origin(kind) is Literal:

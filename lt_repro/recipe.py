@@ -21,7 +21,7 @@ class Recipe:
     `paper.settings.recipe` fills it in.
 
     Args:
-        dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` is called after it was read.
+        dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` or `folder:DIR` is called after it was read.
         ratio: n_max / n_min of the training set, >= 1.
         method: How batches become a loss.
         net: One of `nets.resnet.BLOCKS`.
@@ -29,7 +29,7 @@ class Recipe:
         batch: Images per step and draw, >= 1.
         lr: Learning rate between warm-up and the first drop, > 0.
         weight_decay: Of SGD, on every parameter, >= 0.
-        profile: How class sizes fall from the first class to the last.
+        profile: How class sizes fall from the first class to the last; "as_is" takes all images there are.
         split_seed: Which draw of the long-tailed split; 0 is the field's.
         momentum: Of SGD, in [0, 1).
         warmup: Fraction of training with a linearly rising rate.
@@ -56,7 +56,7 @@ class Recipe:
     batch: int
     lr: float
     weight_decay: float
-    profile: Literal["exp", "step"] = "exp"
+    profile: Literal["exp", "step", "as_is"] = "exp"
     split_seed: int = 0
     momentum: float = 0.9
     warmup: float = 0.025
@@ -96,12 +96,7 @@ class Recipe:
                 )
             return
         if not wanted:
-            mend = (
-                "add --set frozen=true to train its heads alone" if "frozen" in fields.types(type(self.method)) else ""
-            )
-            raise RequestError(
-                f"a parent with method {name}", "allowed: a parent where the method begins with one", mend
-            )
+            raise RequestError(f"a parent with method {name}", "allowed: one where the method begins with it")
         for shared in SHARED:
             mine, its = getattr(self, shared), getattr(self.parent, shared)
             if mine != its:

@@ -335,19 +335,17 @@ class Lane:
     def publish(self) -> Run:
         """Writes the final weights and the run file, sweeps the checkpoint away, and returns the run.
 
-        A run that another process has published in the meantime stays as it is, and is what comes back.
+        A run that has been published in the meantime stays as it is, and is what comes back; weights that it lacks are
+        put beside it if these are the same.
         """
         there = self.out / f"{self.recipe.key()}.json"
         if there.exists():
-            return Run.read(there)
+            return self._restored(Run.read(there))
         self.attempts[-1]["ended"] = "done" if self.bad is None else "diverged"
         result = weights = None
         if self.bad is None:
             result = self._result()
-            file = self.out / f"{self.recipe.key()}.pt"
-            content = checkpoint.dump(self.net.cpu().state_dict())
-            files.write(file, content)
-            weights = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
+            weights = self._write_weights()
         run = Run(
             recipe=self.recipe,
             status="done" if self.bad is None else "diverged",
@@ -372,6 +370,25 @@ class Lane:
             attempts=self.attempts,
         ).publish(self.out)
         self.path.unlink(missing_ok=True)
+        return run
+
+    def _write_weights(self) -> dict[str, str]:
+        """Writes the final weights beside the run file and returns their name and SHA-256."""
+        file = self.out / f"{self.recipe.key()}.pt"
+        content = checkpoint.dump(self.net.cpu().state_dict())
+        files.write(file, content)
+        return {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _restored(self, run: Run) -> Run:
+        if run.weights and not run.weights_path:
+            if self._write_weights() != run.weights:
+                self.path.with_suffix(".pt").unlink()
+                raise FailedError(
+                    f"{run.path} was trained again and came out otherwise: its weights are not to be had back",
+                    "the same torch, device and threads give the same weights, others do not",
+                    "move it away, with what was begun from it, and train it anew",
+                )
+            self.path.unlink(missing_ok=True)
         return run
 
     def _result(self) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from lt_repro import cli
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.methods.bbn import Bbn
@@ -78,3 +80,43 @@ def small():
 @pytest.fixture
 def changed():
     return dataclasses.replace
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to work in, without data and without runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LTREPRO_RUNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run(elsewhere, monkeypatch, capsys):
+    """Types a command and gives exit code, stdout and stderr."""
+
+    def type_in(*words):
+        monkeypatch.setattr(sys, "argv", ["ltrepro", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return left.value.code or 0, printed.out, printed.err
+
+    return type_in
+
+
+@pytest.fixture
+def refused(run):
+    """Types a command that must be refused in at most three lines, and gives them."""
+
+    def type_in(*words, code=2):
+        found, out, err = run(*words)
+        lines = err.strip().splitlines()
+        assert found == code, err
+        assert 1 <= len(lines) <= 3, err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in err
+        assert out == ""
+        return err
+
+    return type_in

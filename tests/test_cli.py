@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_repro import cli, signals
+from lt_repro import signals
 from lt_repro.data import pools
 from lt_repro.paper import settings
 from lt_repro.paper.dbn_mix import FIG3, TABLE4, ratios
@@ -23,39 +23,7 @@ from lt_repro.sweep.plan import command
 DIGITS = ["--dataset", "digits", "--ratio", "60", "--epochs", "2"]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LTREPRO_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("LTREPRO_RUNS", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def type_in(*words):
-        monkeypatch.setattr(sys, "argv", ["ltrepro", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        printed = capsys.readouterr()
-        return left.value.code or 0, printed.out, printed.err
-
-    return type_in
-
-
-@pytest.fixture
-def refused(run):
-    def type_in(*words, code=2):
-        found, out, err = run(*words)
-        lines = err.strip().splitlines()
-        assert found == code, err
-        assert 1 <= len(lines) <= 3, err
-        assert lines[0].startswith("error: ")
-        assert "Traceback" not in err
-        assert out == ""
-        return err
-
-    return type_in
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 # make-dataset
@@ -345,6 +313,7 @@ def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
         "table4.md",
         "classes.png",
         "classes.svg",
+        "classes.csv",
     }
     cells = json.loads(Path("shown/table4.json").read_text())["cells"]
     assert [cell["n"] for cell in cells] == [3] * 9
@@ -373,7 +342,8 @@ def test_methods_are_listed_with_their_settings(run):
 
 # help and wrong requests
 
-COMMANDS = ["make-dataset", "train", "ablation-table", "plot-hparams", "methods", "show", "demo"]
+COMMANDS = ["make-dataset", "train", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams", "methods"]
+COMMANDS += ["show", "demo"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -475,6 +445,23 @@ WRONG = {
     "data set of a table": ["ablation-table", "--dataset", "cifra100"],
     "epochs of a table": ["plot-hparams", "--epochs", "0"],
     "run of a table without data": ["ablation-table", "--run"],
+    "crt without a parent": ["train", "--dataset", "digits", "--method", "crt"],
+    "frozen without a parent": ["train", "--dataset", "digits", "--set", "frozen=true"],
+    "parent that is not there": ["train", "--method", "crt", "--set", "parent=digits-r60"],
+    "two parents": ["train", "--method", "crt", "--set", "parent=a", "--set", "parent=b"],
+    "ratio that is no number": ["train", "--dataset", "digits", "--ratio", "many"],
+    "as-is and a profile": ["make-dataset", "digits", "--ratio", "as-is", "--profile", "step"],
+    "as-is and a factor": ["make-dataset", "digits", "--ratio", "as-is", "--imb-factor", "0.1"],
+    "as_is with another ratio": ["train", "--dataset", "digits", "--ratio", "10", "--set", "profile=as_is"],
+    "drops under a cosine": ["train", "--dataset", "digits", "--set", "schedule=cosine", "--set", "drops=0.5"],
+    "schedule": ["train", "--dataset", "digits", "--set", "schedule=linear"],
+    "folder that is no folder": ["make-dataset", "folder:text.npz"],
+    "folder without train": ["make-dataset", "folder:."],
+    "plan and run of crt": ["crt", "--plan", "--run", "--dataset", "digits"],
+    "runs to plot that are not there": ["plot-classes", "cifar10"],
+    "unwritable classes": ["plot-classes", "--out", "text.npz"],
+    "option of bbn": ["train", "--dataset", "digits", "--method", "bbn", "--eta", "3"],
+    "gamma of bbn": ["train", "--dataset", "digits", "--method", "bbn", "--gamma", "0"],
 }
 
 

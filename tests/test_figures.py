@@ -10,6 +10,7 @@ from test_render import fake
 
 from lt_repro.paper.dbn_mix import FIG3, FIG3A, FIG3C
 from lt_repro.render.cells import measure
+from lt_repro.render.classes import Classes
 from lt_repro.render.figures import class_figure, hparam_figure, save
 
 
@@ -83,7 +84,7 @@ def test_lines_are_told_apart_without_colour():
 def test_class_figure_has_bars_for_few_classes():
     rng = np.random.default_rng(0)
     values = rng.random((3, 10))
-    figure = class_figure("t", range(100, 0, -10), [str(i) for i in range(10)], {"a": values, "b": values[:1]})
+    figure = class_figure("t", Classes(list("abcdefghij"), range(100, 0, -10), {"a": values, "b": values[:1]}))
     above, below = figure.axes
     assert [bar.get_height() for bar in above.patches] == list(range(100, 0, -10))
     assert above.get_yscale() == "linear"
@@ -97,7 +98,7 @@ def test_class_figure_has_bars_for_few_classes():
 
 def test_class_figure_has_lines_and_thinned_names_for_many():
     values = np.linspace(1, 0, 100)[None]
-    figure = class_figure("t", range(500, 0, -5), [f"name {i}" for i in range(100)], {"a": values})
+    figure = class_figure("t", Classes([f"name {i}" for i in range(100)], range(500, 0, -5), {"a": values}))
     above, below = figure.axes
     assert above.get_yscale() == "log"
     assert not below.patches
@@ -107,11 +108,14 @@ def test_class_figure_has_lines_and_thinned_names_for_many():
     assert above.get_xlim() == below.get_xlim()
 
 
-def test_class_figure_refuses_another_number_of_classes():
-    with pytest.raises(ValueError, match="3 classes"):
-        class_figure("t", [3, 2, 1], ["a", "b", "c"], {"x": [[0.1, 0.2]]})
-    with pytest.raises(ValueError, match="3 classes"):
-        class_figure("t", [3, 2, 1], ["a", "b"], {"x": [[0.1, 0.2, 0.3]]})
+def test_a_series_without_a_run_is_left_out():
+    classes = Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]], "not run": []})
+    figure = class_figure("t", classes)
+    assert legend(figure) == ["run"]
+    assert [bar.get_height() for bar in figure.axes[1].patches] == [50.0, 25.0]
+    empty = class_figure("t", Classes(["a", "b"], [9, 3], {"not run": []}))
+    assert not empty.legends
+    assert [bar.get_height() for bar in empty.axes[0].patches] == [9, 3]
 
 
 def test_saved_files_are_whole_and_the_same_every_time(tmp_path):

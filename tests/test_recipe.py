@@ -90,7 +90,8 @@ def test_a_run_takes_from_its_parent_what_it_is_not_told():
     made = recipe("digits", "crt", parent=parent)
     assert (made.ratio, made.seed, made.split_seed, made.net, made.crop) == (20.0, 4, 1, "resnet14", 0)
     assert (made.flip, made.precision, made.normalise) == (False, "bf16", "own")
-    assert (made.epochs, made.schedule, made.warmup, made.lr) == (10, "cosine", 0.0, 0.1)
+    assert (made.epochs, made.schedule, made.warmup, made.lr) == (60, "cosine", 0.0, 0.1)
+    assert recipe("cifar10", "crt", parent=recipe("cifar10")).epochs == 10
     assert recipe("digits", "crt", parent=parent, seed=5, crop=1).seed == 5
 
 
@@ -99,7 +100,7 @@ def test_a_run_takes_from_its_parent_what_it_is_not_told():
     [
         ("crt", {"parent": None}, "without a parent"),
         ("bbn", {}, "a parent with method bbn"),
-        ("dbn_mix", {}, "a parent with method dbn_mix"),
+        ("dbn_mix", {"frozen": False}, "a parent with method dbn_mix"),
         ("dbn_mix", {"frozen": True, "parent": None}, "without a parent"),
         ("crt", {"ratio": 50.0}, "ratio = 50.0 with a parent of ratio = 100.0"),
         ("crt", {"split_seed": 1}, "split_seed = 1"),

@@ -8,8 +8,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lt_repro.data.split import make_split
 from lt_repro.paper.dbn_mix import FIG3A, TABLE4, ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure, short_runs, to_json
@@ -83,7 +85,8 @@ def test_text_of_a_cell():
     cells = measure(OWN, runs_of(OWN, {VANILLA: (0.382,), MIXUP: (0.38, 0.39), SCALED: (None,)}))
     assert [cell.text() for cell in cells[:4]] == ["38.20 (1)", "38.50 ± 0.71 (2)", "—", "—"]
     assert [cell.status for cell in cells] == ["partial", "partial", "diverged", "missing", "missing"]
-    few = measure(replace(OWN, metric="few"), runs_of(OWN, {VANILLA: ({"all": 0.5, "many": 0.5},)}))
+    columns = [column._replace(metric="few") for column in OWN.columns]
+    few = measure(replace(OWN, columns=columns), runs_of(OWN, {VANILLA: ({"all": 0.5, "many": 0.5},)}))
     assert (few[0].text(), few[0].mean, few[1].text()) == ("n/a", None, "—")
 
 
@@ -112,8 +115,8 @@ def test_another_split_is_left_out_and_named():
 
 def test_a_split_that_is_known_needs_no_majority():
     odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
-    asked = []
-    kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or "f" * 64)
+    asked, known = [], make_split(np.repeat((0, 1), 9), ratio=3)
+    kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or known)
     assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0)])
 
 
@@ -138,7 +141,9 @@ def test_short_runs_are_never_mixed_in():
 def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
-    names = "exhibit row column metric n seeds mean sd published source measured_by_paper recipe reason status keys"
+    names = (
+        "exhibit row column metric branch n seeds mean sd published source measured_by_paper recipe reason status keys"
+    )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
     first, missing, diverged = answer["cells"]
     assert (first["exhibit"], first["row"], first["column"], first["metric"]) == ("table4", "sbn", "100", "all")
@@ -174,7 +179,7 @@ def test_footer_names_sources_origin_and_departures():
     assert "2 (default: 200)" in body
     assert "gamma 1 (default: inf)" in body
     assert "flip false (default: true)" in body
-    assert "drops 0.5 0.75 (default: 0.6 0.8)" in body
+    assert "drops 0.5,0.75 (default: 0.6,0.8)" in body
     assert body.count("epochs 2 (default") == 1
     assert (
         "1 of 3 cells measured; runs 1; epochs 2; commit 01234567; on cpu (x86_64, 2 threads) in fp32; torch 2.14.1"
@@ -212,7 +217,7 @@ def test_csv_parses_back_to_the_same_numbers():
                 back = float(line[name]) / 100 if line[name] else None
                 assert back == (None if cell[name] is None else pytest.approx(cell[name], abs=1e-8))
             assert (line["unit"], line["keys"].split()) == ("percent", cell["keys"])
-    golden = 'table4,sbn+bm,100,all,percent,1,0,30.0,,44.1,"DBN-Mix, Table 4",true,20.0,partial,'
+    golden = 'table4,sbn+bm,100,all,,percent,1,0,30.0,,44.1,"DBN-Mix, Table 4",true,20.0,partial,'
     assert text.csv(TABLE4, cells).splitlines()[10].startswith(golden)
 
 

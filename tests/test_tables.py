@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_repro.data.pools import known_digest
+from lt_repro.data.pools import known_split
 from lt_repro.paper.dbn_mix import FIG3, TABLE4, ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure
@@ -19,7 +19,7 @@ TABLES = [TABLE4, TABLE4.within(ratios(100), epochs=10), TABLE4.within(ratios(60
 @pytest.fixture(scope="module")
 def runs():
     found, bad = load([ROOT / "tables/runs"])
-    kept, lines = conflicts(found, known_digest)
+    kept, lines = conflicts(found, known_split)
     assert (bad, lines) == ([], [])
     assert len(kept) == len(FILES)
     return kept

@@ -36,7 +36,8 @@ Runs = Annotated[
     list[Path] | None,
     typer.Option("--runs", help="Folder of runs; repeatable.", envvar="LTREPRO_RUNS", show_default="./runs"),
 ]
-Dataset = Annotated[str, typer.Option(help="cifar10, cifar100, digits or npz:FILE.")]
+DATASETS = "cifar10, cifar100, digits, npz:FILE (MedMNIST layout) or folder:DIR (train/CLASS/ and test/CLASS/)."
+Dataset = Annotated[str, typer.Option(help=DATASETS)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

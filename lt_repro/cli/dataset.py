@@ -4,24 +4,26 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lt_repro.cli.app import DataRoot, Json, app, err, put, put_json, say
+from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, put, put_json, say
+from lt_repro.cli.asked import ratio_settings
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
+    from lt_repro.data.pools import Pool
     from lt_repro.data.split import Split
 
 
 @app.command()
 def make_dataset(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100, digits or npz:FILE (MedMNIST layout).")],
-    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio, n_max / n_min.", show_default="100")] = None,
+    name: Annotated[str, typer.Argument(help=DATASETS)],
+    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
     imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as LDAM's code has it.")] = None,
-    profile: Annotated[str, typer.Option(help="How class sizes fall: exp or step.")] = "exp",
+    profile: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
     split_seed: Annotated[int, typer.Option(help="Which draw; 0 is the field's.")] = 0,
     data_root: DataRoot = None,
     no_download: Annotated[bool, typer.Option("--no-download", help="Never use the network.")] = False,
@@ -33,6 +35,8 @@ def make_dataset(
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
     [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --profile step[/bold]
+
+    [bold]ltrepro make-dataset folder:birds --ratio as-is[/bold]
 
     The split file is for your eyes and other programs: `ltrepro train` draws the same split by itself.
     """
@@ -50,15 +54,14 @@ def make_dataset(
         pool = pools.load_pool(name, root)
     split = make_split(
         pool.train_labels,
-        ratio=_ratio(ratio, imb_factor),
-        profile=profile,
+        **_shape(ratio, imb_factor, profile, pool),
         seed=split_seed,
         hold_out=pool.hold_out,
         name=pool.name,
     )
     n_test = len(pools.select(pool, split).test_labels)
     content = split.to_json() | {"n_test": n_test}
-    path = to or Path("splits") / f"{pool.name}-{profile}-r{split.ratio:g}-s{split_seed}.json"
+    path = to or Path("splits") / f"{pool.name}-{split.profile}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
     if path.exists() and not path.is_file():
         raise files.cannot_write(path, "it is no file")
@@ -74,9 +77,15 @@ def make_dataset(
     put(str(path))
 
 
-def _ratio(ratio: float | None, factor: float | None) -> float:
-    if factor is None:
-        return 100.0 if ratio is None else ratio
+def _shape(ratio: str | None, factor: float | None, profile: str | None, pool: "Pool") -> dict[str, Any]:
+    """Returns ratio and profile of the split."""
+    if ratio == "as-is" and profile is not None:
+        raise RequestError(f"--ratio as-is and --profile {profile} at once", "allowed: one of them")
+    usual = {"ratio": 100.0, "profile": profile or "exp"}
+    return usual | (ratio_settings(ratio, pool) if factor is None else {"ratio": _ratio(ratio, factor)})
+
+
+def _ratio(ratio: str | None, factor: float) -> float:
     if ratio is not None:
         raise RequestError("--ratio and --imb-factor at once", "allowed: one of them; --imb-factor 0.01 is --ratio 100")
     if not 0 < factor <= 1:

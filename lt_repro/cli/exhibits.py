@@ -1,44 +1,51 @@
-"""`ablation-table`, `plot-hparams`, `demo`: tables and figures from runs, what they lack, and training that."""
+"""The paper's exhibits: `ablation-table`, `branch-table`, `crt`, `plot-classes`, `plot-hparams`; and `demo`."""
 
-import dataclasses
 import json
-import os
-import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table as Grid
 
-from lt_repro.cli.app import DataRoot, Dataset, Device, Json, Runs, app, out, put, put_json, say
-from lt_repro.cli.progress import Watch
+from lt_repro.cli.app import DataRoot, Dataset, Device, Json, Runs, app, put, put_json
+from lt_repro.cli.asked import (
+    Asked,
+    Epochs,
+    Fill,
+    Found,
+    Plan,
+    Seeds,
+    put_exhibits,
+    put_grid,
+    ratio_column,
+    ratio_settings,
+    run_missing,
+    write,
+    written,
+)
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
     from lt_repro.data.pools import Pool
     from lt_repro.paper.table import Table
-    from lt_repro.render.cells import Measured
+    from lt_repro.render.classes import Classes
     from lt_repro.runs import Run
 
-Epochs = Annotated[int | None, typer.Option(help="Of the runs to show.", show_default="paper's, 200")]
-Fill = Annotated[bool, typer.Option("--run", help="Train what is missing, one after the other, then render.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Print the command that fills each missing cell.")]
-Seeds = Annotated[str | None, typer.Option(help="Such as 0-2 or 0,3.")]
+Ratio = Annotated[str | None, typer.Option(help="Imbalance ratio, or as-is.", show_default="paper's, 100")]
+Tables = Annotated[Path, typer.Option("--out", help="Folder of the rendered files.")]
+Figures = Annotated[Path, typer.Option("--out", help="Folder of the figures.")]
 
 
 @app.command()
 def ablation_table(
     dataset: Dataset = "cifar100",
-    ratio: Annotated[list[float] | None, typer.Option(help="Imbalance ratio of a column; repeatable.")] = None,
+    ratio: Annotated[list[str] | None, typer.Option(help="Ratio of a column, or as-is; repeatable.")] = None,
     epochs: Epochs = None,
     seeds: Seeds = None,
     plan: Plan = False,
     run: Fill = False,
     runs: Runs = None,
-    to: Annotated[Path, typer.Option("--out", help="Folder of the rendered files.")] = Path("tables"),
+    to: Tables = Path("tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -53,36 +60,86 @@ def ablation_table(
 
     Writes table4.md, .csv and .tex. Missing cells show —. Runs of another length stay out; --epochs shows them.
     """
-    from lt_repro.paper.dbn_mix import TABLE4, ratios
-    from lt_repro.render import text
+    from lt_repro.paper.dbn_mix import TABLE4
 
-    pool, name = _pool(dataset, data_root, plan=plan, run=run)
-    table = _seeded(TABLE4.within(ratios(*dict.fromkeys(ratio)) if ratio else None, dataset=name, epochs=epochs), seeds)
-    found = _found(runs, may_be_new=plan or run)
-    if plan:
-        return _put_plan([table], found, dataset, _where(runs, data_root), as_json)
-    if run:
-        found = _run_missing([table], found, pool, device)
-    measured = found.measure(table)
-    paths = [
-        _write(to / f"{table.id}.md", text.markdown(table, measured, found.notes)),
-        _write(to / f"{table.id}.csv", text.csv(table, measured)),
-        _write(to / f"{table.id}.tex", text.latex(table, measured, found.notes)),
-    ]
-    _put([(table, measured)], paths, as_json)
-    raise typer.Exit(found.code)
+    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
+    pool = asked.pool(*(ratio or []))
+    columns = [ratio_column(text, pool) for text in dict.fromkeys(ratio)] if ratio else None
+    _tables(asked, pool, [TABLE4.within(columns, dataset=_name(asked, pool), epochs=epochs)])
 
 
 @app.command()
-def plot_hparams(
+def branch_table(
     dataset: Dataset = "cifar100",
-    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio.", show_default="100")] = None,
+    ratio: Ratio = None,
     epochs: Epochs = None,
     seeds: Seeds = None,
     plan: Plan = False,
     run: Fill = False,
     runs: Runs = None,
-    to: Annotated[Path, typer.Option("--out", help="Folder of the figures.")] = Path("figures"),
+    to: Tables = Path("tables"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Render BBN and DBN-Mix by branch and class group (Table 5), beside the published numbers.
+
+    [bold]ltrepro branch-table[/bold]
+
+    [bold]ltrepro branch-table --dataset digits --ratio 60 --run[/bold]
+
+    Many are classes of more than 100 training images, few of fewer than 20. Writes table5.md, .csv and .tex.
+    """
+    from lt_repro.paper.dbn_mix import TABLE5
+
+    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
+    pool = asked.pool(ratio)
+    _tables(asked, pool, [TABLE5.within(dataset=_name(asked, pool), **ratio_settings(ratio, pool), epochs=epochs)])
+
+
+@app.command()
+def crt(
+    dataset: Dataset = "cifar100",
+    ratio: Ratio = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the parents.", show_default="paper's, 200")] = None,
+    seeds: Seeds = None,
+    plan: Plan = False,
+    run: Fill = False,
+    runs: Runs = None,
+    to: Tables = Path("tables"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Render what each variant's features and its classifier are worth on their own (Table 6, both halves).
+
+    [bold]ltrepro crt[/bold]
+
+    [bold]ltrepro crt --plan[/bold]
+
+    [bold]ltrepro crt --dataset digits --ratio 60 --run[/bold]
+
+    (a) cRT on the frozen features of each dual-branch run; (b) each variant's heads on the frozen features of one
+    branch trained with mixup. Parents that have run are used, others planned or trained first. Writes table6a, table6b.
+    """
+    from lt_repro.paper.dbn_mix import TABLE6
+
+    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
+    pool = asked.pool(ratio)
+    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
+    _tables(asked, pool, [table.within(**settings) for table in TABLE6])
+
+
+@app.command()
+def plot_hparams(
+    dataset: Dataset = "cifar100",
+    ratio: Ratio = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    plan: Plan = False,
+    run: Fill = False,
+    runs: Runs = None,
+    to: Figures = Path("figures"),
     data_root: DataRoot = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -98,19 +155,59 @@ def plot_hparams(
     from lt_repro.paper.dbn_mix import FIG3
     from lt_repro.render import figures, text
 
-    pool, name = _pool(dataset, data_root, plan=plan, run=run)
-    tables = [_seeded(figure.within(dataset=name, ratio=ratio, epochs=epochs), seeds) for figure in FIG3]
-    found = _found(runs, may_be_new=plan or run)
-    if plan:
-        return _put_plan(tables, found, dataset, _where(runs, data_root), as_json)
-    if run:
-        found = _run_missing(tables, found, pool, device)
-    shown = [(table, found.measure(table)) for table in tables]
+    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
+    pool = asked.pool(ratio)
+    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
+    found, shown = asked.shown([figure.within(**settings) for figure in FIG3], pool)
     paths = []
     for table, measured in shown:
         paths += figures.save(figures.hparam_figure(table, measured), to / table.id)
-        paths.append(_write(to / f"{table.id}.csv", text.csv(table, measured)))
-    _put(shown, paths, as_json)
+        paths.append(write(to / f"{table.id}.csv", text.csv(table, measured)))
+    put_exhibits(shown, paths, as_json)
+    raise typer.Exit(found.code)
+
+
+@app.command()
+def plot_classes(
+    chosen: Annotated[list[str] | None, typer.Argument(help="Runs to plot instead: paths, keys or beginnings.")] = None,
+    dataset: Dataset = "cifar10",
+    ratio: Annotated[str | None, typer.Option(help="Imbalance ratio, or as-is.", show_default="paper's, 200")] = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    plan: Plan = False,
+    run: Fill = False,
+    runs: Runs = None,
+    to: Figures = Path("figures"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Plot training images and accuracy by class (Fig. 1): vanilla, BBN and DBN-Mix, or any runs of one split.
+
+    [bold]ltrepro plot-classes[/bold]
+
+    [bold]ltrepro plot-classes --dataset digits --ratio 60 --run[/bold]
+
+    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+
+    Writes fig1 as .png and .svg with its .csv; of chosen runs, classes-<digest>. Runs that differ in their seeds only
+    are one series, drawn as mean and standard deviation.
+    """
+    from lt_repro.paper.dbn_mix import FIG1
+
+    if chosen:
+        return _put_chosen(chosen, runs, to, as_json)
+    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
+    pool = asked.pool(ratio)
+    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
+    found, [(table, measured)] = asked.shown([FIG1.within(**settings)], pool)
+    classes = _classes(table, {one.cell.row.title: one.runs for one in measured}, pool)
+    lacking = [label for label, values in classes.series.items() if not values]
+    note = f" Not run: {', '.join(lacking)}." if lacking else ""
+    paths = _draw(to / table.id, table.caption + note, classes)
+    if not as_json:
+        _put_classes(classes)
+    put_exhibits([(table, measured)], paths, as_json, classes=classes.to_json())
     raise typer.Exit(found.code)
 
 
@@ -125,167 +222,82 @@ def demo(
     """
     from lt_repro.data.pools import load_pool
     from lt_repro.paper.dbn_mix import TABLE4, ratios
-    from lt_repro.render import cells, figures, text
+    from lt_repro.render import cells, text
 
     table, pool = TABLE4.within(ratios(60), dataset="digits"), load_pool("digits", to)
-    found = _run_missing([table], Found([to / "runs"]), pool, device)
+    found = run_missing([table], Found([to / "runs"]), pool, device)
     measured = found.measure(table)
     paths = [
-        _write(to / "table4.json", json.dumps(cells.to_json(table, measured), indent=1)),
-        _write(to / "table4.md", text.markdown(table, measured, found.notes)),
+        write(to / "table4.json", json.dumps(cells.to_json(table, measured), indent=1)),
+        write(to / "table4.md", text.markdown(table, measured, found.notes)),
     ]
     first, *_, last = measured
-    series = {one.cell.row.title: [run.result["per_class"] for run in one.runs if run.result] for one in (first, last)}
-    counts = next(run.split["counts"] for one in measured for run in one.runs)
-    title = f"Handwritten digits, ratio 60, {first.n} seeds"
-    paths += figures.save(figures.class_figure(title, counts, pool.class_names, series), to / "classes")
-    _put([(table, measured)], paths, as_json=False)
+    classes = _classes(table, {one.cell.row.title: one.runs for one in (first, last)}, pool)
+    paths += _draw(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
+    put_exhibits([(table, measured)], paths, as_json=False)
     put(text.sentences(table, measured))
     raise typer.Exit(found.code)
 
 
-class Found:
-    """The runs stored in some folders that may be shown, and what is wrong with the others.
-
-    Args:
-        folders: Where to look; training writes into the first.
-    """
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        from lt_repro import runs as store
-        from lt_repro.data.pools import known_digest
-        from lt_repro.render.cells import conflicts
-
-        self.folders = folders
-        runs, damaged = store.load(folders)
-        self.runs: list[Run]
-        self.runs, others = conflicts(runs, known_digest)
-        self.notes = [str(error).splitlines()[0] for error in damaged] + others
-        self.code = 1 if damaged else 0
-
-    def measure(self, table: "Table") -> "list[Measured]":
-        """Returns the table's cells; what was left out or is too short for it is said on stderr."""
-        from lt_repro.render.cells import measure, short_runs
-
-        for note in self.notes:
-            say(f"note: {note}")
-        lengths = [run.recipe.epochs for run in short_runs(table, self.runs)]
-        if lengths:
-            words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
-            say(f"note: {table.id} leaves out shorter runs ({words}); --epochs {max(lengths)} shows them")
-        return measure(table, self.runs)
+def _name(asked: Asked, pool: "Pool | None") -> str:
+    return asked.dataset if pool is None else pool.name
 
 
-def _where(runs: list[Path] | None, data_root: Path | None) -> str:
-    """Returns the options that make a planned command read and write where this one was told to."""
-    typed = {"--out": runs[0] if runs else None, "--data-root": data_root}
-    known = {os.environ.get("LTREPRO_RUNS"), os.environ.get("LTREPRO_DATA")}  # `train` reads these by itself
-    words = [word for name, path in typed.items() if path and str(path) not in known for word in (name, str(path))]
-    return f" {shlex.join(words)}" if words else ""
-
-
-def _found(runs: list[Path] | None, *, may_be_new: bool) -> Found:
-    from lt_repro import runs as store
-
-    for folder in runs or []:
-        if not folder.is_dir() and not may_be_new:
-            raise RequestError(
-                f"no folder {folder}", "allowed: folders of run files", "`ltrepro train --out` makes one"
-            )
-    return Found(store.folders(runs))
-
-
-def _pool(dataset: str, root: Path | None, *, plan: bool, run: bool) -> "tuple[Pool | None, str]":
-    """Returns the pool, read only where it must be, and the data set's name in recipes."""
-    from lt_repro.data import pools
-
-    if plan and run:
-        raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
-    if run or dataset not in pools.NAMES:
-        pool = pools.load_pool(dataset, pools.data_root(root))
-        return pool, pool.name
-    return None, dataset
-
-
-def _seeded(table: "Table", seeds: str | None) -> "Table":
-    if seeds is None:
-        return table
-    parts = [re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part) for part in seeds.split(",")]
-    ends = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
-    if len(ends) < len(parts) or not all(low <= high < low + 1000 for low, high in ends):
-        raise RequestError(f"--seeds {seeds}", "allowed: whole numbers, such as 0-2 or 0,3")
-    chosen = dict.fromkeys(seed for low, high in ends for seed in range(low, high + 1))
-    return dataclasses.replace(table, seeds=tuple(chosen))
-
-
-def _run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", device: str) -> Found:
-    from lt_repro.sweep.local import run_all
-    from lt_repro.sweep.plan import missing
-
-    assert pool is not None, "the pool is read whenever something is to be run"
-    wanted = list({recipe.key(): recipe for table in tables for recipe in missing(table, found.runs)}.values())
-    with Watch() as watch:
-        ended = run_all(wanted, pool, found.folders[0], device=device, watch=watch)
-        diverged = 0
-        for number in range(1, len(wanted) + 1):
-            watch.label = f"run {number}/{len(wanted)}, "
-            diverged += next(ended).status == "diverged"
-    filled = Found(found.folders)
-    filled.code = max(filled.code, 1 if diverged else 0)
-    return filled
-
-
-def _put_plan(tables: "Sequence[Table]", found: Found, dataset: str, where: str, as_json: bool) -> None:
-    from lt_repro.sweep.plan import command, missing
-
-    for note in found.notes:
-        say(f"note: {note}")
-    wanted = {r.key(): command(r, dataset) + where for table in tables for r in missing(table, found.runs)}
-    if as_json:
-        put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
-    else:
-        for line in wanted.values():
-            put(line)
-        say(f"{len(wanted)} runs are missing")
+def _tables(asked: Asked, pool: "Pool | None", tables: "Sequence[Table]") -> None:
+    found, shown = asked.shown(tables, pool)
+    put_exhibits(shown, written(shown, asked.to, found.notes), asked.as_json)
     raise typer.Exit(found.code)
 
 
-def _put(shown: "Sequence[tuple[Table, list[Measured]]]", paths: Sequence[Path], as_json: bool) -> None:
-    from lt_repro.render import cells, text
+def _classes(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
+    """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
+    from lt_repro.data.pools import known_split
+    from lt_repro.render.classes import by_class
+    from lt_repro.sweep.local import split_of
 
+    recipe = next(table.cells()).recipe
+    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+    if pool is not None:
+        split = split_of(recipe, pool)
+    assert split is not None, "the images are read whenever the data set is not a known one"
+    told = [run.split["class_names"] for runs in series.values() for run in runs if "class_names" in run.split]
+    names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
+    return by_class(names, split.counts.tolist(), series)
+
+
+def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_json: bool) -> None:
+    from lt_repro import runs as store
+    from lt_repro.canonical import digest
+    from lt_repro.render.classes import by_class, together
+
+    found = {run.recipe.key(): run for run in (store.find(text, store.folders(folders)) for text in chosen)}
+    first, *others = found.values()
+    for run in others:
+        if run.split["digest"] != first.split["digest"]:
+            raise RequestError(
+                f"{run.recipe.key()} is of another split than {first.recipe.key()}", "allowed: runs of one split"
+            )
+    if dead := [key for key, run in found.items() if run.result is None]:
+        raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
+    counts = first.split["counts"]
+    names = first.split.get("class_names", [str(k) for k in range(len(counts))])
+    classes = by_class(names, counts, together(list(found.values())))
+    title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
+    paths = _draw(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:
-        return put_json({"cells": [cell for table, m in shown for cell in cells.to_json(table, m)["cells"]]})
-    for table, measured in shown:
-        whole, footer = _grid(table, measured), text.rows(table, measured)[2]
-        grids = [whole]
-        if (
-            out.measure(whole, options=out.options.update(width=10_000)).maximum > out.width
-        ):  # a grid per column, rather than columns that are cut
-            pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
-            grids = [_grid(dataclasses.replace(table, columns=[column]), cells) for column, cells in pairs]
-        put(table.caption)
-        for grid in grids:
-            out.print(grid)
-        for line in footer:
-            put(line)
+        return put_json({"classes": classes.to_json()})
+    _put_classes(classes)
     for path in paths:
         put(str(path))
 
 
-def _grid(table: "Table", measured: "Sequence[Measured]") -> Grid:
-    from lt_repro.render import text
+def _draw(stem: Path, title: str, classes: "Classes") -> list[Path]:
+    from lt_repro.render import figures
 
-    header, rows, _ = text.rows(table, measured)
-    grid = Grid()
-    for number, word in enumerate(header):
-        grid.add_column(escape(word), justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*map(escape, row))
-    return grid
+    return [*figures.save(figures.class_figure(title, classes), stem), write(stem.with_suffix(".csv"), classes.csv())]
 
 
-def _write(path: Path, content: str) -> Path:
-    from lt_repro import files
-
-    files.write(path, content.encode())
-    return path
+def _put_classes(classes: "Classes") -> None:
+    if len(classes.names) > 20:
+        return put(f"{len(classes.names)} classes: their numbers are in the .csv")
+    put_grid(*classes.rows())

@@ -59,17 +59,20 @@ def show(
     content = found.to_json()
     if as_json:
         return put_json(content | {"path": str(found.path)})
-    method = {f"method.{name}": value for name, value in content["recipe"].pop("method").items()}
+    recipe = content["recipe"] | {f"method.{name}": value for name, value in content["recipe"]["method"].items()}
+    recipe |= {"parent": found.recipe.parent.key()} if found.recipe.parent else {}
+    del recipe["method"]
     named = ("device", "precision", "images_per_second", "seconds", "commit", "versions", "data_digest")
     provenance = {name: content[name] for name in named} | {
         "split": content["split"]["digest"],
         "weights": (content["weights"] or {}).get("sha256"),
+        "parent's weights": (content["parent"] or {}).get("weights"),
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
     }
     grid = Grid(box=None, show_header=False, padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
-    for title, part in {"recipe": content["recipe"] | method, "provenance": provenance}.items():
+    for title, part in {"recipe": recipe, "provenance": provenance}.items():
         grid.add_row(f"[bold]{title}[/bold]", "")
         for name, value in part.items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)

@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import DataRoot, Dataset, Device, Json, app, put, put_json, say
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
+from lt_repro.cli.asked import ratio_settings
 from lt_repro.cli.look import put_result
 from lt_repro.cli.progress import Watch
 from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
+    from lt_repro.runs import Run
 
 
 @app.command()
 def train(
-    dataset: Dataset = "cifar100",
-    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio, n_max / n_min.", show_default="100")] = None,
+    dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="cifar100")] = None,
+    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
     arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
     mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
     tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
@@ -45,14 +47,17 @@ def train(
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale --set part=layer3 --epochs 10[/bold]
 
-    The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins.
+    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+
+    The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
+    parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
     """
     from lt_repro.data import pools
     from lt_repro.sweep.local import run_all
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
-    flags |= {"ratio": ratio, "seed": seed, "split_seed": split_seed, "precision": precision}
+    flags |= {"seed": seed, "split_seed": split_seed, "precision": precision}
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
             "--method and --arch, --mix or --tscale at once",
@@ -60,10 +65,15 @@ def train(
             f"type --method {method} --set field=value, or leave --method out",
         )
     given = {name: value for name, value in (short | flags).items() if value is not None}
-    pool = pools.load_pool(dataset, pools.data_root(data_root))
-    recipe = _recipe(pool.name, method or "dbn_mix", given, assign or [])
+    parent, assign = _parent(assign or [], folder)
+    if parent:
+        given["parent"] = parent.recipe
+    pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
+    recipe = _recipe(pool.name, method or "dbn_mix", given | ratio_settings(ratio, pool), assign)
+    beside = [parent.path.parent] if parent and parent.path else []
     with Watch(quiet=as_json) as watch:
-        (run,) = run_all([recipe], pool, folder, device=device, eval_every=eval_every, watch=watch)
+        told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch}
+        (run,) = run_all([recipe], pool, folder, parents=beside, **told)
     if run.diverged:
         where = f"epoch {run.diverged['epoch'] + 1}, step {run.diverged['step'] + 1}"
         say(f"diverged: the loss was not finite at {where}; the run file says so")
@@ -73,6 +83,31 @@ def train(
         put_result(run)
         put(str(run.path))
     raise typer.Exit(1 if run.diverged else 0)
+
+
+def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
+    """Returns the run that `--set parent=RUN` names, and the other settings."""
+    from lt_repro import runs as store
+
+    named = [text.partition("=")[2] for text in assign if text.startswith("parent=")]
+    if len(named) > 1:
+        raise RequestError("parent is given twice", "allowed: one parent")
+    others = [text for text in assign if not text.startswith("parent=")]
+    return (store.find(named[0], store.folders([folder])) if named else None), others
+
+
+def _dataset_of(parent: "Run | None") -> str:
+    from lt_repro.data import pools
+
+    if parent is None:
+        return "cifar100"
+    if parent.recipe.dataset not in pools.NAMES:
+        raise RequestError(
+            f"the parent is of {parent.recipe.dataset}, which has no name of its own",
+            "allowed: the images it was trained on",
+            "add --dataset npz:FILE or --dataset folder:DIR",
+        )
+    return parent.recipe.dataset
 
 
 def _branches(arch: str | None) -> int | None:
@@ -93,7 +128,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     cls = find(method)
     for text in assign:
         name, equals, value = text.partition("=")
-        if name not in settings(cls) or name == "dataset":
+        if name not in settings(cls) or name in ("dataset", "parent"):
             raise unknown("setting", name, set(settings(cls)) - {"dataset"}, "type --set field=value")
         if not equals:
             raise RequestError(f"--set {text}", "allowed: --set field=value")
@@ -104,7 +139,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
     chosen = recipe(dataset, method, **given)
-    idle = sorted(chosen.method.unused() & given.keys())
+    idle = sorted(chosen.unused() & given.keys())
     if idle:
         raise RequestError(
             f"{', '.join(idle)} would decide nothing here",

@@ -21,9 +21,10 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under it
     | {"net": "resnet50", "batch": 256, "weight_decay": 1e-4}
     | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}},
     "digits": OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
-    | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"},
+    | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}
+    | {"second stage": {"epochs": 60}},  # 10 would be 30 steps
 }
-SECOND_STAGE: dict[str, Any] = {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
 """How heads are trained on a parent's features. The paper does not say; MiSLAS' code has such a second stage."""
 INHERITED = (*SHARED, "crop", "flip", "seed", "precision")
 """What a run takes from its parent unless told otherwise."""
@@ -44,7 +45,8 @@ def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
     row = SETTINGS.get(dataset, OTHERS)
     usual = {"ratio": RATIO} | row | row.get(method, {})
     if parent := given.get("parent"):
-        usual |= {name: getattr(parent, name) for name in INHERITED} | SECOND_STAGE
+        usual |= {name: getattr(parent, name) for name in INHERITED}
+        usual |= SECOND_STAGE | row.get("second stage", {})
     known = settings(cls)
     return Recipe.of(cls, **{n: v for n, v in usual.items() if n in known} | given | {"dataset": dataset})
 

@@ -9,11 +9,17 @@ from lt_repro.recipe import Recipe
 
 
 class Line(NamedTuple):
-    """A row or a column: its label in files, its title for readers, and the settings that make it."""
+    """A row or a column: its label in files, its title for readers, the settings that make it, and what it shows.
+
+    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch; None leaves it to the other line of the
+    cell, and at last to "all" and the combined output.
+    """
 
     label: str
     title: str
-    edits: Mapping[str, Any]
+    edits: Mapping[str, Any] = {}
+    metric: str | None = None
+    branch: str | None = None
 
 
 class Published(NamedTuple):
@@ -38,6 +44,16 @@ class Cell:
         """Returns the recipe of the first seed, which stands for the cell."""
         return self.recipes[0]
 
+    @property
+    def metric(self) -> str:
+        """Returns which accuracy is shown: "all", "many", "medium" or "few"."""
+        return self.row.metric or self.column.metric or "all"
+
+    @property
+    def branch(self) -> str | None:
+        """Returns which branch's accuracy is shown; None for the combined output."""
+        return self.row.branch or self.column.branch
+
 
 @dataclass(frozen=True)
 class Table:
@@ -52,7 +68,7 @@ class Table:
         columns: The lines going across.
         published: What the paper prints, by (row label, column label).
         seeds: Trained for each cell.
-        metric: Which accuracy: "all", "many", "medium" or "few".
+        ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
     """
@@ -65,7 +81,7 @@ class Table:
     columns: Sequence[Line]
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
-    metric: str = "all"
+    ablation: bool = False
     axis: str | None = None
     lines: str | None = None
 
@@ -101,7 +117,12 @@ class Table:
         other = {n: v for n, v in asked.items() if self.build(**dict(self.base) | {n: v}) != usual}
         across = self.columns if columns is None else columns
         moved = [line.label for line in across] != [line.label for line in self.columns]
-        marks = [_mark(name, value) for name, value in other.items()] + [f"r{line.label}" for line in across if moved]
+        named = {name: other[name] for name in sorted(other, key=_place)}
+        if other.get("profile") == "as_is":
+            named = {name: value for name, value in named.items() if name != "ratio"}
+        marks = [_mark(name, value) for name, value in named.items()] + [
+            _mark("ratio", line.label) for line in across if moved
+        ]
         words = ", ".join(f"{name} {_plain(value)}" for name, value in other.items())
         caption = self.caption + (f" Not at the paper's settings: {words}." if other else "")
         return dataclasses.replace(
@@ -114,8 +135,18 @@ class Table:
         )
 
 
+_FIRST = ("dataset", "epochs", "ratio", "profile")
+_SHORT = {"dataset": "", "epochs": "e", "ratio": "r", "profile": ""}
+
+
+def _place(name: str) -> int:
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
 def _mark(name: str, value: Any) -> str:
-    return {"dataset": "", "ratio": "r", "epochs": "e"}.get(name, name) + _plain(value)
+    if value in ("as_is", "as-is"):
+        return "as-is"
+    return _SHORT.get(name, name) + _plain(value)
 
 
 def _plain(value: Any) -> str:

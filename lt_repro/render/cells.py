@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lt_repro.data.split import Split
 from lt_repro.paper.table import Cell, Table
 from lt_repro.recipe import Recipe
 from lt_repro.runs import Run
@@ -19,14 +20,12 @@ class Measured:
     """One cell and the runs that measured it. Accuracies are fractions; text is percent.
 
     Args:
-        cell: The place in the table.
-        metric: Which accuracy: "all", "many", "medium" or "few".
+        cell: The place in the table, which says which accuracy of which branch is shown.
         runs: The finished runs, by seed.
         diverged: The runs that diverged, by seed; never in a mean.
     """
 
     cell: Cell
-    metric: str
     runs: tuple[Run, ...]
     diverged: tuple[Run, ...] = ()
 
@@ -43,7 +42,7 @@ class Measured:
     @property
     def values(self) -> dict[int, float]:
         """Returns the accuracy (fraction) by seed; empty without runs and where the class group does not exist."""
-        pairs = ((run.recipe.seed, run.accuracy(self.metric)) for run in self.runs)
+        pairs = ((run.recipe.seed, run.accuracy(self.cell.metric, self.cell.branch)) for run in self.runs)
         return {seed: value for seed, value in pairs if value is not None}
 
     @property
@@ -100,13 +99,13 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
     """
     found: dict[str, dict[int, Run]] = {}
     for run in runs:
-        found.setdefault(_alike(run.recipe), {}).setdefault(run.recipe.seed, run)
+        found.setdefault(alike(run.recipe), {}).setdefault(run.recipe.seed, run)
     measured = []
     for cell in table.cells():
-        there = found.get(_alike(cell.recipe), {})
+        there = found.get(alike(cell.recipe), {})
         own = [there[seed] for seed in sorted(recipe.seed for recipe in cell.recipes) if seed in there]
         ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
-        measured.append(Measured(cell, table.metric, ended["done"], ended["diverged"]))
+        measured.append(Measured(cell, ended["done"], ended["diverged"]))
     return measured
 
 
@@ -115,16 +114,18 @@ def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
     return {"cells": [_cell(table, one) for one in measured]}
 
 
-def conflicts(runs: Iterable[Run], known: Callable[[str, float, str, int], str | None]) -> tuple[list[Run], list[str]]:
+def conflicts(
+    runs: Iterable[Run], known: Callable[[str, float, str, int], Split | None]
+) -> tuple[list[Run], list[str]]:
     """Returns the runs that stand on the right split, and a line for whatever was left out or differs in its pixels.
 
-    Runs of the same data set, ratio, profile and split seed must have the split digest that is known for it; where none
-    is known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
+    Runs of the same data set, ratio, profile and split seed must be of the split that is known for it; where none is
+    known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
     sources of one pool can differ in how a few pictures were decoded.
 
     Args:
         runs: Any runs.
-        known: Gives the digest of (data set, ratio, profile, split seed), or None.
+        known: Gives the split of (data set, ratio, profile, split seed), or None.
     """
     groups: dict[tuple[str, float, str, int], list[Run]] = {}
     for run in runs:
@@ -133,7 +134,8 @@ def conflicts(runs: Iterable[Run], known: Callable[[str, float, str, int], str |
     kept, lines = [], []
     for subset, group in groups.items():
         where = f"{subset[0]} (ratio {subset[1]:g})"
-        split = known(*subset) or Counter(run.split["digest"] for run in group).most_common(1)[0][0]
+        whole = known(*subset)
+        split = whole.digest if whole else Counter(run.split["digest"] for run in group).most_common(1)[0][0]
         same = [run for run in group if run.split["digest"] == split]
         lines += [
             f"left out {_file(run)}: it has split {run.split['digest'][:8]} of {where}, not {split[:8]}"
@@ -153,13 +155,23 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
     epochs: dict[str, set[int]] = {}
     for cell in table.cells():
-        epochs.setdefault(_alike(cell.recipe, epochs=1), set()).add(cell.recipe.epochs)
-    pairs = ((run, epochs.get(_alike(run.recipe, epochs=1), {0})) for run in runs)
-    return [run for run, known in pairs if run.recipe.epochs not in known and run.recipe.epochs < max(known)]
+        epochs.setdefault(alike(cell.recipe, epochs=1), set()).add(length(cell.recipe))
+    pairs = ((run, epochs.get(alike(run.recipe, epochs=1), {0})) for run in runs)
+    return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
 
 
-def _alike(recipe: Recipe, **same: Any) -> str:
-    return recipe.replace(seed=0, **same).key()
+def length(recipe: Recipe) -> int:
+    """Returns the epochs that a reader means: of the run itself, or of the parent it began with."""
+    return length(recipe.parent) if recipe.parent else recipe.epochs
+
+
+def alike(recipe: Recipe, **same: Any) -> str:
+    """Returns the key that a recipe would have with seed 0 and `same`, its parents' too: equal for runs of one cell."""
+    return _levelled(recipe, seed=0, **same).key()
+
+
+def _levelled(recipe: Recipe, **same: Any) -> Recipe:
+    return recipe.replace(**same, **{"parent": _levelled(recipe.parent, **same)} if recipe.parent else {})
 
 
 def _file(run: Run) -> str:
@@ -172,7 +184,8 @@ def _cell(table: Table, one: Measured) -> dict[str, Any]:
         "exhibit": table.id,
         "row": one.cell.row.label,
         "column": one.cell.column.label,
-        "metric": one.metric,
+        "metric": one.cell.metric,
+        "branch": one.cell.branch,
         "n": one.n,
         "seeds": one.seeds,
         "mean": one.mean,

@@ -4,7 +4,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from lt_repro import files
 from lt_repro.paper.table import Line, Table
 from lt_repro.render.cells import Measured
+from lt_repro.render.classes import Classes
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes
@@ -60,7 +61,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_xlim(place[ticks[0]] - 0.06 * span, place[ticks[-1]] + 0.06 * span)
     axes.set_xticks(list(place.values()), ["∞" if math.isinf(value) else f"{value:g}" for value in ticks])
     axes.set_xlabel(_symbol(table.axis or "", name=True))
-    axes.set_ylabel(f"{'' if table.metric == 'all' else f'{table.metric}-shot '}top-1 accuracy (%)")
+    axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(alpha=0.3)
     title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
     axes.set_title(textwrap.fill(title, 60), fontsize="medium")
@@ -68,28 +69,16 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     return figure
 
 
-def class_figure(
-    title: str,
-    counts: Sequence[int],
-    class_names: Sequence[str],
-    series: Mapping[str, Sequence[Sequence[float]]],
-) -> Figure:
+def class_figure(title: str, classes: Classes) -> Figure:
     """Returns the training images of each class above its accuracy: bars for up to 20 classes, lines for more.
 
     Args:
         title: What a reader is told.
-        counts: (K,) training images by class.
-        class_names: (K,) names, in the same order.
-        series: By name, the accuracies (K,) of each seed, fractions; drawn is the mean, with the standard deviation
-            (ddof 1) as whiskers where there are several seeds.
-
-    Raises:
-        ValueError: The names or a series are not of K classes.
+        classes: Drawn is each series' mean, with the standard deviation (ddof 1) as whiskers where there are several
+            seeds; a series without a run is left out.
     """
-    k = len(counts)
-    seeds = {name: np.asarray(values, dtype=float) for name, values in series.items()}
-    if len(class_names) != k or any(values.ndim != 2 or values.shape[1] != k for values in seeds.values()):
-        raise ValueError(f"names and series must be of {k} classes")
+    class_names, counts, k = classes.names, classes.counts, len(classes.counts)
+    seeds = {name: np.asarray(values, dtype=float) for name, values in classes.series.items() if len(values)}
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     above.bar(range(k), counts, width=0.8, color="0.6")
@@ -119,7 +108,8 @@ def class_figure(
     below.set_xticks(list(shown), names, **turned)
     below.set_xlim(-0.8, k - 0.2)
     figure.suptitle(textwrap.fill(title, 90), fontsize="medium")
-    figure.legend(loc="outside lower center", ncols=min(len(seeds), 4), frameon=False)
+    if seeds:
+        figure.legend(loc="outside lower center", ncols=min(len(seeds), 4), frameon=False)
     return figure
 
 

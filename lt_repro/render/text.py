@@ -5,15 +5,16 @@ import io
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
+from lt_repro import fields
 from lt_repro.paper.settings import departures
 from lt_repro.paper.table import Line, Table
+from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, points, spread
 from lt_repro.runs import Run
 
 CSV_FIELDS = (
-    *("exhibit", "row", "column", "metric", "unit", "n", "seeds", "mean", "sd"),
+    *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd"),
     *("published", "source", "measured_by_paper", "gain", "status", "keys"),
 )
 _LATEX = str.maketrans(
@@ -29,21 +30,20 @@ def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[li
     """Returns the header, the rows and the footer lines that every format shares.
 
     A column is "mean ± sd (n)" in percent. Where the paper prints a number in it, that number and the difference in
-    points follow; where it prints none in the whole table, the gain over the first row in points follows (not in a
-    figure, whose rows are no ablation).
+    points follow; where it prints none in the whole of an ablation, the gain over the first row in points follows.
 
     Args:
         table: What is shown.
         measured: Its cells as `measure` returns them.
     """
-    header, lines = [_accuracy(table)], [[row.title] for row in table.rows]
+    header, lines = ["top-1 accuracy, percent"], [[row.title] for row in table.rows]
     printed = any(one.cell.published for one in measured)
     for i, column in enumerate(table.columns):
         cells = measured[i :: len(table.columns)]
         if any(one.cell.published for one in cells):
             header += [column.title, "published", "difference"]
             parts = [[one.text(), *_beside(one)] for one in cells]
-        elif printed or table.axis:
+        elif printed or not table.ablation:
             header += [column.title]
             parts = [[one.text()] for one in cells]
         else:
@@ -82,7 +82,13 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
         writer.writerow(
             {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
             | {"exhibit": table.id, "row": one.cell.row.label, "column": one.cell.column.label}
-            | {"metric": one.metric, "unit": "percent", "n": one.n, "status": one.status}
+            | {
+                "metric": one.cell.metric,
+                "branch": one.cell.branch or "",
+                "unit": "percent",
+                "n": one.n,
+                "status": one.status,
+            }
             | {"source": published.source if published else ""}
             | {"measured_by_paper": str(published.measured).lower() if published else ""}
             | {"seeds": " ".join(map(str, one.seeds)), "keys": " ".join(run.recipe.key() for run in one.runs)}
@@ -222,10 +228,6 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def _accuracy(table: Table) -> str:
-    return f"{'top-1' if table.metric == 'all' else f'{table.metric}-shot top-1'} accuracy, percent"
-
-
 def _beside(one: Measured) -> list[str]:
     published = one.cell.published
     if published is None:
@@ -240,7 +242,7 @@ def _or_blank(difference: float | None) -> str:
 
 def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     printed = [one.cell for one in measured if one.cell.published]
-    gain = "" if table.axis else "; gain: over the first row, paired over the seeds of both, in points"
+    gain = "" if not table.ablation else "; gain: over the first row, paired over the seeds of both, in points"
     beside = "; difference: ours − published, in points" if printed else gain
     yield f"Last epoch; mean ± standard deviation over (n) seeds, in percent{beside}."
     if sources := _distinct(cell.published.source for cell in printed if cell.published and cell.published.measured):
@@ -254,7 +256,7 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     yield f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}{_origin(used)}."
     varied = {table.axis, table.lines}
     departs = _distinct(
-        f"{name} {_value(actual)} (default: {_value(default)})"
+        f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for one in measured
         for name, (actual, default) in departures(one.cell.recipe).items()
         if name not in varied
@@ -269,7 +271,7 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
 
 def _origin(used: Iterable[Run]) -> str:
     facts: Mapping[str, Iterable[str]] = {
-        "epochs": _distinct(str(run.recipe.epochs) for run in used),
+        "epochs": _distinct(_epochs(run.recipe) for run in used),
         "commit": _distinct(_short(run.commit) for run in used),
         "on": _distinct(f"{run.device} in {run.precision}" for run in used),
         "torch": _distinct(run.versions.get("torch", "unknown") for run in used),
@@ -277,14 +279,12 @@ def _origin(used: Iterable[Run]) -> str:
     return "".join(f"; {name} {', '.join(found)}" for name, found in facts.items() if found)
 
 
+def _epochs(recipe: Recipe) -> str:
+    return f"{_epochs(recipe.parent)} + {recipe.epochs}" if recipe.parent else str(recipe.epochs)
+
+
 def _short(commit: str | None) -> str:
     return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_value, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lt_repro import fields
 from lt_repro.paper.settings import recipe as paper_recipe
@@ -14,10 +14,46 @@ FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "
 """Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
 
 
-def missing(table: Table, runs: Iterable[Run]) -> list[Recipe]:
-    """Returns the recipes of a table that have no run yet, seed by seed; a diverged run is a result, not a gap."""
-    there = {run.recipe.key() for run in runs}
-    return [recipe for recipe in table.recipes() if recipe.key() not in there]
+class Missing(NamedTuple):
+    """What must be trained, parents first, and a line for each run that cannot be used as a parent."""
+
+    recipes: list[Recipe]
+    notes: list[str]
+
+
+def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
+    """Returns the recipes of tables that have no run yet, seed by seed, each after the parent that it begins with.
+
+    A parent that has run counts as missing where its weights are gone and something is to begin with it. A diverged run
+    is a result, not a gap; nothing begins with it.
+    """
+    there: dict[str, Run] = {}
+    for run in runs:
+        there.setdefault(run.recipe.key(), run)
+    wanted: dict[str, Recipe] = {}
+    notes: dict[str, str] = {}
+
+    def ready(recipe: Recipe) -> bool:
+        """Returns whether a parent is there or can be, after asking for it where it must be trained."""
+        run = there.get(recipe.key())
+        if run and run.status == "diverged":
+            notes[recipe.key()] = f"the parent {recipe.key()} diverged: nothing can begin with it"
+            return False
+        if run and not run.weights_path:
+            notes[recipe.key()] = f"the weights of the parent {recipe.key()} are gone: it is to be trained again"
+        return bool(run and run.weights_path) or want(recipe)
+
+    def want(recipe: Recipe) -> bool:
+        if recipe.parent and not ready(recipe.parent):
+            return False
+        wanted.setdefault(recipe.key(), recipe)
+        return True
+
+    for table in tables:
+        for recipe in table.recipes():
+            if recipe.key() not in there:
+                want(recipe)
+    return Missing(list(wanted.values()), list(notes.values()))
 
 
 def command(recipe: Recipe, dataset: str) -> str:
@@ -28,29 +64,26 @@ def command(recipe: Recipe, dataset: str) -> str:
         dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
     """
     method = type(recipe.method)
-    usual = paper_recipe(recipe.dataset, method.name())
+    natural = recipe.profile == "as_is"
+    usual = paper_recipe(recipe.dataset, method.name(), **{"parent": recipe.parent} if recipe.parent else {})
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
+    words += ["--set", f"parent={recipe.parent.key()}"] if recipe.parent else []
+    words += ["--ratio", "as-is"] if natural and not recipe.parent else []
     for name in settings(method):
         value = _value(recipe, name)
-        if name == "dataset" or value == _value(usual, name):
+        if name in ("dataset", "parent") or value == _value(usual, name):
+            continue
+        if natural and name in ("ratio", "profile"):
             continue
         if method.name() == "dbn_mix" and name in ("branches", "mix", "tscale"):
             words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
         elif name in FLAGS:
-            words += [f"--{name.replace('_', '-')}", _text(value)]
+            words += [f"--{name.replace('_', '-')}", fields.text(value)]
         else:
-            words += ["--set", f"{name}={_text(value)}"]
+            words += ["--set", f"{name}={fields.text(value)}"]
     return shlex.join(words)
 
 
 def _value(recipe: Recipe, name: str) -> Any:
     return getattr(recipe if name in fields.types(Recipe) else recipe.method, name)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    return (
-        str(value).lower() if isinstance(value, bool) else f"{value:.15g}" if isinstance(value, float) else str(value)
-    )

@@ -1,0 +1,106 @@
+"""Accuracy class by class, as numbers: which runs make a series, and its rows, CSV and JSON."""
+
+import csv as comma
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lt_repro import fields
+from lt_repro.recipe import Recipe
+from lt_repro.render.cells import MISSING, alike, spread
+from lt_repro.runs import Run
+
+
+class Classes(NamedTuple):
+    """K classes, the largest first: their names, their training images, and accuracies by series.
+
+    `names` (K,), `counts` (K,), `series` {label: one (K,) of fractions a seed}.
+    """
+
+    names: list[str]
+    counts: list[int]
+    series: dict[str, list[list[float]]]
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Returns the header and a row a class: name, training images, "mean ± sd" in percent of each series."""
+        header = ["class, accuracy in percent", "images", *self.series]
+        cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
+        pairs = zip(self.names, self.counts, cells, strict=True)
+        return header, [[name, str(count), *own] for name, count, own in pairs]
+
+    def csv(self) -> str:
+        """Returns one line a class and series, in percent."""
+        stream = io.StringIO()
+        writer = comma.writer(stream, lineterminator="\n")
+        writer.writerow(["class", "images", "series", "unit", "n", "mean", "sd"])
+        for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
+            for label, values in self.series.items():
+                mean, sd = _moments(values, k)
+                shown = ["" if value is None else round(100 * value, 6) for value in (mean, sd)]
+                writer.writerow([name, count, label, "percent", len(values), *shown])
+        return stream.getvalue()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns one object a class: class, images, series {label: {n, mean, sd}}, fractions or null."""
+        listed = []
+        for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
+            series = {
+                label: dict(zip(("n", "mean", "sd"), (len(values), *_moments(values, k)), strict=True))
+                for label, values in self.series.items()
+            }
+            listed.append({"class": name, "images": count, "series": series})
+        return listed
+
+
+def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, Sequence[Run]]) -> Classes:
+    """Returns the accuracies of the finished runs of each series, classes sorted by falling number of images.
+
+    Args:
+        names: (K,) in the order of the labels.
+        counts: (K,) training images of each class.
+        series: Runs by label, of one split, which differ in their seeds only.
+    """
+    order = np.argsort(-np.asarray(counts), kind="stable")
+    values = {
+        label: [[run.result["per_class"][k] for k in order] for run in runs if run.result]
+        for label, runs in series.items()
+    }
+    return Classes([names[k] for k in order], [counts[k] for k in order], values)
+
+
+def together(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Returns the runs that differ in their seeds only under one label, which says how they differ from the others."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(alike(run.recipe), []).append(run)
+    flat = {label: _flat(own[0].recipe) for label, own in groups.items()}
+    named = {}
+    for label, own in groups.items():
+        method = own[0].recipe.method
+        rivals = [flat[other] for other, runs in groups.items() if runs[0].recipe.method.name() == method.name()]
+        varied = [name for name in flat[label] if len({rival[name] for rival in rivals if name in rival}) > 1]
+        words = ", ".join(f"{name} {flat[label][name]}" for name in varied)
+        named[f"{method.title} ({words})" if words else method.title] = own
+    return named
+
+
+def _flat(recipe: Recipe) -> dict[str, str]:
+    """Returns what decides a recipe's number, settings of the method first, a parent's as "on NAME"."""
+    names = [*fields.types(type(recipe.method)), *fields.types(Recipe).keys() - {"method", "parent", "seed"}]
+    own = {name: getattr(recipe if hasattr(recipe, name) else recipe.method, name) for name in names}
+    flat = {name: fields.text(value) for name, value in own.items() if name not in recipe.unused()}
+    begun = {"method": recipe.parent.method.name()} | _flat(recipe.parent) if recipe.parent else {}
+    return flat | {f"on {name}": value for name, value in begun.items()}
+
+
+def _moments(values: Sequence[Sequence[float]], k: int) -> tuple[float | None, float | None]:
+    own = [seed[k] for seed in values]
+    return (statistics.fmean(own) if own else None), (statistics.stdev(own) if len(own) > 1 else None)
+
+
+def _text(values: Sequence[Sequence[float]], k: int) -> str:
+    mean, sd = _moments(values, k)
+    return MISSING if mean is None else spread(mean, sd)

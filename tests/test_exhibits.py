@@ -1,0 +1,297 @@
+"""The commands of Table 5, Table 6 and Fig. 1 as a user types them, parents included, and a folder of own images."""
+
+import csv
+import io
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lt_repro.data import pools
+from lt_repro.paper import settings
+from lt_repro.paper.dbn_mix import TABLE5, TABLE6
+from lt_repro.runs import Run
+from lt_repro.sweep.plan import command, missing
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+HERE = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    """A second stage of two epochs."""
+    monkeypatch.setattr(settings, "SECOND_STAGE", settings.SECOND_STAGE | {"epochs": 2})
+    digits = settings.SETTINGS["digits"] | {"second stage": {}}
+    monkeypatch.setitem(settings.SETTINGS, "digits", digits)
+
+
+def trained(run, *words):
+    code, out, err = run("train", *words)
+    assert code == 0, err
+    return Run.read(Path(out.strip().splitlines()[-1]))
+
+
+def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
+    code, out, err = run("crt", *HERE, "--run")
+    assert code == 0, err
+    assert "run 13/13" in err
+    runs = {path.stem: Run.read(path) for path in Path("runs").glob("*.json")}
+    assert len(runs) == 13
+    children = [found for found in runs.values() if found.recipe.parent]
+    assert len(children) == 8
+    for child in children:
+        parent = runs[child.parent["key"]]
+        assert child.parent == {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}
+        assert child.recipe.parent == parent.recipe
+    for half in "ab":
+        text = Path(f"tables/table6{half}-digits-e2-r60.md").read_text()
+        assert "4 of 4 cells measured; runs 4; epochs 2 + 2" in text
+        assert "published" not in text
+        assert "parent epochs 2 (default: 60)" in text
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()}
+    code, again, err = run("crt", *HERE, "--run")
+    assert (code, again) == (0, out)
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()} == before
+
+
+def test_the_plan_names_parents_first_and_its_commands_fill_the_table(run):
+    _, out, err = run("crt", *HERE, "--plan")
+    lines = out.strip().splitlines()
+    assert len(lines) == 13
+    assert "13 runs are missing" in err
+    for line in lines[:2] + lines[8:10]:  # a parent and its child, of either half
+        trained(run, *shlex.split(line)[2:])
+    _, out, err = run("crt", *HERE, "--plan")
+    assert out.strip().splitlines() == lines[2:8] + lines[10:]
+    _, out, _ = run("crt", *HERE, "--json")
+    assert [cell["status"] for cell in json.loads(out)["cells"]] == ["done", *["missing"] * 3] * 2
+
+
+@pytest.mark.parametrize("table", [TABLE5, *TABLE6], ids=lambda table: table.id)
+def test_commands_say_every_recipe_apart(table):
+    wanted = missing([table], []).recipes
+    assert (
+        len({command(recipe, "cifar100") for recipe in wanted})
+        == len(wanted)
+        == {"table5": 6, "table6a": 24}.get(table.id, 15)
+    )
+    places = {recipe.key(): i for i, recipe in enumerate(wanted)}
+    assert all(places[recipe.parent.key()] < places[recipe.key()] for recipe in wanted if recipe.parent)
+
+
+def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run, refused):
+    parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
+    weights = parent.path.with_suffix(".pt")
+    content, record = weights.read_bytes(), parent.path.read_bytes()
+    weights.unlink()
+    key = parent.recipe.key()
+    said = refused("train", "--method", "crt", "--set", f"parent={key}")
+    assert f"the weights of the parent {key} are gone" in said
+    _, out, err = run("crt", *HERE, "--plan")
+    assert f"note: the weights of the parent {key} are gone" in err
+    assert len(out.strip().splitlines()) == 13
+    code, _, err = run("crt", *HERE, "--run")
+    assert code == 0, err
+    assert f"note: the weights of the parent {key} are gone" in err
+    assert weights.read_bytes() == content
+    assert parent.path.read_bytes() == record
+    assert not list(Path("runs").glob("*.ckpt"))
+
+
+def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, monkeypatch):
+    parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
+    parent.path.with_suffix(".pt").unlink()
+    record = parent.path.read_bytes()
+    monkeypatch.setattr("lt_repro.schedules.math.pi", 3.0)
+    monkeypatch.setattr("lt_repro.train.learning_rate", lambda *args, **kwargs: 0.05)
+    code, _, err = run("crt", *HERE, "--run")
+    assert code == 1
+    assert "came out otherwise" in err
+    assert parent.path.read_bytes() == record
+    assert not parent.path.with_suffix(".pt").exists()
+
+
+def test_a_parent_in_the_tables_without_weights_is_trained_again_beside(run):
+    parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
+    Path("tables/runs").mkdir(parents=True)
+    parent.path.rename(Path("tables/runs") / parent.path.name)
+    parent.path.with_suffix(".pt").unlink()
+    code, _, err = run("crt", *HERE, "--run")
+    assert code == 0, err
+    assert "are gone: it is to be trained again" in err
+    assert parent.path.exists()
+    assert parent.path.with_suffix(".pt").exists()
+
+
+def test_nothing_begins_with_a_parent_that_diverged(run):
+    parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
+    parent.path.unlink()
+    parent.path.with_suffix(".pt").unlink()
+    replace(parent, status="diverged", result=None, weights=None, diverged={"epoch": 0, "step": 1}).publish(
+        Path("runs")
+    )
+    _, out, err = run("crt", *HERE, "--plan")
+    assert "diverged: nothing can begin with it" in err
+    assert len(out.strip().splitlines()) == 8
+
+
+def test_a_parent_may_be_given_by_path_and_gives_images_seed_and_network(run):
+    parent = trained(run, "--dataset", "digits", "--ratio", "20", "--epochs", "1", "--seed", "3", "--out", "elsewhere")
+    child = trained(run, "--method", "crt", "--set", f"parent={parent.path}", "--set", "crop=0")
+    assert (child.recipe.dataset, child.recipe.ratio, child.recipe.seed) == ("digits", 20.0, 3)
+    assert child.recipe.parent == parent.recipe
+    assert child.path.parent == Path("runs")
+    _, out, _ = run("show", child.recipe.key())
+    assert parent.recipe.key() in out
+    assert parent.weights["sha256"] in out
+    assert "parent epochs 1 (default: 60)" in out
+
+
+def test_branch_table_shows_branches_and_groups(run):
+    code, out, err = run("branch-table", *HERE, "--run")
+    assert code == 0, err
+    assert "run 2/2" in err
+    found = {Run.read(path).recipe.method.name(): Run.read(path) for path in Path("runs").glob("*.json")}
+    _, out, _ = run("branch-table", *HERE, "--json")
+    cells = {(cell["row"], cell["column"]): cell["mean"] for cell in json.loads(out)["cells"]}
+    for label, name in (("bbn", "bbn"), ("dbn+bm+ts", "dbn_mix")):
+        result = found[name].result
+        assert cells[f"{label}/final", "few"] == result["accuracy"]["few"]
+        assert cells[f"{label}/rebalancing", "many"] == result["branches"]["rebalancing"]["accuracy"]["many"]
+        assert cells[f"{label}/conventional", "all"] == result["branches"]["conventional"]["accuracy"]["all"]
+    assert "BBN, re-balancing branch" in Path("tables/table5-digits-e2-r60.md").read_text()
+
+
+def test_branch_table_of_the_paper_shows_published_beside_missing(run):
+    code, _, _ = run("branch-table")
+    text = Path("tables/table5.md").read_text()
+    assert code == 0
+    assert "| — | 66.55 |" in text
+    assert text.count("| —") == 24
+
+
+def test_plot_classes_draws_the_papers_three(run):
+    code, out, err = run("plot-classes", *HERE, "--run")
+    assert code == 0, err
+    assert "run 3/3" in err
+    lines = list(csv.DictReader(io.StringIO(Path("figures/fig1-digits-e2-r60.csv").read_text())))
+    assert len(lines) == 30
+    assert {line["series"] for line in lines} == {"Vanilla", "BBN", "DBN-Mix"}
+    for suffix in ("png", "svg"):
+        assert Path(f"figures/fig1-digits-e2-r60.{suffix}").stat().st_size > 1000
+    _, out, _ = run("plot-classes", *HERE, "--json")
+    told = json.loads(out)
+    bbn = next(Run.read(path) for path in Path("runs").glob("*bbn*.json"))
+    assert [one["series"]["BBN"]["mean"] for one in told["classes"]] == bbn.result["per_class"]
+    assert [one["images"] for one in told["classes"]] == bbn.split["counts"]
+    assert [cell["row"] for cell in told["cells"]] == ["sbn", "bbn", "dbn+bm+ts"]
+
+
+def test_plot_classes_before_anything_has_run_shows_the_images_and_what_is_not_run(run):
+    code, out, _ = run("plot-classes")
+    assert code == 0
+    lines = list(csv.DictReader(io.StringIO(Path("figures/fig1.csv").read_text())))
+    counts = [5000, 2775, 1540, 854, 474, 263, 146, 81, 45, 25]
+    assert [int(line["images"]) for line in lines if line["series"] == "BBN"] == counts
+    assert {line["mean"] for line in lines} == {""}
+    assert "│ 0 " in out
+    assert "65.87†" in out
+
+
+def test_plot_classes_of_chosen_runs(run, refused):
+    first = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1")
+    second = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--tscale")
+    other = trained(run, "--dataset", "digits", "--ratio", "10", "--epochs", "1")
+    code, out, _ = run("plot-classes", first.recipe.key(), str(second.path))
+    assert code == 0
+    assert "DBN-Mix (tscale true)" in out
+    stem = Path(out.strip().splitlines()[-1])
+    assert stem.name.startswith("classes-")
+    _, told, _ = run("plot-classes", first.recipe.key(), second.recipe.key(), "--json")
+    shown = json.loads(told)["classes"]
+    assert [one["series"]["DBN-Mix (tscale false)"]["mean"] for one in shown] == first.result["per_class"]
+    assert "another split" in refused("plot-classes", first.recipe.key(), other.recipe.key())
+
+
+# own images
+
+
+@pytest.fixture
+def birds():
+    """Four kinds that differ in brightness: 24, 12, 6, 3 to train, 4 each to test; two sizes, two formats."""
+    rng = np.random.default_rng(0)
+    for part, sizes in (("train", (24, 12, 6, 3)), ("val", (4, 4, 4, 4))):
+        for k, (name, size) in enumerate(zip(("wren", "auk", "tern", "ibis"), sizes, strict=True)):
+            folder = Path("birds") / part / name
+            folder.mkdir(parents=True)
+            for i in range(size):
+                pixels = rng.integers(0, 50, (40 + 8 * (i % 2), 40, 3)) + 60 * k
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.{('png', 'jpg')[i % 2]}")
+    return "folder:birds"
+
+
+OWN = ["--epochs", "1", "--seeds", "0"]
+
+
+def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
+    monkeypatch.setattr(settings, "OTHERS", settings.OTHERS | {"net": "resnet8"})
+    here = [birds, "--ratio", "as-is"]
+    code, out, err = run("make-dataset", *here, "--json")
+    assert code == 0, err
+    split = json.loads(out)
+    assert split["counts"] == [12, 3, 6, 24]
+    assert (split["ratio"], split["profile"], split["n_test"]) == (8.0, "as_is", 16)
+    _, out, _ = run("make-dataset", *here)
+    assert all(f" {name} " in out for name in ("auk", "ibis", "tern", "wren"))
+    here = ["--dataset", birds, "--ratio", "as-is"]
+    found = trained(run, *here, "--epochs", "1")
+    assert found.split["class_names"] == ["auk", "ibis", "tern", "wren"]
+    assert found.split["digest"] == split["digest"]
+    assert (found.recipe.ratio, found.recipe.profile) == (8.0, "as_is")
+    for name, runs in {"ablation-table": 9, "branch-table": 1, "crt": 8, "plot-classes": 0, "plot-hparams": 33}.items():
+        code, out, err = run(name, *here, *OWN, "--plan")
+        planned = out.strip().splitlines()
+        if name != "plot-hparams":
+            code, out, err = run(name, *here, *OWN, "--run")
+            assert code == 0, (name, err)
+        else:
+            assert len(planned) == runs
+        assert all("--ratio as-is" in line or "parent=" in line for line in planned)
+    code, out, _ = run("plot-classes", *here, *OWN)
+    rows = [line for line in out.splitlines() if any(bird in line for bird in ("auk", "ibis", "tern", "wren"))]
+    assert [row.split()[1] for row in rows] == ["wren", "auk", "tern", "ibis"]
+    assert len(list(Path("tables").glob("*-e1-as-is.md"))) == 4
+    parent = next(Run.read(path) for path in Path("runs").glob("*dbn_mix-e1-s0*") if path.suffix == ".json")
+    child = trained(run, "--dataset", birds, "--method", "crt", "--set", f"parent={parent.recipe.key()}")
+    assert child.recipe.profile == "as_is"
+
+
+def test_the_dataset_of_a_parent_of_own_images_must_be_named(run, refused, birds, monkeypatch):
+    monkeypatch.setattr(settings, "OTHERS", settings.OTHERS | {"net": "resnet8"})
+    parent = trained(run, "--dataset", birds, "--ratio", "3", "--epochs", "1")
+    assert "--dataset" in refused("train", "--method", "crt", "--set", f"parent={parent.recipe.key()}")
+    assert "with a parent of dataset" in refused(
+        "train", "--dataset", "digits", "--method", "crt", "--set", f"parent={parent.recipe.key()}"
+    )
+
+
+def test_a_damaged_image_is_named_by_every_command(refused, birds):
+    path = Path("birds/train/auk/3.jpg")
+    path.write_bytes(path.read_bytes()[:200])
+    for words in (["make-dataset", birds], ["train", "--dataset", birds], ["crt", "--dataset", birds, "--run"]):
+        assert "train/auk/3.jpg" in refused(*words)
+
+
+def test_a_long_tail_as_it_is_of_the_digits_keeps_every_image(run):
+    pool = pools.load_pool("digits", Path())
+    found = trained(run, "--dataset", "digits", "--ratio", "as-is", "--epochs", "1")
+    assert sum(found.split["counts"]) == len(pool.train_labels) - 500
+    code, out, _ = run(
+        "ablation-table", "--dataset", "digits", "--ratio", "as-is", "--epochs", "1", "--seeds", "0", "--json"
+    )
+    assert code == 0
+    assert [cell["n"] for cell in json.loads(out)["cells"]] == [1] + [0] * 8
