@@ -69,7 +69,7 @@ def fit(
     files.ensure_writable(out)
     try:
         return _drive(lanes, eval_every, save_every, watch, stop or Stop())
-    except DamagedError:
+    except (DamagedError, FailedError):
         raise
     except RequestError as error:  # everything asked for was right, so it is a write that failed
         raise FailedError(

@@ -120,7 +120,7 @@ def test_classes_are_sorted_by_falling_size_and_stable():
         ["b", "c", "d", "a"], [40, 9, 9, 5], {"one": [[0.5, 0.9, 0.7, 0.1], [0.5, 0.9, 0.7, 0.2]], "none": []}
     )
     header, rows = classes.rows()
-    assert header == ["class, accuracy in percent", "images", "one", "none"]
+    assert header == ["class", "images", "one", "none"]
     assert rows[-1] == ["a", "5", f"15.00 ± {100 * math.sqrt(0.005):.2f}", "—"]
     lines = list(csv.DictReader(io.StringIO(classes.csv())))
     assert len(lines) == 8

@@ -106,11 +106,11 @@ def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, mo
     parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
     parent.path.with_suffix(".pt").unlink()
     record = parent.path.read_bytes()
-    monkeypatch.setattr("lt_repro.schedules.math.pi", 3.0)
     monkeypatch.setattr("lt_repro.train.learning_rate", lambda *args, **kwargs: 0.05)
     code, _, err = run("crt", *HERE, "--run")
     assert code == 1
     assert "came out otherwise" in err
+    assert "move it away, with what was begun from it" in err
     assert parent.path.read_bytes() == record
     assert not parent.path.with_suffix(".pt").exists()
 

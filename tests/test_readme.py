@@ -33,7 +33,7 @@ def made_up_cifar(name, root):
 
 def test_the_readme_has_the_four_commands_of_the_brief():
     assert [shlex.split(line, comments=True) for line in COMMANDS[:4]] == [shlex.split(line) for line in BRIEF]
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 12
 
 
 def test_its_commands_run(monkeypatch, tmp_path, capsys):
@@ -50,8 +50,8 @@ def test_its_commands_run(monkeypatch, tmp_path, capsys):
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert left.value.code in (0, None), (line, capsys.readouterr().err)
-    assert len(list(Path("tables").glob("*.md"))) == 2
-    assert len(list(Path("figures").glob("*.png"))) == 3
+    assert len(list(Path("tables").glob("*.md"))) == 5
+    assert len(list(Path("figures").glob("*.png"))) == 4
 
 
 def test_every_link_of_the_readme_is_there():

@@ -182,9 +182,13 @@ def put_exhibits(shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool,
         put(str(path))
 
 
-def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows under a header, numbers to the right."""
-    out.print(_rows(header, rows))
+def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
+    """Prints rows under a header; where they do not fit, a grid for each column after the `fixed` first ones."""
+    whole = _rows(header, rows)
+    if _fits(whole):
+        return out.print(whole)
+    for i in range(fixed, len(header)):
+        out.print(_rows([*header[:fixed], header[i]], [[*row[:fixed], row[i]] for row in rows]))
 
 
 def write(path: Path, content: str) -> Path:

@@ -300,4 +300,6 @@ def _draw(stem: Path, title: str, classes: "Classes") -> list[Path]:
 def _put_classes(classes: "Classes") -> None:
     if len(classes.names) > 20:
         return put(f"{len(classes.names)} classes: their numbers are in the .csv")
-    put_grid(*classes.rows())
+    header, rows = classes.rows()
+    put("Top-1 accuracy by class, percent.")
+    put_grid(header, rows, fixed=2)

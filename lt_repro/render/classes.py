@@ -26,7 +26,7 @@ class Classes(NamedTuple):
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Returns the header and a row a class: name, training images, "mean ± sd" in percent of each series."""
-        header = ["class, accuracy in percent", "images", *self.series]
+        header = ["class", "images", *self.series]
         cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
         pairs = zip(self.names, self.counts, cells, strict=True)
         return header, [[name, str(count), *own] for name, count, own in pairs]
