@@ -1,6 +1,7 @@
 """The Run: what came out of a recipe, stored as one strict JSON file that exists only when the run has ended."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -132,19 +133,37 @@ def folders(given: Sequence[Path] | None) -> list[Path]:
 
 
 def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
-    """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs."""
+    """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs.
+
+    Of several copies the first counts that has its weights beside it, else the first.
+    """
     runs: dict[str, Run] = {}
     bad = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         try:
-            runs.setdefault(path.stem, Run.read(path))
+            run = Run.read(path)
         except DamagedError as error:
             bad.append(error)
+            continue
+        if path.stem not in runs or (run.weights_path and not runs[path.stem].weights_path):
+            runs[path.stem] = run
     return list(runs.values()), bad
 
 
-def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Returns the {key, weights} that name a recipe's run, and its final weights, from the first folder with both.
+def set_aside(path: Path) -> Path | None:
+    """Returns where a run file, with the weights beside it, was moved to make room; None where there was none."""
+    if not path.exists():
+        return None
+    places = (path.parent / "superseded" / f"{path.stem}-{i}.json" for i in itertools.count(1))
+    aside = next(place for place in places if not place.exists())
+    aside.parent.mkdir(exist_ok=True)
+    if path.with_suffix(".pt").exists():
+        path.with_suffix(".pt").replace(aside.with_suffix(".pt"))
+    return path.replace(aside)
+
+
+def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Tensor]]:
+    """Returns the run of a recipe and its final weights, which lie beside it, from the first folder with both.
 
     Raises:
         RequestError: There is no such run, it diverged, or its weights are gone.
@@ -155,15 +174,14 @@ def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[dict[str, str], di
     found = [Run.read(path) for path in paths]
     for run in found:
         if run.weights and run.weights_path:
-            sha256 = run.weights["sha256"]
-            return {"key": key, "weights": sha256}, checkpoint.load_weights(run.weights_path, sha256)
+            return run, checkpoint.load_weights(run.weights_path, run.weights["sha256"])
     if any(run.status == "diverged" for run in found):
         raise RequestError(f"the parent {key} diverged", "allowed: a parent that was trained to its end")
     if found:
         raise RequestError(
             f"the weights of the parent {key} are gone: no {key}.pt beside {paths[0]}",
             "allowed: a parent whose weights lie beside its run file",
-            f"train it again where no {key}.json lies, as --plan and --run do",
+            "train it again with --force, or with --out into another folder",
         )
     raise RequestError(f"the parent {key} has not run", "allowed: a run that has ended", "train it first")
 
@@ -176,7 +194,10 @@ def find(text: str, folders: Sequence[Path]) -> Run:
         DamagedError: Its file is damaged.
     """
     if len(text) < 256 and Path(text).is_file():
-        return Run.read(Path(text))
+        path = Path(text)
+        return Run.read(path if path.suffix not in (".pt", ".ckpt") else path.with_suffix(".json"))
+    if not text:
+        raise RequestError("no run is named", "allowed: a path, a key, or a unique beginning of a key")
     paths: dict[str, Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))):
         paths.setdefault(path.stem, path)

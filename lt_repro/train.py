@@ -47,7 +47,7 @@ def fit(
         recipes: What to train; all on `images`, with the same epochs and batch.
         images: The selected training images and the test images.
         out: Folder for checkpoints, weights and run files.
-        parents: Further folders in which a recipe's parent may lie with its weights; `out` is the first.
+        parents: Folders in which a recipe's parent is looked for, with its weights, before `out`.
         device: "auto", "cpu", "cuda" or "mps".
         eval_every: Epochs between points of the test-accuracy curve; the last epoch is always one.
         save_every: Seconds that must have passed since the last checkpoint for an epoch's end to write one.
@@ -72,10 +72,12 @@ def fit(
     except (DamagedError, FailedError):
         raise
     except RequestError as error:  # everything asked for was right, so it is a write that failed
+        saved = any(lane.path.exists() for lane in lanes)
         raise FailedError(
             str(error).splitlines()[0],
-            "training stopped; what was saved before stays",
-            "make room and type the same command again: it goes on from the last checkpoint",
+            "training stopped; what was saved before stays" if saved else "training stopped; nothing was saved yet",
+            "make room and type the same command again"
+            + (": it goes on from the last checkpoint" if saved else ": it begins anew"),
         ) from error
 
 
@@ -114,7 +116,7 @@ class Lane:
         images: What it is trained and tested on.
         out: Folder of its checkpoint, weights and run file.
         device: What it runs on.
-        parents: Further folders in which its parent may lie.
+        parents: Folders in which its parent is looked for before `out`.
     """
 
     def __init__(
@@ -142,7 +144,13 @@ class Lane:
             net = ResNet(recipe.net, recipe.spec, len(self.counts), *statistics)
         self.parent: dict[str, str] | None = None
         if recipe.parent:
-            self.parent, weights = runs.weights(recipe.parent, [out, *parents])
+            begun, weights = runs.weights(recipe.parent, [*parents, out])
+            if begun.split["digest"] != images.split.digest:
+                raise RequestError(
+                    f"the parent {begun.path} is of another split, {begun.split['digest'][:8]}",
+                    f"allowed: a parent trained on this one, {images.split.digest[:8]}",
+                )
+            self.parent = {"key": recipe.parent.key(), "weights": (begun.weights or {})["sha256"]}
             net.take_features(weights)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.SGD(self._groups(), momentum=recipe.momentum, fused=device.type in ("cpu", "cuda"))
@@ -306,6 +314,7 @@ class Lane:
             "key": self.recipe.key(),
             "precision": self.precision,
             "data": self.images.digest,
+            "parent": self.parent,
             "net": self.net.state_dict(),
             "momentum": [self.optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()],
             "loss_sum": self.loss_sum,
@@ -317,11 +326,17 @@ class Lane:
         self.saved = now
 
     def _restore(self, state: dict[str, Any]) -> None:
-        for name, now in {"key": self.recipe.key(), "precision": self.precision, "data": self.images.digest}.items():
+        here = {
+            "key": self.recipe.key(),
+            "precision": self.precision,
+            "data": self.images.digest,
+            "parent": self.parent,
+        }
+        for name, now in here.items():
             if state[name] != now:
                 raise RequestError(
                     f"{self.path} was begun with {name} {state[name]}, this process would go on with {now}",
-                    "allowed: going on with the device and the images it was begun with",
+                    "allowed: going on with the device, the images and the parent's weights it was begun with",
                     "choose them again with --device and --data-root, or move the checkpoint away to start anew",
                 )
         self.net.load_state_dict(state["net"])

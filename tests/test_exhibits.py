@@ -102,6 +102,67 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
     assert not list(Path("runs").glob("*.ckpt"))
 
 
+def test_the_plan_for_weights_that_are_gone_can_be_typed(run):
+    code, _, err = run("crt", *HERE, "--run")
+    assert code == 0, err
+    for path in Path("runs").glob("*.pt"):
+        path.unlink()
+    for path in Path("runs").glob("*crt*.json"):
+        path.unlink()
+    _, out, _ = run("crt", *HERE, "--plan")
+    lines = out.strip().splitlines()
+    assert len(lines) == 8
+    assert [line.endswith(" --force") for line in lines] == [True, False] * 4
+    for line in lines:
+        trained(run, *shlex.split(line)[2:])
+    _, out, err = run("crt", *HERE, "--plan")
+    assert (out, err.count("note")) == ("", 0)
+    assert len(list(Path("runs/superseded").glob("*.json"))) == 4
+
+
+def test_the_plan_names_a_parent_in_another_folder_by_its_path(run):
+    trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup", "--out", "one")
+    _, out, _ = run("crt", *HERE, "--runs", "two", "--runs", "one", "--plan")
+    lines = [line for line in out.splitlines() if "parent=one/" in line]
+    assert len(lines) == 4
+    child = trained(run, *shlex.split(lines[0])[2:])
+    assert child.path.parent == Path("two")
+
+
+def test_a_path_names_the_run_at_that_path(run, refused):
+    parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2")
+    other = Path("bad") / parent.path.name
+    other.parent.mkdir()
+    other.write_bytes(parent.path.read_bytes())
+    other.with_suffix(".pt").write_bytes(b"xx")
+    assert "bad" in refused("train", "--method", "crt", "--set", f"parent={other}", code=1)
+    child = trained(run, "--method", "crt", "--set", f"parent={parent.path.with_suffix('.pt')}")
+    assert child.parent["weights"] == parent.weights["sha256"]
+    other.unlink()
+    replace(parent, weights={"file": "x", "sha256": "0" * 64}).publish(Path("bad"))
+    assert "begun with other weights" in refused("train", "--method", "crt", "--set", f"parent={other}")
+
+
+def test_an_exhibit_that_cannot_be_written_is_said_before_training(run):
+    Path("file").touch()
+    code, _, err = run("branch-table", *HERE, "--run", "--out", "file/x")
+    assert code == 2
+    assert not Path("runs").exists()
+    assert "run 1/" not in err
+
+
+def test_train_again_puts_the_old_run_aside(run):
+    first = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1")
+    code, _, err = run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
+    assert code == 0
+    aside = Path("runs/superseded") / f"{first.recipe.key()}-1.json"
+    assert f"the old run is {aside}" in err
+    assert json.loads(aside.read_text())["weights"] == first.weights
+    assert Run.read(first.path).weights == first.weights
+    run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
+    assert len(list(aside.parent.iterdir())) == 4
+
+
 def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, monkeypatch):
     parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
     parent.path.with_suffix(".pt").unlink()

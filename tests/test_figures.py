@@ -118,6 +118,15 @@ def test_a_series_without_a_run_is_left_out():
     assert [bar.get_height() for bar in empty.axes[0].patches] == [9, 3]
 
 
+def test_names_are_never_mathematics_and_long_or_foreign_ones_do_no_harm(tmp_path):
+    names = ["$x_1^2$", r"$\bad$", "$", "猫", "n" * 128]
+    figure = class_figure("costs $5 or $6", Classes(names, [9, 7, 5, 3, 1], {"a series": [[0.5] * 5]}))
+    labels = [label.get_text() for label in figure.axes[1].get_xticklabels()]
+    assert labels == [*names[:4], "n" * 19 + "…"]
+    assert [path.stat().st_size > 1000 for path in save(figure, tmp_path / "names")] == [True, True]
+    assert "$x_1^2$" in (tmp_path / "names.svg").read_text()
+
+
 def test_saved_files_are_whole_and_the_same_every_time(tmp_path):
     before = dict(matplotlib.rcParams)
     figure = hparam_figure(FIG3A, half(FIG3A))

@@ -1,6 +1,7 @@
 """The loop: what it records, what it refuses, lanes side by side, and a loss that is not finite."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
@@ -12,7 +13,7 @@ import pytest
 import torch
 from conftest import ROWS
 
-from lt_repro import methods, train
+from lt_repro import checkpoint, methods, train
 from lt_repro.data import draws
 from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
@@ -507,6 +508,28 @@ def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, 
         assert len(str(caught.value).splitlines()) <= 3
         assert parent.recipe.key() in str(caught.value)
     assert not list((tmp_path / "b").glob("*crt*"))
+
+
+def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp_path):
+    parent, make = begun
+    lane = Lane(make(), images, tmp_path, torch.device("cpu"))
+    lane.save()
+    weights = weights_of(parent) | {"trunk.2.weight": torch.ones(16)}
+    content = checkpoint.dump(weights)
+    parent.path.unlink()
+    parent.path.with_suffix(".pt").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    dataclasses.replace(parent, weights={"file": "x.pt", "sha256": sha256}).publish(tmp_path)
+    with pytest.raises(RequestError, match="begun with parent"):
+        fit([make()], images, out=tmp_path)
+
+
+def test_a_parent_of_another_split_is_refused(begun, images, tmp_path):
+    parent, make = begun
+    parent.path.unlink()
+    dataclasses.replace(parent, split=parent.split | {"digest": "0" * 64}).publish(tmp_path)
+    with pytest.raises(RequestError, match="another split"):
+        fit([make()], images, out=tmp_path)
 
 
 def test_a_diverged_run_is_no_parent(small, images, tmp_path):

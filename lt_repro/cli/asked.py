@@ -54,12 +54,15 @@ class Asked:
 
     def shown(self, tables: "Sequence[Table]", pool: "Pool | None") -> "tuple[Found, list[Exhibit]]":
         """Returns what was found and the exhibits, after training what is missing; or prints the plan and leaves."""
+        from lt_repro import files
+
         tables = [_seeded(table, self.seeds) for table in tables]
         found = _found(self.runs, may_be_new=self.plan or self.run)
         if self.plan:
             self._put_plan(tables, found)
             raise typer.Exit(found.code)
         if self.run:
+            files.ensure_writable(self.to)  # before hours of training, not after
             found = run_missing(tables, found, pool, self.device)
         return found, [(table, found.measure(table)) for table in tables]
 
@@ -69,8 +72,14 @@ class Asked:
         lacking = missing(tables, found.runs)
         for note in (*found.notes, *lacking.notes):
             say(f"note: {note}")
-        where = _where(self.runs, self.data_root)
-        wanted = {recipe.key(): command(recipe, self.dataset) + where for recipe in lacking.recipes}
+        where, first = _where(self.runs, self.data_root), found.folders[0]
+        paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
+        wanted = {}
+        for recipe in lacking.recipes:
+            path = paths.get(recipe.parent.key()) if recipe.parent else None
+            named = str(path) if path and path.parent != first else None
+            again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
+            wanted[recipe.key()] = command(recipe, self.dataset, named) + where + again
         if self.as_json:
             return put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
         for line in wanted.values():
@@ -123,7 +132,7 @@ def run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", de
     for note in notes:
         say(f"note: {note}")
     with Watch() as watch:
-        ended = run_all(wanted, pool, found.folders[0], parents=found.folders[1:], device=device, watch=watch)
+        ended = run_all(wanted, pool, found.folders[0], parents=found.folders, device=device, watch=watch)
         diverged = 0
         for number in range(1, len(wanted) + 1):
             watch.label = f"run {number}/{len(wanted)}, "
@@ -213,9 +222,11 @@ def written(shown: Sequence[Exhibit], to: Path, notes: Sequence[str]) -> list[Pa
 
 def _where(runs: list[Path] | None, data_root: Path | None) -> str:
     """Returns the options that make a planned command read and write where this one was told to."""
-    typed = {"--out": runs[0] if runs else None, "--data-root": data_root}
-    known = {os.environ.get("LTREPRO_RUNS"), os.environ.get("LTREPRO_DATA")}  # `train` reads these by itself
-    words = [word for name, path in typed.items() if path and str(path) not in known for word in (name, str(path))]
+    typed = {"--out": (runs[0] if runs else None, "LTREPRO_RUNS"), "--data-root": (data_root, "LTREPRO_DATA")}
+    words = []
+    for name, (path, variable) in typed.items():
+        if path and str(path) != os.environ.get(variable, "").split(os.pathsep)[0]:  # which `train` reads by itself
+            words += [name, str(path)]
     return f" {shlex.join(words)}" if words else ""
 
 

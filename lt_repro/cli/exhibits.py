@@ -196,6 +196,10 @@ def plot_classes(
     from lt_repro.paper.dbn_mix import FIG1
 
     if chosen:
+        if {dataset, ratio, epochs, seeds, plan, run} != {"cifar10", None, False}:
+            raise RequestError(
+                "RUN and what Fig. 1 is made of at once", "allowed: RUN... with --runs, --out and --json", "choose one"
+            )
         return _put_chosen(chosen, runs, to, as_json)
     asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
     pool = asked.pool(ratio)
@@ -279,9 +283,11 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
             )
     if dead := [key for key, run in found.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
+    if len(series := together(list(found.values()))) > 6:
+        raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
     names = first.split.get("class_names", [str(k) for k in range(len(counts))])
-    classes = by_class(names, counts, together(list(found.values())))
+    classes = by_class(names, counts, series)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
     paths = _draw(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:

@@ -1,5 +1,6 @@
 """`train`: from options to a recipe, from a recipe to a run."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,7 @@ def train(
     eval_every: Annotated[int, typer.Option(min=1, help="Epochs between points of the test curve.")] = 10,
     folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
     data_root: DataRoot = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again; the old run is put aside.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train one run; stopped and called again, it goes on. Prints the run file's path last.
@@ -53,6 +55,7 @@ def train(
     parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
     """
     from lt_repro.data import pools
+    from lt_repro.runs import set_aside
     from lt_repro.sweep.local import run_all
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
@@ -64,6 +67,8 @@ def train(
             "allowed: one way of saying it; the latter are short for the fields of method dbn_mix",
             f"type --method {method} --set field=value, or leave --method out",
         )
+    if str(folder) == os.environ.get("LTREPRO_RUNS"):
+        folder = Path(str(folder).split(os.pathsep)[0])
     given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
     if parent:
@@ -71,9 +76,17 @@ def train(
     pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
     recipe = _recipe(pool.name, method or "dbn_mix", given | ratio_settings(ratio, pool), assign)
     beside = [parent.path.parent] if parent and parent.path else []
+    if force and (aside := set_aside(folder / f"{recipe.key()}.json")):
+        say(f"the old run is {aside}")
     with Watch(quiet=as_json) as watch:
         told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch}
         (run,) = run_all([recipe], pool, folder, parents=beside, **told)
+    if parent and run.parent and run.parent["weights"] != (parent.weights or {}).get("sha256"):
+        raise RequestError(
+            f"{run.path} was begun with other weights than those of {parent.path}",
+            "allowed: one run of a recipe in a folder",
+            "train with --force to put it aside, or with --out into another folder",
+        )
     if run.diverged:
         where = f"epoch {run.diverged['epoch'] + 1}, step {run.diverged['step'] + 1}"
         say(f"diverged: the loss was not finite at {where}; the run file says so")

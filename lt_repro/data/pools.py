@@ -333,11 +333,9 @@ def _pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: in
         f"class_names of shape {names.shape} and dtype {names.dtype}",
         f"{classes} strings, one a class",
     )
-    require(
-        all(word.isprintable() and word for word in names.tolist()),
-        "class_names that are empty or have characters that cannot be printed",
-        "printable names",
-    )
+    odd = [word for word in names.tolist() if not (word.isprintable() and word)]
+    listed = ", ".join(map(ascii, odd[:2]))
+    require(not odd, f"class names that are empty or cannot be printed: {listed}", "printable names")
     return Pool(
         name,
         images["train"],

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lt_repro import fields
+from lt_repro.paper.settings import CHOSEN, departures
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import MISSING, alike, spread
 from lt_repro.runs import Run
@@ -29,7 +30,7 @@ class Classes(NamedTuple):
         header = ["class", "images", *self.series]
         cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
         pairs = zip(self.names, self.counts, cells, strict=True)
-        return header, [[name, str(count), *own] for name, count, own in pairs]
+        return header, [[name if len(name) < 32 else f"{name[:30]}…", str(count), *own] for name, count, own in pairs]
 
     def csv(self) -> str:
         """Returns one line a class and series, in percent."""
@@ -81,18 +82,18 @@ def together(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for label, own in groups.items():
         method = own[0].recipe.method
         rivals = [flat[other] for other, runs in groups.items() if runs[0].recipe.method.name() == method.name()]
-        varied = [name for name in flat[label] if len({rival[name] for rival in rivals if name in rival}) > 1]
+        varied = [name for name in flat[label] if len({rival.get(name) for rival in rivals}) > 1]
         words = ", ".join(f"{name} {flat[label][name]}" for name in varied)
         named[f"{method.title} ({words})" if words else method.title] = own
     return named
 
 
 def _flat(recipe: Recipe) -> dict[str, str]:
-    """Returns what decides a recipe's number, settings of the method first, a parent's as "on NAME"."""
-    names = [*fields.types(type(recipe.method)), *fields.types(Recipe).keys() - {"method", "parent", "seed"}]
-    own = {name: getattr(recipe if hasattr(recipe, name) else recipe.method, name) for name in names}
-    flat = {name: fields.text(value) for name, value in own.items() if name not in recipe.unused()}
+    """Returns what tells a recipe from others: what was chosen, what departs, and the same of a parent as "on NAME"."""
+    chosen = {name: getattr(recipe.method, name) for name in CHOSEN if hasattr(recipe.method, name)}
+    away = {name: actual for name, (actual, _) in departures(recipe).items() if not name.startswith("parent ")}
     begun = {"method": recipe.parent.method.name()} | _flat(recipe.parent) if recipe.parent else {}
+    flat = {name: fields.text(value) for name, value in (chosen | away).items()}
     return flat | {f"on {name}": value for name, value in begun.items()}
 
 

@@ -4,12 +4,14 @@ import io
 import math
 import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,6 +24,7 @@ GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # and in grey
 _MARKERS = "osD^vP"
+_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Arial Unicode MS")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 
 
@@ -102,14 +105,15 @@ def class_figure(title: str, classes: Classes) -> Figure:
     below.grid(axis="y", alpha=0.3)
     below.set_axisbelow(True)
     shown = range(0, k, math.ceil(k / 20) if k > 30 else 1)
-    names = [class_names[i] for i in shown]
+    names = [_short(class_names[i], 20) for i in shown]
     long = max(map(len, names)) * len(names) > 80
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    below.set_xticks(list(shown), names, **turned)
+    below.set_xticks(list(shown), names, parse_math=False, **turned)
     below.set_xlim(-0.8, k - 0.2)
-    figure.suptitle(textwrap.fill(title, 90), fontsize="medium")
+    figure.suptitle(textwrap.fill(title, 90), fontsize="medium", parse_math=False)
     if seeds:
-        figure.legend(loc="outside lower center", ncols=min(len(seeds), 4), frameon=False)
+        columns = max(1, min(len(seeds), 100 // max(map(len, seeds))))
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -120,9 +124,15 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         RequestError: The folder cannot be written.
     """
     paths = []
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    family = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         stream = io.BytesIO()
-        with matplotlib.rc_context({"svg.hashsalt": "lt_repro"}):  # else the ids in an SVG are random
+        with (
+            matplotlib.rc_context({"svg.hashsalt": "lt_repro", "font.family": family}),  # else ids in an SVG are random
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", "Glyph")  # a box is drawn for it; the .csv has the name
             figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         files.write(paths[-1], stream.getvalue())
@@ -139,6 +149,10 @@ def _whiskers(axes: Axes, places: Any, means: Any, spreads: Any, colour: str) ->
     if not np.isnan(spreads).all():
         dense: dict[str, Any] = {"capsize": 0, "alpha": 0.5} if len(means) > 20 else {"capsize": 2}
         axes.errorbar(places, means, spreads, fmt="none", ecolor=colour, elinewidth=0.8, **dense)
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _percent(fraction: float | None) -> float:

@@ -56,19 +56,20 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     return Missing(list(wanted.values()), list(notes.values()))
 
 
-def command(recipe: Recipe, dataset: str) -> str:
+def command(recipe: Recipe, dataset: str, parent: str | None = None) -> str:
     """Returns the shortest `ltrepro train` command that trains a recipe.
 
     Args:
         recipe: What is to be trained.
         dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
+        parent: How its parent is named; by its key, unless told otherwise.
     """
     method = type(recipe.method)
     natural = recipe.profile == "as_is"
     usual = paper_recipe(recipe.dataset, method.name(), **{"parent": recipe.parent} if recipe.parent else {})
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
-    words += ["--set", f"parent={recipe.parent.key()}"] if recipe.parent else []
+    words += ["--set", f"parent={parent or recipe.parent.key()}"] if recipe.parent else []
     words += ["--ratio", "as-is"] if natural and not recipe.parent else []
     for name in settings(method):
         value = _value(recipe, name)
