@@ -554,4 +554,4 @@ def test_a_class_name_that_cannot_be_printed(tmp_path):
     made(tmp_path)
     for part in ("train", "test"):
         put(tmp_path / part / "\x1b[31m" / "x.png", encoded(noise(0)))
-    refused(tmp_path, tmp_path, "class_names")
+    refused(tmp_path, tmp_path, "class names")
