@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from types import NoneType
 
 
 def canonical(value: object) -> str:
@@ -23,17 +24,19 @@ def canonical(value: object) -> str:
 
 
 def _plain(value: object) -> object:
+    if type(value) is float:  # most values are: thousands of run files are digested at a time
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return int(value) if value.is_integer() else value
+    if type(value) in (str, int, bool, NoneType):
+        return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"the keys of a JSON object are strings, not {list(value)}")
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float):
-        if math.isinf(value):
-            return "inf" if value > 0 else "-inf"
-        return int(value) if value.is_integer() else value
-    return value
+    return _plain(float(value)) if isinstance(value, float) else value
 
 
 def digest(value: object) -> str:

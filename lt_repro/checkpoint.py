@@ -1,59 +1,149 @@
-"""Checkpoints: plain tensors and builtins, written whole or not at all, and checked before they are opened."""
+"""Checkpoints: plain tensors and builtins, written whole or not at all, the last two kept, checked before opened.
+
+A checkpoint is what torch writes, then a line of JSON that says where the run stands, then the SHA-256 of both. torch
+checks nothing of what it reads; and the line can be read without it.
+"""
 
 import hashlib
 import io
+import json
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from lt_repro import files
+from lt_repro.canonical import canonical
 from lt_repro.errors import DamagedError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIX = ".ckpt"
+_BEFORE, _DAMAGED = ".before.ckpt", ".damaged"
 _HEX = 64  # the length of a SHA-256 in hexadecimal digits
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state`, tensors and builtins only, followed by the SHA-256 of what it wrote: torch checks none itself.
+def save(path: Path, state: dict[str, Any], stands: dict[str, Any]) -> None:
+    """Writes a checkpoint; the one that stood there becomes the one before.
+
+    Args:
+        path: `<key>.ckpt`.
+        state: Tensors and builtins only.
+        stands: Where the run stands, JSON values, its key among them; `where` gives it back.
 
     Raises:
-        RequestError: The file cannot be written.
+        RequestError: The file cannot be written; the last good checkpoint is still there.
     """
-    content = dump(state)
-    files.write(path, content + hashlib.sha256(content).hexdigest().encode())
+    content = dump(state) + b"\n" + canonical(stands).encode() + b"\n"
+    files.write(path, content + hashlib.sha256(content).hexdigest().encode(), before=_before(path))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Returns what `save` wrote, on the CPU; nothing in the file is executed.
+def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Returns the newest whole state that `save` wrote, on the CPU, or None; and the names of the files in its way.
+
+    Nothing in a file is executed. A damaged file is put aside as `<name>.damaged`, so that it never takes the place of
+    a good one.
+    """
+    damaged: list[str] = []
+    for file in (path, _before(path)):
+        if file.exists():
+            try:
+                return _loaded(_parts(file)[0], file), damaged
+            except DamagedError:
+                file.replace(file.with_name(file.name + _DAMAGED))
+                damaged.append(file.name)
+    return None, damaged
+
+
+def where(path: Path) -> dict[str, Any]:
+    """Returns where the run of the newest whole checkpoint stands, without its tensors.
 
     Raises:
-        DamagedError: The file is not whole, or not what was written.
+        DamagedError: There is no whole checkpoint.
     """
-    stored = path.read_bytes()
-    mend = "it is left as it is; move it away to start the run again"
-    return _opened(path, stored[:-_HEX], stored[-_HEX:].decode(errors="replace"), mend)
+    try:
+        return _parts(path)[1]
+    except DamagedError:
+        return _parts(_before(path))[1]
 
 
-def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def check(path: Path) -> None:
+    """Checks one checkpoint file, without opening its tensors.
+
+    Raises:
+        DamagedError: It is not what was written under this name.
+    """
+    _parts(path)
+
+
+def key_of(path: Path) -> str:
+    """Returns the key of the run that a checkpoint file is of."""
+    return path.name.removesuffix(_DAMAGED).removesuffix(_BEFORE).removesuffix(SUFFIX)
+
+
+def sweep(path: Path) -> None:
+    """Removes the checkpoints of a run that has ended, and what was put aside of them."""
+    for file in (path, _before(path)):
+        file.unlink(missing_ok=True)
+        file.with_name(file.name + _DAMAGED).unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
     """Returns a run's final weights, on the CPU, if their digest is `sha256`; nothing in the file is executed.
 
     Raises:
         DamagedError: The file is not what the run wrote.
     """
-    mend = "it is left as it is; move it away with its run file and train that run again"
-    return _opened(path, path.read_bytes(), sha256, mend)
-
-
-def _opened(path: Path, content: bytes, sha256: str, mend: str) -> dict[str, Any]:
+    content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
+        mend = "it is left as it is; move it away with its run file and train that run again"
         raise DamagedError(f"{path} is damaged: its content does not match its digest", "", mend)
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state
+    return _loaded(content, path)
 
 
 def dump(state: dict[str, Any]) -> bytes:
     """Returns `state` as torch stores it, the same bytes for the same tensors."""
+    import torch
+
     stream = io.BytesIO()
     torch.save(state, stream)
     return stream.getvalue()
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + _BEFORE)
+
+
+def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Returns the tensors as torch stored them and the line beside them, if the digest is right."""
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+    content, found = stored[:-_HEX], stored[-_HEX:]
+    if hashlib.sha256(content).hexdigest().encode() != found:
+        raise DamagedError(f"{path} is damaged: its content does not match its digest")
+    tensors, _, line = content[:-1].rpartition(b"\n")
+    try:
+        stands = json.loads(line)
+        whole = stands["key"] == key_of(path)
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DamagedError(f"{path} is damaged: it is not what was written under this name")
+    return tensors, stands
+
+
+def _loaded(content: bytes, path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle made by hand can raise anything
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} on opening it") from error
+    return state

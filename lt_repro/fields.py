@@ -11,8 +11,13 @@ from lt_repro.errors import RequestError, unknown
 
 def types(owner: type) -> dict[str, Any]:
     """Returns the type of every field of the dataclass `owner`, by name."""
-    hints = typing.get_type_hints(owner)
-    return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
+    if owner not in _TYPES:
+        hints = typing.get_type_hints(owner)
+        _TYPES[owner] = {field.name: hints[field.name] for field in dataclasses.fields(owner)}
+    return _TYPES[owner]
+
+
+_TYPES: dict[type, dict[str, Any]] = {}  # thousands of run files are checked against them
 
 
 def added(before: Any) -> Any:
@@ -59,7 +64,7 @@ def text(value: Any) -> str:
         return ",".join(map(text, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def describe(kind: Any) -> str:
@@ -67,7 +72,7 @@ def describe(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return ", ".join(str(choice) for choice in typing.get_args(kind))
     words = {bool: "true or false", int: "a whole number", float: "a number, or inf", str: "a name"}
-    return words.get(kind, "numbers separated by commas")
+    return words.get(kind, "numbers separated by commas" if typing.get_origin(kind) is tuple else "a run")
 
 
 def check(settings: Any) -> None:

@@ -1,18 +1,20 @@
 """Writing files so that nothing is ever lost or half-written: temporary file, flush, fsync, rename."""
 
+import glob
 import os
 from pathlib import Path
 
 from lt_repro.errors import RequestError
 
 
-def write(path: Path, data: bytes, *, replace: bool = True) -> None:
+def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None = None) -> None:
     """Writes a whole file or nothing; what stood there before stays until the new file is on disk.
 
     Args:
         path: Where to; its folder is made when missing.
         data: The content.
         replace: Whether a file that stands there may be replaced.
+        before: Where the file that stands there is put; None to lose it.
 
     Raises:
         FileExistsError: A file stands there and `replace` is off.
@@ -25,6 +27,8 @@ def write(path: Path, data: bytes, *, replace: bool = True) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        if before and path.exists():
+            path.replace(before)
         if replace:
             temporary.replace(path)
         else:
@@ -39,6 +43,12 @@ def write(path: Path, data: bytes, *, replace: bool = True) -> None:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Removes the temporary files that killed processes left of files whose name begins with `name`."""
+    for path in folder.glob(f".{glob.escape(name)}*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def ensure_writable(folder: Path) -> None:

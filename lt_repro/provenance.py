@@ -1,8 +1,11 @@
 """Where a run came from: commit, versions, device in words."""
 
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +28,18 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def command() -> str:
+    """Returns what was typed to start this process."""
+    return shlex.join(["ltrepro", *sys.argv[1:]])
+
+
+def determinism(device: torch.device) -> Literal["A", "B", "C"]:
+    """Returns the level of what is promised to come out again; see `runs.Run`."""
+    if device.type == "cpu":
+        return "A"
+    return "B" if device.type == "cuda" and torch.are_deterministic_algorithms_enabled() else "C"
 
 
 def versions() -> dict[str, str]:

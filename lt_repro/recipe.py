@@ -155,6 +155,8 @@ class Recipe:
         Raises:
             RequestError: A field is missing, unknown or not allowed, or the method is unknown.
         """
+        if not isinstance(values, Mapping):
+            raise RequestError(f"a recipe of {values!r}", "allowed: a JSON object")
         inner = dict(values.get("method", {}))
         method = find(str(inner.pop("name", "")))
         own = _checked(cls, {name: value for name, value in values.items() if name != "method"})

@@ -10,13 +10,9 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from lt_repro import checkpoint, files
-from lt_repro.canonical import digest
+from lt_repro import checkpoint, files, stored
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.recipe import Recipe
-
-SCHEMA = 2
-"""2 added `parent` and the class names of the split; without them a file of schema 1 is read as it is."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +26,24 @@ class Run:
             {accuracy, per_class}}, best {epoch, all} along the curve, on test and so never the headline, ece (15 bins).
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
         curve: [{epoch, all}], test accuracy after that many epochs.
-        history: {"loss": [mean training loss of each epoch]}.
+        history: {"loss": [mean training loss of each epoch], NAME: [the same of what the method logged, or None]}.
         split: {digest, counts (K), class_names (K)}.
         data_digest: SHA-256 of the selected training images and the test images.
         weights: {file, sha256} of the final weights, which lie beside the working run; None when diverged.
         seconds: Of training and evaluation, over all attempts.
-        images_per_second: Images through the network per second of training (a dual-branch step passes two batches).
+        images_per_second: Images per second of training (a dual-branch step passes two batches), from cached features
+            where they were.
         device: What it ran on, in words.
         precision: What "auto" became.
         versions: Of Python and the packages that compute.
         commit: Of this code, with "+" when it was changed; None outside a checkout.
-        attempts: [{epoch, step, ended}], where each process began and how it ended.
+        attempts: [{epoch, step, ended}], where each process began and how it ended; with `damaged`, the checkpoints
+            that it found damaged and passed over.
         parent: {key, weights}, the run it began with and the SHA-256 of that run's weights, or None.
+        command: What was typed.
+        threads: That torch computed with on the CPU.
+        determinism: What is promised to come out again: "A" the same bits on the same build of torch with as many
+            threads (CPU), "B" the same bits on the same model of GPU (--deterministic), "C" the same within the seeds.
         path: The file it was read from.
     """
 
@@ -50,7 +52,7 @@ class Run:
     result: dict[str, Any] | None
     diverged: dict[str, int] | None
     curve: list[dict[str, Any]]
-    history: dict[str, list[float]]
+    history: dict[str, list[float | None]]
     split: dict[str, Any]
     data_digest: str
     weights: dict[str, str] | None
@@ -62,6 +64,9 @@ class Run:
     commit: str | None
     attempts: list[dict[str, Any]]
     parent: dict[str, str] | None = None
+    command: str | None = None
+    threads: int | None = None
+    determinism: Literal["A", "B", "C"] | None = None
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
@@ -73,6 +78,12 @@ class Run:
         return value
 
     @property
+    def class_names(self) -> list[str]:
+        """Returns the K names of the classes; their numbers where the run file is older than their names."""
+        names: list[str] = self.split.get("class_names") or [str(k) for k in range(len(self.split["counts"]))]
+        return names
+
+    @property
     def weights_path(self) -> Path | None:
         """Returns where the final weights lie, beside the run file; None where they are gone or never were."""
         path = self.path.with_suffix(".pt") if self.path and self.weights else None
@@ -81,8 +92,8 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Returns the run file's content, without its path."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "path"}
-        values |= {"schema": SCHEMA, "key": self.recipe.key(), "recipe": self.recipe.to_json()}
-        return values | {"payload_sha256": digest(values)}
+        values |= {"schema": stored.SCHEMA, "key": self.recipe.key(), "recipe": self.recipe.to_json()}
+        return stored.sealed(values)
 
     def publish(self, folder: Path) -> Self:
         """Writes the run file `<key>.json` and returns the run as it stands there; an earlier one is never overwritten.
@@ -105,26 +116,15 @@ class Run:
         Raises:
             DamagedError: It is not a whole, unchanged run file of a schema this version knows.
         """
+        values = stored.read(path)
         try:
-            values = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
-            if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
-                raise ValueError("it is no run file")
-            if values["schema"] > SCHEMA:
-                raise ValueError(f"it has schema {values['schema']}, this version reads up to {SCHEMA}")
-            if values.pop("payload_sha256", None) != digest(values):
-                raise ValueError("its content does not match its digest")
             recipe = Recipe.from_json(values.pop("recipe"))
-            if values.pop("key") != recipe.key() or path.stem != recipe.key():
+            if values.pop("key") != recipe.key():
                 raise ValueError("its name, its key and its recipe do not belong together")
             del values["schema"]
             return cls(recipe=recipe, path=path, **values)
-        except OSError as error:
-            raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DamagedError(
-                f"{path} is damaged: {why}", "", "it is left as it is; move it away and train again"
-            ) from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise stored.damaged(path, error) from error
 
 
 def folders(given: Sequence[Path] | None) -> list[Path]:
@@ -140,6 +140,8 @@ def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
     runs: dict[str, Run] = {}
     bad = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
+        if path.name.endswith(stored.FAILED):
+            continue
         try:
             run = Run.read(path)
         except DamagedError as error:
@@ -200,6 +202,8 @@ def find(text: str, folders: Sequence[Path]) -> Run:
         raise RequestError("no run is named", "allowed: a path, a key, or a unique beginning of a key")
     paths: dict[str, Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))):
+        if path.name.endswith(stored.FAILED):
+            continue
         paths.setdefault(path.stem, path)
     if text in paths:
         return Run.read(paths[text])
@@ -218,13 +222,3 @@ def find(text: str, folders: Sequence[Path]) -> Run:
 
 def _plain(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "?" for letter in text)
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"it holds {word}, which is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a name stands twice in it")
-    return dict(pairs)

@@ -1,6 +1,7 @@
 """The one training loop: `fit(recipes) -> runs`. A `Lane` is one run under way; usually there is one."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ def fit(
     device: str = "auto",
     eval_every: int = 10,
     save_every: float = 10.0,
+    save_within: float = 120.0,
     watch: Callable[["Lane"], None] = lambda lane: None,
     stop: Stop | None = None,
 ) -> list[Run]:
@@ -51,13 +53,14 @@ def fit(
         device: "auto", "cpu", "cuda" or "mps".
         eval_every: Epochs between points of the test-accuracy curve; the last epoch is always one.
         save_every: Seconds that must have passed since the last checkpoint for an epoch's end to write one.
+        save_within: Seconds after which one is written inside an epoch too.
         watch: Called after every step and at every epoch's end.
         stop: Asked after every step; when it says so everything is saved and `Interrupted` raised.
 
     Raises:
         RequestError: The recipes do not fit each other, the device is not there, a parent or its weights are not
             there, or `out` cannot be written.
-        DamagedError: A checkpoint or a parent's weights are damaged.
+        DamagedError: A parent's weights are damaged, or a checkpoint is of another version.
         FailedError: A checkpoint, the weights or the run file could not be written.
         Interrupted: `stop` said so.
     """
@@ -68,7 +71,7 @@ def fit(
         )
     files.ensure_writable(out)
     try:
-        return _drive(lanes, eval_every, save_every, watch, stop or Stop())
+        return _drive(lanes, eval_every, save_every, save_within, watch, stop or Stop())
     except (DamagedError, FailedError):
         raise
     except RequestError as error:  # everything asked for was right, so it is a write that failed
@@ -82,7 +85,12 @@ def fit(
 
 
 def _drive(
-    lanes: list["Lane"], eval_every: int, save_every: float, watch: Callable[["Lane"], None], stop: Stop
+    lanes: list["Lane"],
+    eval_every: int,
+    save_every: float,
+    save_within: float,
+    watch: Callable[["Lane"], None],
+    stop: Stop,
 ) -> list[Run]:
     ended: dict[str, Run] = {}
     for epoch in range(min(lane.epoch for lane in lanes), lanes[0].recipe.epochs):
@@ -94,6 +102,8 @@ def _drive(
                 if lane.step == step:
                     lane.train_step()
                     watch(lane)
+                    if time.monotonic() - lane.saved >= save_within:
+                        lane.save()
             if stop.signum is not None:
                 for lane in lanes:
                     lane.save("stopped")
@@ -142,6 +152,7 @@ class Lane:
             torch.manual_seed(int(draws.generator(recipe.seed, "init", 0).integers(2**63)))
             statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
             net = ResNet(recipe.net, recipe.spec, len(self.counts), *statistics)
+            net.own.update(recipe.method.modules(len(self.counts)))
         self.parent: dict[str, str] | None = None
         if recipe.parent:
             begun, weights = runs.weights(recipe.parent, [*parents, out])
@@ -154,18 +165,22 @@ class Lane:
             net.take_features(weights)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.SGD(self._groups(), momentum=recipe.momentum, fused=device.type in ("cpu", "cuda"))
+        self.started = self.saved = self.begun = time.monotonic()
         self.epoch = self.step = 0
         self.bad: dict[str, int] | None = None
         self.loss_sum = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1, device=device)
-        self.losses: list[float] = []
+        self.history: dict[str, list[float | None]] = {"loss": []}
+        self.logged: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
         self.seconds = self.train_seconds = 0.0
         self.passes = 0
         self.attempts: list[dict[str, Any]] = []
-        if self.path.exists():
-            self._restore(checkpoint.load(self.path))
-        self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"})
+        state, damaged = checkpoint.load(self.path)
+        if state is not None:
+            self._restore(state)
+        passed = {"damaged": damaged} if damaged else {}
+        self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"} | passed)
         self.cached = self._cache() if self._fixed() else None
         self.started = self.saved = self.begun = time.monotonic()
 
@@ -255,7 +270,7 @@ class Lane:
         size = here.stop - here.start
         numbers = {name: values[self.step] for name, values in self.streams.items()}
         drawn = {name: value[:size] if value.ndim else value for name, value in numbers.items()}
-        at = At(self.t[self.step], self.epoch_t, self.lr[self.step], self.class_counts, drawn)
+        at = At(self.t[self.step], self.epoch_t, self.lr[self.step], self.class_counts, drawn, self._log)
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * self.rates[self.step]
         with self.cast():
@@ -277,9 +292,12 @@ class Lane:
         if first_bad >= 0:
             self.bad = {"epoch": self.epoch, "step": first_bad}
             return
-        self.losses.append(mean)
+        means = {name: (pair[0] / pair[1]).item() for name, pair in self.logged.items()} | {"loss": mean}
+        for name in self.history.keys() | means.keys():
+            self.history.setdefault(name, [None] * self.epoch).append(means.get(name))
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum.zero_()
+        self.logged = {}
         if self.epoch % eval_every == 0 or self.done:
             self.logits = self.predict()
             # The last step of an epoch can break the weights after the last loss was taken.
@@ -288,6 +306,11 @@ class Lane:
                 return
             right = self.logits[0].argmax(axis=1) == self.images.test_labels
             self.curve.append({"epoch": self.epoch, "all": float(right.mean())})
+
+    def _log(self, name: str, value: Tensor) -> None:
+        """Adds a scalar to the epoch's sum of that name, and one to how many there are."""
+        both = torch.stack([value.detach().float(), torch.ones((), device=self.device)])
+        self.logged[name] = self.logged.get(name, 0) + both
 
     def predict(self) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
         """Returns the logits of all test images, (n, K) float64: the combined ones and each branch's."""
@@ -308,8 +331,16 @@ class Lane:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
         if self.done or self.first_bad.item() >= 0:  # never a broken network over the last good one
             return
-        now = time.monotonic()
         self.attempts[-1]["ended"] = ended
+        recipe = self.recipe
+        stands = {"key": recipe.key(), "epoch": self.epoch, "epochs": recipe.epochs, "step": self.step}
+        stands |= {"steps": self.steps, "attempts": len(self.attempts), "ended": ended}
+        checkpoint.save(self.path, self._state(), stands)
+        self.saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        """Returns all that decides how the run goes on, as tensors and builtins."""
+        now = time.monotonic()
         state = {
             "key": self.recipe.key(),
             "precision": self.precision,
@@ -318,14 +349,21 @@ class Lane:
             "net": self.net.state_dict(),
             "momentum": [self.optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()],
             "loss_sum": self.loss_sum,
+            "logged": self.logged,
             "first_bad": self.first_bad,
             "seconds": self.seconds + now - self.started,
             "train_seconds": self.train_seconds + (now - self.begun if self.step else 0.0),
         }
-        checkpoint.save(self.path, state | {name: getattr(self, name) for name in _PLAIN})
-        self.saved = now
+        return state | {name: getattr(self, name) for name in _PLAIN}
 
     def _restore(self, state: dict[str, Any]) -> None:
+        odd = state.keys() ^ self._state().keys()
+        if odd or state["net"].keys() != self.net.state_dict().keys():
+            raise DamagedError(
+                f"{self.path} was written by another version of ltrepro: {', '.join(sorted(odd)) or 'other weights'}",
+                "allowed: the version that began a run goes on with it",
+                "it is left as it is; move it away to start the run again",
+            )
         here = {
             "key": self.recipe.key(),
             "precision": self.precision,
@@ -344,6 +382,7 @@ class Lane:
             if momentum is not None:
                 self.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device).clone()
         self.loss_sum, self.first_bad = state["loss_sum"].to(self.device), state["first_bad"].to(self.device)
+        self.logged = {name: pair.to(self.device) for name, pair in state["logged"].items()}
         for name in (*_PLAIN, "seconds", "train_seconds"):
             setattr(self, name, state[name])
 
@@ -360,14 +399,15 @@ class Lane:
         result = weights = None
         if self.bad is None:
             result = self._result()
-            weights = self._write_weights()
+            content, weights = self._weights()
+            files.write(self.out / weights["file"], content)
         run = Run(
             recipe=self.recipe,
             status="done" if self.bad is None else "diverged",
             result=result,
             diverged=self.bad,
             curve=self.curve,
-            history={"loss": self.losses},
+            history=self.history,
             split={
                 "digest": self.images.split.digest,
                 "counts": self.counts.tolist(),
@@ -383,27 +423,29 @@ class Lane:
             versions=provenance.versions(),
             commit=provenance.commit(),
             attempts=self.attempts,
+            command=provenance.command(),
+            threads=torch.get_num_threads() if self.device.type == "cpu" else None,
+            determinism=provenance.determinism(self.device),
         ).publish(self.out)
-        self.path.unlink(missing_ok=True)
+        checkpoint.sweep(self.path)
         return run
 
-    def _write_weights(self) -> dict[str, str]:
-        """Writes the final weights beside the run file and returns their name and SHA-256."""
-        file = self.out / f"{self.recipe.key()}.pt"
+    def _weights(self) -> tuple[bytes, dict[str, str]]:
+        """Returns the final weights as they are stored, and their file's name and SHA-256."""
         content = checkpoint.dump(self.net.cpu().state_dict())
-        files.write(file, content)
-        return {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
+        return content, {"file": f"{self.recipe.key()}.pt", "sha256": hashlib.sha256(content).hexdigest()}
 
     def _restored(self, run: Run) -> Run:
         if run.weights and not run.weights_path:
-            if self._write_weights() != run.weights:
-                self.path.with_suffix(".pt").unlink()
-                raise FailedError(
+            content, weights = self._weights()
+            if weights != run.weights:
+                raise DamagedError(
                     f"{run.path} was trained again and came out otherwise: its weights are not to be had back",
                     "the same torch, device and threads give the same weights, others do not",
                     "move it away, with what was begun from it, and train it anew",
                 )
-            self.path.unlink(missing_ok=True)
+            files.write(self.out / weights["file"], content)
+        checkpoint.sweep(self.path)
         return run
 
     def _result(self) -> dict[str, Any]:
@@ -423,7 +465,14 @@ class Lane:
         }
 
 
-_PLAIN = ("epoch", "step", "losses", "curve", "passes", "attempts")
+_PLAIN = ("epoch", "step", "history", "curve", "passes", "attempts")
+
+
+def make_deterministic() -> None:
+    """Makes torch choose algorithms that give the same bits every time on one model of GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def pick_device(name: str) -> torch.device:

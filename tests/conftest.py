@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from probe import Probe
 
 from lt_repro import cli
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import make_split
+from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
@@ -38,6 +40,7 @@ EVERY = METHODS | {
     "bbn, layer3, joint, balanced": Bbn(math.inf, "layer3", "joint"),
     "crt": Crt(),
     "crt, bn train": Crt("train"),
+    "probe": Probe(),
 }
 """Every registered method, in every shape that takes another path through the loop."""
 
@@ -45,6 +48,13 @@ EVERY = METHODS | {
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """The tests' own method, registered."""
+    monkeypatch.setitem(METHODS_FOUND, "probe", Probe)
+    return Probe
 
 
 @pytest.fixture

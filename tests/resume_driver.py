@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from conftest import EVERY, ROWS
+from probe import Probe
 
 from lt_repro.data.pools import load_pool, select
 from lt_repro.data.split import make_split
+from lt_repro.methods import METHODS
 from lt_repro.paper.settings import recipe
 from lt_repro.signals import Interrupted, Stop
 from lt_repro.train import fit
@@ -18,7 +20,8 @@ from lt_repro.train import fit
 EPOCHS, STEPS = 3, 4
 CUTS = ("killed", "mid-epoch", "last step")
 SETTINGS = {"ratio": 60.0, "epochs": EPOCHS, "batch": 96}
-OTHERS = ("frozen dbn+bm+ts", "bbn", "crt", "crt, bn train", "crt, cached")
+OTHERS = ("frozen dbn+bm+ts", "bbn", "crt", "crt, bn train", "crt, cached", "probe")
+METHODS["probe"] = Probe
 
 
 def made(label, precision):
@@ -36,6 +39,8 @@ CASES = [  # every row and every other method in both precisions; the three ways
     for row, label in enumerate((*ROWS, *OTHERS))
     for half, precision in enumerate(("fp32", "bf16"))
 ]
+# The probe's stage switch comes after its second epoch: its last step is right before it.
+CASES += [(f"probe seed 1 fp32 {cut}", made("probe", "fp32").replace(seed=1)) for cut in CUTS[2:]]
 
 
 class Killed(Exception):

@@ -91,8 +91,10 @@ def test_seeds_of_runs_with_parents_belong_together_and_short_parents_stay_out()
     short = first.recipe.replace(parent=first.recipe.parent.replace(epochs=10))
     odd = first.recipes[1].replace(parent=first.recipe.parent)  # a parent of another seed
     extra = [run(short), run(odd)]
-    assert measure(TABLE6A, [*runs, *extra])[0] == cell
+    assert measure(TABLE6A, [*extra, *runs])[0] == cell
+    assert measure(TABLE6A, extra)[0].n == 0
     assert short_runs(TABLE6A, [*runs, *extra]) == extra[:1]
+    assert short_runs(TABLE6A, [run(first.recipe.replace(epochs=5)), run(short.replace(epochs=5))]) == []
     shown = text.markdown(TABLE6A, measure(TABLE6A, runs))
     assert "epochs 200 + 10" in shown
     table = TABLE6A.within(epochs=10)
@@ -108,6 +110,21 @@ def test_every_recipe_builds_and_published_values_are_fractions(table):
     assert len(printed) == {"table5": 24, "table6a": 4, "table6b": 4, "fig1": 2}[table.id]
     assert all(0.08 < one.value < 0.8 for one in printed)
     assert {cell.recipe.ratio for cell in cells} == {200.0 if table is FIG1 else 100.0}
+
+
+def test_a_cell_whose_parent_diverged_says_so():
+    first = next(TABLE6A.cells())
+    (cell, other, *_) = measure(TABLE6A, [fake(first.recipe.parent, None)])
+    assert cell.reason == f"its parent {first.recipe.parent.key()} diverged"
+    assert (cell.status, other.reason) == ("missing", None)
+    assert to_json(TABLE6A, [cell])["cells"][0]["reason"] == cell.reason
+    assert cell.reason in text.markdown(TABLE6A, [cell, other, other, other])
+
+
+def test_only_an_ablation_has_gains_in_its_csv():
+    bbn = next(TABLE5.cells()).recipe
+    lines = csv.DictReader(io.StringIO(text.csv(TABLE5, measure(TABLE5, [fake(bbn, 0.0, result=by_branch(10))]))))
+    assert {line["gain"] for line in lines} == {""}
 
 
 # classes
@@ -164,6 +181,12 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
     }
     both = together([run(crt), run(crt.replace(parent=SBN))])
     assert [label.partition(",")[0] for label in both] == ["cRT (on branches 2", "cRT (on branches 1"]
+
+
+def test_no_run_is_lost_where_two_labels_would_be_the_same():
+    pair = together([run(SBN), run(SBN.replace(part="layer3"))])
+    assert sum(map(len, pair.values())) == 2
+    assert len(pair) == 2
 
 
 def test_labels_name_what_was_chosen_and_what_departs():

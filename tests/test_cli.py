@@ -448,6 +448,7 @@ WRONG = {
     "crt without a parent": ["train", "--dataset", "digits", "--method", "crt"],
     "frozen without a parent": ["train", "--dataset", "digits", "--set", "frozen=true"],
     "parent that is not there": ["train", "--method", "crt", "--set", "parent=digits-r60"],
+    "a parent without a name": ["train", "--method", "crt", "--set", "parent"],
     "two parents": ["train", "--method", "crt", "--set", "parent=a", "--set", "parent=b"],
     "ratio that is no number": ["train", "--dataset", "digits", "--ratio", "many"],
     "as-is and a profile": ["make-dataset", "digits", "--ratio", "as-is", "--profile", "step"],

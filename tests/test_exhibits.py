@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lt_repro.data import pools
+from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper import settings
 from lt_repro.paper.dbn_mix import TABLE5, TABLE6
 from lt_repro.runs import Run
@@ -169,11 +171,57 @@ def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, mo
     record = parent.path.read_bytes()
     monkeypatch.setattr("lt_repro.train.learning_rate", lambda *args, **kwargs: 0.05)
     code, _, err = run("crt", *HERE, "--run")
-    assert code == 1
+    assert code == 3
     assert "came out otherwise" in err
-    assert "move it away, with what was begun from it" in err
+    assert "run 9/13" in err  # what does not begin with it goes on
+    assert len(list(Path("runs").glob("*crt*.json"))) == 4
+    assert err.count("failed: ") == 5
     assert parent.path.read_bytes() == record
     assert not parent.path.with_suffix(".pt").exists()
+
+
+def test_a_parent_that_diverges_on_the_way_stops_nothing_else(run, monkeypatch):
+    plain = DbnMix.loss
+
+    def broken(self, net, batches, at):
+        return plain(self, net, batches, at) * (math.nan if self.mix == "mixup" else 1.0)
+
+    monkeypatch.setattr(DbnMix, "loss", broken)
+    code, out, err = run("crt", *HERE, "--run")
+    assert code == 3
+    assert err.count("failed: ") == 4
+    assert err.count("diverged") >= 4
+    assert len(list(Path("runs").glob("*crt*.json"))) == 4
+    _, out, _ = run("crt", *HERE, "--json")
+    reasons = [cell["reason"] for cell in json.loads(out)["cells"]]
+    assert reasons[:4] == [None] * 4
+    assert all("diverged" in reason for reason in reasons[4:])
+    assert "Not to be measured" in Path("tables/table6b-digits-e2-r60.md").read_text()
+
+
+def test_an_error_in_one_run_leaves_a_record_and_stops_no_other(run, monkeypatch):
+    plain = DbnMix.loss
+
+    def broken(self, net, batches, at):
+        if self.tscale:
+            raise ZeroDivisionError("by the test")
+        return plain(self, net, batches, at)
+
+    monkeypatch.setattr(DbnMix, "loss", broken)
+    code, _, err = run("ablation-table", *HERE, "--run")
+    assert code == 3
+    assert err.count("failed: ") == 4
+    records = list(Path("runs").glob("*.failed.json"))
+    assert len(records) == 4
+    assert "ZeroDivisionError: by the test" in json.loads(records[0].read_text())["error"]
+    _, out, _ = run("status")
+    assert "5 done" in out
+    assert "4 failed" in out
+    code, _, err = run("train", *HERE[:-2], "--tscale")
+    assert (code, "ZeroDivisionError" in err, "Traceback" in err) == (1, True, False)
+    monkeypatch.setattr(DbnMix, "loss", plain)
+    code, _, err = run("ablation-table", *HERE, "--run")
+    assert (code, len(list(Path("runs").glob("*.failed.json")))) == (0, 0)
 
 
 def test_a_parent_in_the_tables_without_weights_is_trained_again_beside(run):
@@ -183,7 +231,7 @@ def test_a_parent_in_the_tables_without_weights_is_trained_again_beside(run):
     parent.path.with_suffix(".pt").unlink()
     code, _, err = run("crt", *HERE, "--run")
     assert code == 0, err
-    assert "are gone: it is to be trained again" in err
+    assert "are gone: it is trained again" in err
     assert parent.path.exists()
     assert parent.path.with_suffix(".pt").exists()
 

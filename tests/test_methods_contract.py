@@ -1,5 +1,6 @@
 """The contract, over every registered method: the number found is asserted."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import EVERY
 from conftest import METHODS as ROWS
+from probe import Probe
 
 from lt_repro.data.draws import generator
 from lt_repro.errors import RequestError
@@ -44,7 +46,7 @@ BAD = [
 
 def test_every_method_is_found_and_covered():
     assert list(METHODS) == ["bbn", "crt", "dbn_mix"]
-    assert {type(method) for method in EVERY.values()} == set(METHODS.values())
+    assert {type(method) for method in EVERY.values()} == {Probe, *METHODS.values()}
     assert all(dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen for cls in METHODS.values())
 
 
@@ -58,6 +60,7 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
     """One network, one set of batches and draws for a method."""
     torch.manual_seed(seed)
     net = ResNet("resnet8", method.net(), classes, [0.5], [0.2])
+    net.own.update(method.modules(classes))
     allowed = torch.tensor([k for k in range(classes) if k not in absent])
     batches = {
         draw.name: Batch(torch.rand(rows, 1, 8, 8), allowed[torch.randint(0, len(allowed), (rows,))])
@@ -94,6 +97,8 @@ def test_a_method_without_random_numbers_gives_the_network_its_batches_as_they_a
         seen.extend([given] if isinstance(given, torch.Tensor) else given)
         return net(given)
 
+    spy.own = net.own
+
     EVERY[name].loss(spy, batches, at)
     assert [id(x) for x in seen] == [id(batch.images) for batch in batches.values()]
 
@@ -102,7 +107,10 @@ def test_a_method_without_random_numbers_gives_the_network_its_batches_as_they_a
 def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
     net, batches, at = step(EVERY[name])
     before = {key: (batch.images.clone(), batch.labels.clone()) for key, batch in batches.items()}
+    own = {key: value.clone() for key, value in net.own.state_dict().items()}
     first = EVERY[name].loss(net, batches, at)
+    moved = [key for key, value in net.own.state_dict().items() if not torch.equal(value, own[key])]
+    assert moved == (["tracker.mean", "tracker.steps"] if name == "probe" else [])
     for key, batch in batches.items():
         assert torch.equal(batch.images, before[key][0])
         assert torch.equal(batch.labels, before[key][1])
@@ -116,12 +124,13 @@ def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
 def test_loss_is_a_mean_over_rows(name):
     net, batches, at = step(EVERY[name])
     net.eval()  # without batch statistics, twice the rows must give the same mean
+    again = copy.deepcopy(net)
     twice = {key: Batch(torch.cat([b.images] * 2), torch.cat([b.labels] * 2)) for key, b in batches.items()}
     keys = {
         n: torch.cat([v, v + 10]) if n == "partner" else torch.cat([v, v]) if v.ndim else v for n, v in at.draw.items()
     }
     torch.testing.assert_close(
-        EVERY[name].loss(net, batches, at), EVERY[name].loss(net, twice, at._replace(draw=keys)), rtol=1e-5, atol=1e-6
+        EVERY[name].loss(net, batches, at), EVERY[name].loss(again, twice, at._replace(draw=keys)), rtol=1e-5, atol=1e-6
     )
 
 
@@ -143,7 +152,7 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_json_round_trip(name):
+def test_json_round_trip(name, probe):
     method = EVERY[name]
     parent = {"parent": recipe("digits", ratio=60.0)} if method.parent else {"ratio": 60.0}
     made = recipe("digits", method.name(), **parent, **dataclasses.asdict(method))

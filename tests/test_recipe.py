@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from lt_repro import fields
 from lt_repro.errors import RequestError
 from lt_repro.paper.settings import SETTINGS, departures, recipe
 from lt_repro.recipe import Recipe
@@ -90,6 +91,8 @@ def test_a_run_takes_from_its_parent_what_it_is_not_told():
     made = recipe("digits", "crt", parent=parent)
     assert (made.ratio, made.seed, made.split_seed, made.net, made.crop) == (20.0, 4, 1, "resnet14", 0)
     assert (made.flip, made.precision, made.normalise) == (False, "bf16", "own")
+    assert recipe("cifar10", "crt", parent=recipe("cifar10", flip=False)).flip is False
+    assert recipe("cifar10", parent=recipe("cifar10", branches=2)).method.branches == 2
     assert (made.epochs, made.schedule, made.warmup, made.lr) == (60, "cosine", 0.0, 0.1)
     assert recipe("cifar10", "crt", parent=recipe("cifar10")).epochs == 10
     assert recipe("digits", "crt", parent=parent, seed=5, crop=1).seed == 5
@@ -115,6 +118,12 @@ def test_a_parent_that_does_not_fit_is_refused(method, settings, said):
     with pytest.raises(RequestError, match=said) as caught:
         recipe("cifar100", method, **{"parent": recipe("cifar100", branches=2)} | settings)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("value", [1 / 3, 0.1, 100.0, 1e-5, 33.333333333333336, math.inf, (1 / 3, 2 / 3), True, 3, "a"])
+def test_a_value_is_read_back_as_it_is_shown(value):
+    kind = {float: "lr", tuple: "drops", bool: "flip", int: "epochs", str: "dataset"}[type(value)]
+    assert fields.parse(Recipe, kind, fields.text(value)) == value
 
 
 def test_drops_decide_nothing_under_a_cosine():
@@ -170,6 +179,8 @@ def test_from_json_refuses_missing_and_unknown_fields():
         {k: v for k, v in whole.items() if k != "lr"},
         whole | {"colour": 1},
         whole | {"method": {"name": "dbn_mix"}},
+        whole | {"parent": "abc"},
+        whole | {"parent": 3},
         whole | {"method": {"name": "bnb"}},
         whole | {"method": whole["method"] | {"beta": 1}},
     ):

@@ -194,6 +194,17 @@ def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_ot
     assert all(p.grad.any() for p in net.branches[0].parameters())
 
 
+def test_the_names_of_the_branches_are_those_of_their_samples(batches):
+    for method in (Bbn(), METHODS["dbn"]):
+        assert method.net().branches == ("conventional", "rebalancing")
+        assert [draw.name for draw in method.draws(0.0)] == ["uniform", "reverse"]
+    net = joint_net()
+    bbn_loss(batches, 0.0, net).backward()  # alpha = 1: the uniform batch alone
+    named = dict(zip(Bbn().net().branches, net.branches, strict=True))
+    assert any(p.grad.any() for p in named["conventional"].parameters())
+    assert not any(p.grad.any() for p in named["rebalancing"].parameters())
+
+
 def test_bbn_at_alpha_zero_is_cross_entropy_of_the_rebalancing_branch(batches):
     net = joint_net()
     found = bbn_loss(batches, 1.0, net)
@@ -225,6 +236,7 @@ def test_bbn_predicts_at_alpha_one_half_with_one_image_for_both_branches():
 def test_bbns_reverse_sampler_is_the_reversed_distribution():
     uniform, reverse = Bbn().draws(0.0)
     assert (uniform, reverse) == (Draw("uniform"), Draw("reverse", 1.0))
+    assert [Bbn(gamma=gamma).draws(0.0)[1].gamma for gamma in (2.0, math.inf)] == [2.0, math.inf]
     counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     p = draws.class_probabilities(np.array(counts), reverse.gamma)
     assert (p[0], p[-1]) == pytest.approx((0.004024, 0.402365), abs=5e-7)

@@ -13,14 +13,14 @@ from resume_driver import CASES
 from lt_repro.methods import METHODS
 from lt_repro.runs import Run
 
-VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256"}
+VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256", "command"}
 
 
 def drive(mode, out, *only):
     here = Path(__file__).parent
     words = [sys.executable, "-W", "error", str(here / "resume_driver.py"), mode, str(out), *only]
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONHASHSEED": "random"}, check=False
+        words, capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONHASHSEED": "random"}, check=False
     )
 
 
@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
         assert done.returncode == 0, done.stderr[-2000:]
         if mode == "cut":
             assert not list(cut.glob("*.json"))
-            assert len(list(cut.glob("*.ckpt"))) == len(CASES)
+            assert len({path.name.split(".")[0] for path in cut.glob("*.ckpt")}) == len(CASES)
     return straight, cut
 
 
@@ -42,7 +42,26 @@ def content(folder, made):
 
 
 def test_every_method_is_among_the_cases():
-    assert {made.method.name() for _, made in CASES} == set(METHODS)
+    assert {made.method.name() for _, made in CASES} == {*METHODS}
+    assert {"bbn", "crt", "dbn_mix", "probe"} <= {*METHODS}
+
+
+def test_two_epochs_of_a_run_differ(folders):
+    """A negative control: what is compared is not the same whatever happens."""
+    for path in folders[0].glob("*.json"):
+        losses = Run.read(path).history["loss"]
+        assert len(set(losses)) == len(losses) == 3
+
+
+def test_what_a_method_logs_is_in_the_run_file(folders):
+    runs = [Run.read(path) for path in folders[0].glob("*probe*.json")]
+    for run in runs:
+        assert [1 < weight < 1.5 for weight in run.history["weight"]] == [True] * 3
+        assert run.history["early"][2] is None
+        assert run.history["early"][0] > 0
+        state = torch.load(run.path.with_suffix(".pt"), weights_only=True)
+        assert state["own.tracker.steps"] == 3 * 4
+    assert len(runs) == 3
 
 
 @pytest.mark.parametrize(("name", "made"), CASES, ids=[name for name, _ in CASES])

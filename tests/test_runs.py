@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import ROWS
 
-from lt_repro import files, runs
+from lt_repro import files, runs, stored
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.runs import Run
@@ -69,10 +69,10 @@ def test_a_damaged_file_is_named_in_three_lines_and_left_alone(kind, run):
 
 
 def test_a_newer_schema_and_a_wrong_key_are_refused(run):
-    edited(run, lambda content: content.update(schema=runs.SCHEMA + 1))
+    edited(run, lambda content: content.update(schema=stored.SCHEMA + 1))
     with pytest.raises(DamagedError, match="reads up to"):
         Run.read(run.path)
-    edited(run, lambda content: content.update(schema=runs.SCHEMA, key="digits-r60"))
+    edited(run, lambda content: content.update(schema=stored.SCHEMA, key="digits-r60"))
     with pytest.raises(DamagedError, match="belong together"):
         Run.read(run.path)
 

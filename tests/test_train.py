@@ -198,17 +198,98 @@ def flipped(stored):
     return stored[:middle] + bytes([stored[middle] ^ 1]) + stored[middle + 1 :]
 
 
-@pytest.mark.parametrize(
-    "damage", [flipped, lambda stored: stored[:-100], lambda stored: b"", lambda stored: b"x" * 999]
-)
-def test_a_damaged_checkpoint_is_named_and_left_alone(damage, small, images, tmp_path):
-    lane = Lane(small(), images, tmp_path, torch.device("cpu"))
-    lane.save()
-    lane.path.write_bytes(damage(lane.path.read_bytes()))
+def swapped(stored):
+    """Another run's checkpoint, whole, under this run's name."""
+    return swapped.other
+
+
+DAMAGES = {
+    "flipped": flipped,
+    "cut": lambda stored: stored[:-100],
+    "empty": lambda stored: b"",
+    "rubbish": lambda stored: b"x" * 999,
+    "zeroed page": lambda stored: stored[:4096] + bytes(4096) + stored[8192:],
+    "swapped": swapped,
+}
+
+
+def begun_lane(made, images, out, steps=(1, 2)):
+    """Trains a little and leaves two checkpoints: after the first and after the last of `steps` epochs."""
+    lane = Lane(made, images, out, torch.device("cpu"))
+    for epochs in steps:
+        while lane.epoch < epochs:
+            lane.start_epoch()
+            while lane.step < lane.steps:
+                lane.train_step()
+            lane.finish_epoch(10)
+        lane.save()
+    return lane
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says_so(damage, small, images, tmp_path):
+    made = small(**ROWS["dbn+bm"])
+    (straight,) = fit([made], images, out=tmp_path / "straight", device="cpu")
+    swapped.other = begun_lane(small(seed=5), images, tmp_path / "other").path.read_bytes()
+    lane = begun_lane(made, images, tmp_path / "cut")
     before = lane.path.read_bytes()
-    with pytest.raises(DamagedError, match=lane.path.name):
-        fit([small()], images, out=tmp_path)
-    assert lane.path.read_bytes() == before
+    lane.path.write_bytes(damage(before))
+    assert lane.path.read_bytes() != before
+    (run,) = fit([made], images, out=tmp_path / "cut", device="cpu")
+    assert sha(run) == sha(straight)
+    assert run.result == straight.result
+    assert run.attempts[-1] == {"epoch": 1, "step": 0, "ended": "done", "damaged": [lane.path.name]}
+    assert {path.suffix for path in (tmp_path / "cut").iterdir()} == {".json", ".pt"}
+
+
+def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):
+    (straight,) = fit([small()], images, out=tmp_path / "straight", device="cpu")
+    lane = begun_lane(small(), images, tmp_path / "cut")
+    names = sorted(path.name for path in (tmp_path / "cut").glob("*.ckpt"))
+    assert len(names) == 2
+    for name in names:
+        (tmp_path / "cut" / name).write_bytes(flipped((tmp_path / "cut" / name).read_bytes()))
+    (run,) = fit([small()], images, out=tmp_path / "cut", device="cpu")
+    assert sha(run) == sha(straight)
+    (attempt,) = run.attempts
+    assert (attempt["epoch"], sorted(attempt["damaged"])) == (0, names)
+    assert lane.path.name in names
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images, tmp_path):
+    lane = begun_lane(small(), images, tmp_path)
+    lane.path.write_bytes(b"rubbish")
+    again = Lane(small(), images, tmp_path, torch.device("cpu"))
+    assert again.epoch == 1
+    again.save()
+    again.save()
+    assert [checkpoint.where(path)["epoch"] for path in sorted(tmp_path.glob("*.ckpt"))] == [1, 1]
+
+
+def test_a_missing_or_unknown_key_is_an_error(small, images, tmp_path):
+    lane = begun_lane(small(), images, tmp_path)
+    stands = checkpoint.where(lane.path)
+    for odd in ({k: v for k, v in lane._state().items() if k != "momentum"}, lane._state() | {"swa": 1}):
+        checkpoint.save(lane.path, odd, stands)
+        with pytest.raises(DamagedError, match=r"momentum|swa"):
+            Lane(small(), images, tmp_path, torch.device("cpu"))
+    weights = lane._state()
+    weights["net"] = weights["net"] | {"own.extra": torch.zeros(1)}
+    checkpoint.save(lane.path, weights, stands)
+    with pytest.raises(DamagedError, match="other weights"):
+        Lane(small(), images, tmp_path, torch.device("cpu"))
+
+
+def test_long_epochs_are_saved_inside(small, images, tmp_path):
+    seen = []
+
+    def watch(lane):
+        if lane.path.exists():
+            stands = checkpoint.where(lane.path)
+            seen.append((stands["epoch"], stands["step"]))
+
+    fit([small()], images, out=tmp_path, device="cpu", save_every=1e9, save_within=0.0, watch=watch)
+    assert {(0, 1), (0, 2), (1, 1), (2, 3)} <= set(seen)
 
 
 def test_a_resume_on_other_images_is_refused(small, pool, images, tmp_path):
@@ -461,6 +542,17 @@ def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
     assert not torch.equal(new["heads.0.weight"], new["heads.1.weight"])
 
 
+def test_heads_on_frozen_features_part_where_the_parent_does(small, images, tmp_path):
+    (parent,) = fit([small(**ROWS["dbn"], part="layer3")], images, out=tmp_path)
+    for made in (
+        recipe("made_up", parent=parent.recipe, epochs=1),
+        recipe("made_up", "crt", parent=parent.recipe, epochs=1),
+    ):
+        assert made.spec.part == "layer3"
+        (run,) = fit([made], images, out=tmp_path)
+        assert all(torch.equal(value, weights_of(run)[name]) for name, value in below(weights_of(parent)).items())
+
+
 def test_features_are_cached_only_where_nothing_random_comes_before_them(begun, small, images, tmp_path):
     _, make = begun
     lanes = {
@@ -475,6 +567,10 @@ def test_features_are_cached_only_where_nothing_random_comes_before_them(begun, 
     cached = {name: Lane(made, images, tmp_path, torch.device("cpu")).cached for name, made in lanes.items()}
     assert {name for name, features in cached.items() if features is not None} == {"crt", "unmixed"}
     assert cached["crt"].shape == (len(images.train_labels), 2, 64)
+    assert cached["crt"].dtype == torch.float32
+    (parent,) = fit([small(precision="bf16", **ROWS["dbn"])], images, out=tmp_path)
+    made = recipe("made_up", "crt", parent=parent.recipe, crop=0, flip=False)
+    assert Lane(made, images, tmp_path, torch.device("cpu")).cached.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -124,21 +124,26 @@ class Found:
 
 def run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", device: str) -> Found:
     """Returns what is found after everything that the tables lack has been trained into the first folder."""
-    from lt_repro.sweep.local import run_all
+    from lt_repro.sweep.local import Failed, run_all
     from lt_repro.sweep.plan import missing
 
     assert pool is not None, "the pool is read whenever something is to be run"
     wanted, notes = missing(tables, found.runs)
     for note in notes:
         say(f"note: {note}")
+    diverged = broken = 0
     with Watch() as watch:
-        ended = run_all(wanted, pool, found.folders[0], parents=found.folders, device=device, watch=watch)
-        diverged = 0
-        for number in range(1, len(wanted) + 1):
+        told: dict[str, Any] = {"parents": found.folders, "device": device, "watch": watch, "note": say}
+        watch.label = f"run 1/{len(wanted)}, "
+        for number, ended in enumerate(run_all(wanted, pool, found.folders[0], **told), 2):
             watch.label = f"run {number}/{len(wanted)}, "
-            diverged += next(ended).status == "diverged"
+            if isinstance(ended, Failed):
+                say(f"failed: {ended.recipe.key()}: {ended.error.splitlines()[0]}")
+                broken += 1
+            else:
+                diverged += ended.status == "diverged"
     filled = Found(found.folders)
-    filled.code = max(filled.code, 1 if diverged else 0)
+    filled.code = 3 if broken else max(filled.code, 1 if diverged else 0)
     return filled
 
 

@@ -264,7 +264,7 @@ def _classes(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | N
     if pool is not None:
         split = split_of(recipe, pool)
     assert split is not None, "the images are read whenever the data set is not a known one"
-    told = [run.split["class_names"] for runs in series.values() for run in runs if "class_names" in run.split]
+    told = [run.class_names for runs in series.values() for run in runs if "class_names" in run.split]
     names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
     return by_class(names, split.counts.tolist(), series)
 
@@ -286,8 +286,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     if len(series := together(list(found.values()))) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
-    names = first.split.get("class_names", [str(k) for k in range(len(counts))])
-    classes = by_class(names, counts, series)
+    classes = by_class(first.class_names, counts, series)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
     paths = _draw(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:

@@ -43,7 +43,8 @@ class Watch:
             self.lane, self.began, self.points = lane, (now, done - 1), len(lane.curve)
         left = (now - self.began[0]) / max(1, done - self.began[1]) * (total - done)
         speed = lane.passes / max(1e-9, lane.train_seconds + (now - lane.begun if lane.step else 0.0))
-        loss = f"loss {lane.losses[-1]:.3f}, " if lane.losses else ""
+        losses = lane.history["loss"]
+        loss = f"loss {losses[-1]:.3f}, " if losses else ""
         accuracy = f"accuracy {100 * lane.curve[-1]['all']:.2f} %, " if lane.curve else ""
         epoch = f"{self.label}epoch {lane.epoch}/{lane.recipe.epochs}"
         figures = f"{loss}{accuracy}{speed:,.0f} images/s, {clock(left)} left"

@@ -10,7 +10,7 @@ from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_jso
 from lt_repro.cli.asked import ratio_settings
 from lt_repro.cli.look import put_result
 from lt_repro.cli.progress import Watch
-from lt_repro.errors import RequestError, unknown
+from lt_repro.errors import FailedError, RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
@@ -38,6 +38,7 @@ def train(
     eval_every: Annotated[int, typer.Option(min=1, help="Epochs between points of the test curve.")] = 10,
     folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
     data_root: DataRoot = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="On a GPU: the same bits every time.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Train again; the old run is put aside.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +57,8 @@ def train(
     """
     from lt_repro.data import pools
     from lt_repro.runs import set_aside
-    from lt_repro.sweep.local import run_all
+    from lt_repro.sweep.local import Failed, run_all
+    from lt_repro.train import make_deterministic
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
@@ -76,11 +78,15 @@ def train(
     pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
     recipe = _recipe(pool.name, method or "dbn_mix", given | ratio_settings(ratio, pool), assign)
     beside = [parent.path.parent] if parent and parent.path else []
+    if deterministic:
+        make_deterministic()
     if force and (aside := set_aside(folder / f"{recipe.key()}.json")):
         say(f"the old run is {aside}")
     with Watch(quiet=as_json) as watch:
-        told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch}
+        told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
         (run,) = run_all([recipe], pool, folder, parents=beside, **told)
+    if isinstance(run, Failed):
+        raise FailedError(*run.error.splitlines())
     if parent and run.parent and run.parent["weights"] != (parent.weights or {}).get("sha256"):
         raise RequestError(
             f"{run.path} was begun with other weights than those of {parent.path}",
@@ -102,6 +108,8 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     """Returns the run that `--set parent=RUN` names, and the other settings."""
     from lt_repro import runs as store
 
+    if "parent" in assign:
+        raise RequestError("--set parent", "allowed: --set parent=RUN, a path, a key or a unique beginning of a key")
     named = [text.partition("=")[2] for text in assign if text.startswith("parent=")]
     if len(named) > 1:
         raise RequestError("parent is given twice", "allowed: one parent")
@@ -142,7 +150,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     for text in assign:
         name, equals, value = text.partition("=")
         if name not in settings(cls) or name in ("dataset", "parent"):
-            raise unknown("setting", name, set(settings(cls)) - {"dataset"}, "type --set field=value")
+            raise unknown("setting", name, set(settings(cls)) - {"dataset", "parent"}, "type --set field=value")
         if not equals:
             raise RequestError(f"--set {text}", "allowed: --set field=value")
         if name in given:
@@ -156,7 +164,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     if idle:
         raise RequestError(
             f"{', '.join(idle)} would decide nothing here",
-            "allowed: settings that the chosen branches, mixing and temperature use",
+            "allowed: settings that decide something under the others",
             "leave it out, or add what it belongs to",
         )
     return chosen

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lt_repro.losses import combine
 
@@ -51,7 +51,7 @@ class At(NamedTuple):
 
     `t`, `epoch` and `lr` are scalars: the fraction of training at the middle of the step and at the beginning of its
     epoch, and the learning rate; `counts` (K,) float32, the training images a class; `draw[name]` this step's numbers
-    of each stream, () or (B,).
+    of each stream, () or (B,); `log(name, value)` notes a scalar, and its mean over each epoch goes to the run file.
     """
 
     t: Tensor
@@ -59,10 +59,16 @@ class At(NamedTuple):
     lr: Tensor
     counts: Tensor
     draw: Mapping[str, Tensor]
+    log: Callable[[str, Tensor], None] = lambda name, value: None
 
 
 class Net(Protocol):
-    """A network as a method sees it: one batch per branch, or one for all, gives one (B, K) of logits per branch."""
+    """A network as a method sees it: one batch per branch, or one for all, gives one (B, K) of logits per branch.
+
+    `own` holds the method's own modules.
+    """
+
+    own: Mapping[str, nn.Module]
 
     def __call__(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Returns the logits of every branch."""
@@ -82,6 +88,14 @@ class Method(ABC):
     def net(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns what network is trained, given the parent's where there is one."""
         return NetSpec()
+
+    def modules(self, classes: int) -> Mapping[str, nn.Module]:
+        """Returns fresh modules of the method's own, by name; to `trains` their parameters are "own.NAME...".
+
+        Args:
+            classes: K.
+        """
+        return {}
 
     @property
     def parent(self) -> Literal["init"] | None:

@@ -31,7 +31,8 @@ class Bbn(Method):
         1. One classifier with one bias, and the factor 2, as in BBN's code; the paper has two matrices, no bias.
         2. This project's schedule for every method: the rate x0.1 at 0.6 and 0.8 of training, no Nesterov momentum, the
            last short batch kept; BBN's code has x0.01, Nesterov momentum, and drops the short batch.
-        3. The reverse batches are drawn as a stream of their own, not one for each image of the uniform batch.
+        3. What a branch reaches alone is not said; here it is the classifier at alpha = 1 or 0, the bias shared.
+        4. The reverse batches are drawn as a stream of their own, not one for each image of the uniform batch.
     Reduces to:
         - alpha = 1, the first epoch: cross-entropy of the conventional branch on the uniform batch, the other unmoved.
         - alpha = 0: cross-entropy of the re-balancing branch on the reverse batch.

@@ -141,6 +141,9 @@ class ResNet(nn.Module):
         mean: C values for the first layer; len(mean) is the number of image channels.
         std: C values for the first layer.
 
+    Attributes:
+        own: A method's own modules, which the network carries but does not use.
+
     Raises:
         RequestError: No network has that name.
     """
@@ -165,6 +168,7 @@ class ResNet(nn.Module):
         else:
             head = {"linear": nn.Linear, "cosine": Cosine}[spec.head]
             self.heads = Heads(head(WIDTHS[-1], classes) for _ in spec.branches)
+        self.own = nn.ModuleDict()
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

@@ -45,7 +45,7 @@ def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
     row = SETTINGS.get(dataset, OTHERS)
     usual = {"ratio": RATIO} | row | row.get(method, {})
     if parent := given.get("parent"):
-        usual |= {name: getattr(parent, name) for name in INHERITED}
+        usual |= {name: getattr(parent, name) for name in INHERITED} | {"branches": len(parent.spec.branches)}
         usual |= SECOND_STAGE | row.get("second stage", {})
     known = settings(cls)
     return Recipe.of(cls, **{n: v for n, v in usual.items() if n in known} | given | {"dataset": dataset})

@@ -23,11 +23,13 @@ class Measured:
         cell: The place in the table, which says which accuracy of which branch is shown.
         runs: The finished runs, by seed.
         diverged: The runs that diverged, by seed; never in a mean.
+        reason: Why nothing can be measured here, or None.
     """
 
     cell: Cell
     runs: tuple[Run, ...]
     diverged: tuple[Run, ...] = ()
+    reason: str | None = None
 
     @property
     def n(self) -> int:
@@ -97,15 +99,18 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         table: What to measure.
         runs: Any runs; those that belong nowhere are ignored, and of one recipe the first counts.
     """
-    found: dict[str, dict[int, Run]] = {}
+    found: dict[str, Run] = {}
     for run in runs:
-        found.setdefault(alike(run.recipe), {}).setdefault(run.recipe.seed, run)
+        found.setdefault(run.recipe.key(), run)
     measured = []
     for cell in table.cells():
-        there = found.get(alike(cell.recipe), {})
-        own = [there[seed] for seed in sorted(recipe.seed for recipe in cell.recipes) if seed in there]
+        by_seed = sorted(cell.recipes, key=lambda recipe: recipe.seed)
+        own = [found[recipe.key()] for recipe in by_seed if recipe.key() in found]
         ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
-        measured.append(Measured(cell, ended["done"], ended["diverged"]))
+        parents = (found.get(recipe.parent.key()) for recipe in by_seed if recipe.parent)
+        barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
+        reason = f"its parent {', '.join(barren)} diverged" if barren and not own else None
+        measured.append(Measured(cell, ended["done"], ended["diverged"], reason))
     return measured
 
 
@@ -155,8 +160,8 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
     epochs: dict[str, set[int]] = {}
     for cell in table.cells():
-        epochs.setdefault(alike(cell.recipe, epochs=1), set()).add(length(cell.recipe))
-    pairs = ((run, epochs.get(alike(run.recipe, epochs=1), {0})) for run in runs)
+        epochs.setdefault(_shortened(cell.recipe), set()).add(length(cell.recipe))
+    pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in runs)
     return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
 
 
@@ -165,13 +170,20 @@ def length(recipe: Recipe) -> int:
     return length(recipe.parent) if recipe.parent else recipe.epochs
 
 
-def alike(recipe: Recipe, **same: Any) -> str:
-    """Returns the key that a recipe would have with seed 0 and `same`, its parents' too: equal for runs of one cell."""
-    return _levelled(recipe, seed=0, **same).key()
+def alike(recipe: Recipe) -> str:
+    """Returns the key that a recipe would have with seed 0, its parents' too: equal for runs of one series."""
+    return _levelled(recipe).key()
 
 
-def _levelled(recipe: Recipe, **same: Any) -> Recipe:
-    return recipe.replace(**same, **{"parent": _levelled(recipe.parent, **same)} if recipe.parent else {})
+def _shortened(recipe: Recipe) -> str:
+    return _levelled(recipe, epochs=1).key()
+
+
+def _levelled(recipe: Recipe, **of_the_first: Any) -> Recipe:
+    """Returns a recipe with seed 0 throughout, and settings of the first run in the chain of its parents replaced."""
+    if recipe.parent is None:
+        return recipe.replace(seed=0, **of_the_first)
+    return recipe.replace(seed=0, parent=_levelled(recipe.parent, **of_the_first))
 
 
 def _file(run: Run) -> str:
@@ -194,7 +206,7 @@ def _cell(table: Table, one: Measured) -> dict[str, Any]:
         "source": published and published.source,
         "measured_by_paper": published and published.measured,
         "recipe": one.cell.recipe.key(),
-        "reason": None,
+        "reason": one.reason,
         "status": one.status,
         "keys": [run.recipe.key() for run in one.runs],
     }

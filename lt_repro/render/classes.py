@@ -84,7 +84,8 @@ def together(runs: Sequence[Run]) -> dict[str, list[Run]]:
         rivals = [flat[other] for other, runs in groups.items() if runs[0].recipe.method.name() == method.name()]
         varied = [name for name in flat[label] if len({rival.get(name) for rival in rivals}) > 1]
         words = ", ".join(f"{name} {flat[label][name]}" for name in varied)
-        named[f"{method.title} ({words})" if words else method.title] = own
+        name = f"{method.title} ({words})" if words else method.title
+        named[name if name not in named else f"{name} {own[0].recipe.key()[-8:]}"] = own
     return named
 
 

@@ -66,7 +66,7 @@ def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = 
 
 
 def csv(table: Table, measured: Sequence[Measured]) -> str:
-    """Returns one line per cell under `CSV_FIELDS`, in percent; the gain, in points, is over the first row."""
+    """Returns one line per cell under `CSV_FIELDS`, in percent; an ablation has gains over its first row, in points."""
     stream = io.StringIO()
     writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -77,7 +77,7 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
             "mean": one.mean,
             "sd": one.sd,
             "published": published and published.value,
-            "gain": None if one is first else one.gain(first),
+            "gain": one.gain(first) if table.ablation and one is not first else None,
         }
         writer.writerow(
             {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
@@ -264,6 +264,8 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     if departs:
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
     for one in measured:
+        if one.reason:
+            yield f"Not to be measured: {one.cell.row.title}, {one.cell.column.title}: {one.reason}."
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged and left out: {place} ({run.recipe.key()})."

@@ -1,13 +1,17 @@
 """Running recipes in this process, one after the other."""
 
+import json
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lt_repro import signals
+from lt_repro import checkpoint, files, signals, stored
+from lt_repro.claims import claim
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import Split, make_split
-from lt_repro.errors import RequestError
+from lt_repro.errors import DamagedError, RequestError
 from lt_repro.recipe import Recipe
 from lt_repro.runs import Run
 from lt_repro.train import Lane, fit
@@ -32,6 +36,13 @@ def split_of(recipe: Recipe, pool: Pool) -> Split:
     return make_split(pool.train_labels, **wanted, hold_out=pool.hold_out, name=pool.name)
 
 
+class Failed(NamedTuple):
+    """A run that broke or could not begin: its recipe, and why in at most three lines."""
+
+    recipe: Recipe
+    error: str
+
+
 def run_all(
     recipes: Sequence[Recipe],
     pool: Pool,
@@ -41,49 +52,111 @@ def run_all(
     device: str = "auto",
     eval_every: int = 10,
     watch: Callable[[Lane], None] = lambda lane: None,
-) -> Iterator[Run]:
-    """Trains recipes one after the other and yields each run as it ends; one that stands in `out` is not trained again.
+    note: Callable[[str], None] = lambda line: None,
+) -> Iterator[Run | Failed]:
+    """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
-    Unless its weights are gone and a later recipe begins with them: then they are trained again and, if they come out
-    as the run file says, put beside it.
+    A run that stands in `out` is not trained again, unless its weights are gone and another of the recipes begins with
+    them: then they are trained again and, if they come out as the run file says, put beside it. A run that another
+    process has claimed is left to it; one whose owner died goes on from its checkpoint. A run that breaks leaves
+    `<key>.failed.json` and does not stop the others.
 
     Args:
-        recipes: What to train, all on the same pool, each after its parent.
+        recipes: What to train, all on the same pool.
         pool: Where the images come from.
         out: Folder for checkpoints, weights and run files.
         parents: See `train.fit`.
         device: See `train.fit`.
         eval_every: See `train.fit`.
         watch: See `train.fit`.
+        note: Told in a line when there is nothing to do but wait for another process.
 
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
             there is of another split.
-        DamagedError: A run file or a checkpoint is damaged.
+        DamagedError: A run file is damaged.
+        FailedError: A file could not be written.
         Interrupted: A signal asked to stop; everything is saved.
     """
     images: dict[tuple[float, str, int], Images] = {}
-    wanted = {recipe.parent.key() for recipe in recipes if recipe.parent}
+    pending = {recipe.key(): recipe for recipe in recipes}
+    begun = {recipe.parent.key() for recipe in recipes if recipe.parent}
+    barren: dict[str, str] = {}  # what nothing can begin with, and why
+    waited = False
     with signals.caught() as stop:
-        for recipe in recipes:
-            subset = (recipe.ratio, recipe.profile, recipe.split_seed)
-            if subset not in images:
-                images[subset] = images_of(recipe, pool)
-            there = out / f"{recipe.key()}.json"
-            lacking = recipe.key() in wanted and not there.with_suffix(".pt").exists()
-            if there.exists() and not lacking:
-                yield _checked(Run.read(there), images[subset])
-                there.with_suffix(".ckpt").unlink(missing_ok=True)  # of a process killed right after it published
-                continue
-            told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "stop": stop}
-            yield from fit([recipe], images[subset], out=out, parents=parents, **told)
+        while pending:
+            left = len(pending)
+            for key, recipe in list(pending.items()):
+                parent = recipe.parent.key() if recipe.parent else ""
+                if parent in pending:
+                    continue
+                if parent in barren:
+                    del pending[key]
+                    barren[key] = "failed"
+                    yield Failed(recipe, f"its parent {parent} {barren[parent]}")
+                    continue
+                subset = (recipe.ratio, recipe.profile, recipe.split_seed)
+                if subset not in images:
+                    images[subset] = images_of(recipe, pool)
+                ended: Run | Failed | None = _ended(out / f"{key}.json", images[subset], key in begun)
+                if ended is None:
+                    with claim(out, key) as mine:
+                        if not mine:
+                            continue
+                        told: dict[str, Any] = {
+                            "device": device,
+                            "eval_every": eval_every,
+                            "watch": watch,
+                            "stop": stop,
+                        }
+                        ended = _train(recipe, images[subset], out, key in begun, told | {"parents": parents})
+                del pending[key]
+                if isinstance(ended, Failed):
+                    barren[key] = "failed"
+                elif ended.status == "diverged":
+                    barren[key] = "diverged"
+                yield ended
+            if left == len(pending):
+                if not waited:
+                    note(f"waiting for another process that trains {next(iter(pending))}")
+                    waited = True
+                time.sleep(0.5)
+                stop.check()
 
 
-def _checked(run: Run, images: Images) -> Run:
+def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[str, Any]) -> Run | Failed:
+    """Returns the run of a recipe that this process has claimed."""
+    there, failed = out / f"{recipe.key()}.json", out / f"{recipe.key()}{stored.FAILED}"
+    if run := _ended(there, images, needed):  # another process published it before the claim was ours
+        return run
+    files.sweep(out, recipe.key())
+    try:
+        (run,) = fit([recipe], images, out=out, **told)
+    except DamagedError as error:  # of this run's files: the others can go on
+        return Failed(recipe, str(error))
+    except (RequestError, signals.Interrupted):
+        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        record = {"key": recipe.key(), "recipe": recipe.to_json(), "error": line, "traceback": traceback.format_exc()}
+        files.write(failed, (json.dumps(record, indent=1) + "\n").encode())
+        return Failed(recipe, f"{line}\n{failed} has the traceback\nthe same command goes on from the last checkpoint")
+    failed.unlink(missing_ok=True)
+    return run
+
+
+def _ended(path: Path, images: Images, needed: bool) -> Run | None:
+    """Returns the run that stands in a file, if it does and nothing is missing that is needed of it."""
+    if not path.exists():
+        return None
+    run = Run.read(path)
+    if needed and run.weights and not run.weights_path:
+        return None
     if run.split["digest"] != images.split.digest:
         raise RequestError(
             f"{run.path} is of another split, {run.split['digest'][:8]}, not {images.split.digest[:8]}",
             "allowed: runs on the split that the recipe names",
             "it is left as it is; move it away, or train into another folder with --out",
         )
+    checkpoint.sweep(path.with_suffix(checkpoint.SUFFIX))  # of a process killed right after it published
     return run

@@ -33,19 +33,17 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     wanted: dict[str, Recipe] = {}
     notes: dict[str, str] = {}
 
-    def ready(recipe: Recipe) -> bool:
-        """Returns whether a parent is there or can be, after asking for it where it must be trained."""
-        run = there.get(recipe.key())
-        if run and run.status == "diverged":
-            notes[recipe.key()] = f"the parent {recipe.key()} diverged: nothing can begin with it"
-            return False
-        if run and not run.weights_path:
-            notes[recipe.key()] = f"the weights of the parent {recipe.key()} are gone: it is to be trained again"
-        return bool(run and run.weights_path) or want(recipe)
-
     def want(recipe: Recipe) -> bool:
-        if recipe.parent and not ready(recipe.parent):
-            return False
+        """Asks for a recipe, after the parent that it begins with; returns whether it can be trained."""
+        if recipe.parent:
+            run = there.get(recipe.parent.key())
+            if run and run.status == "diverged":
+                notes[run.recipe.key()] = f"the parent {run.recipe.key()} diverged: nothing can begin with it"
+                return False
+            if run and not run.weights_path:
+                notes[run.recipe.key()] = f"the weights of the parent {run.recipe.key()} are gone: it is trained again"
+            if not (run and run.weights_path) and not want(recipe.parent):
+                return False
         wanted.setdefault(recipe.key(), recipe)
         return True
 

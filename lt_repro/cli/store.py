@@ -1,0 +1,224 @@
+"""`status`, `verify`, `collect`, `diff`: the runs that are stored, without training anything."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.errors import DamagedError, RequestError
+
+if TYPE_CHECKING:
+    from lt_repro.runs import Run
+
+
+@app.command()
+def status(
+    runs: Runs = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which runs are done, running, interrupted, failed or diverged.
+
+    [bold]ltrepro status[/bold]
+
+    [bold]ltrepro status --watch[/bold]
+
+    Looks into ./runs or the folders given. What is interrupted or failed goes on when its command is typed again.
+    """
+    folders = _folders(runs)
+    if as_json:
+        listed = _standings(folders)
+        totals = Counter(one.state for one in listed)
+        return put_json({"runs": [one.to_json() for one in listed], "totals": dict(totals)})
+    if not watch:
+        return out.print(_shown(folders))
+    with Live(_shown(folders), console=out, auto_refresh=False) as live:
+        while True:
+            time.sleep(2)
+            live.update(_shown(folders), refresh=True)
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of runs.", show_default="runs, tables/runs")
+    ] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed processes left behind.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every stored file against its digest; exits with 1 and names those that are damaged.
+
+    [bold]ltrepro verify[/bold]
+
+    [bold]ltrepro verify runs --clean[/bold]
+
+    --clean removes temporary files, claims that nobody holds, damaged checkpoints and those of finished runs; never a
+    run file, never weights.
+    """
+    from lt_repro import states
+
+    folders = folder or [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
+    for place in folders:
+        if not place.is_dir():
+            raise RequestError(f"no folder {place}", "allowed: folders of runs")
+    verdicts = [verdict for place in folders for verdict in states.verified(place)]
+    bad = [verdict for verdict in verdicts if verdict.wrong]
+    left = [path for place in folders for path in states.strays(place)]
+    if clean:
+        for path in left:
+            path.unlink(missing_ok=True)
+    if as_json:
+        wrong = [{"path": str(verdict.path), "wrong": verdict.wrong} for verdict in bad]
+        put_json({"files": len(verdicts), "bad": wrong, "strays": list(map(str, left)), "cleaned": clean})
+    else:
+        for verdict in bad:
+            put(f"{verdict.path}: {verdict.wrong}")
+        for path in left:
+            put(f"{path}: left by a process that was killed{', removed' if clean else ''}")
+        put(f"{len(verdicts)} files, {len(bad)} bad; {len(left)} left behind{' and removed' if clean else ''}")
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def collect(
+    source: Annotated[list[Path], typer.Argument(help="Folders of run files, or run files.")],
+    to: Annotated[Path, typer.Option("--out", help="Where to.")] = Path("tables/runs"),
+    as_json: Json = False,
+) -> None:
+    """Bring run files from elsewhere into tables/runs, after checking each; nothing there is written over.
+
+    [bold]ltrepro collect /media/usb/runs[/bold]
+    """
+    from lt_repro import files
+    from lt_repro.data.pools import known_split
+    from lt_repro.runs import Run
+    from lt_repro.states import FAILED
+
+    paths: list[Path] = []
+    for place in source:
+        if not place.exists():
+            raise RequestError(f"{place} is not there", "allowed: folders of run files, or run files")
+        found = sorted(place.glob("*.json")) if place.is_dir() else [place]
+        paths += [path for path in found if not path.name.endswith(FAILED)]
+    brought: list[str] = []
+    there: list[str] = []
+    refused: list[str] = []
+    for path in paths:
+        try:
+            run = Run.read(path)
+        except DamagedError as error:
+            refused.append(str(error).splitlines()[0])
+            continue
+        recipe = run.recipe
+        split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+        if split and split.digest != run.split["digest"]:
+            refused.append(f"{path} is of another split, {run.split['digest'][:8]}, not {split.digest[:8]}")
+            continue
+        target = to / path.name
+        try:
+            files.write(target, path.read_bytes(), replace=False)
+            brought.append(str(target))
+        except FileExistsError:
+            same = target.read_bytes() == path.read_bytes()
+            (there if same else refused).append(str(target) if same else f"{target} is there with another content")
+    if as_json:
+        put_json({"brought": brought, "there": there, "refused": refused})
+    else:
+        for line in refused:
+            put(f"refused: {line}")
+        put(f"{len(brought)} brought into {to}, {len(there)} there already, {len(refused)} refused")
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="A path, a key, or a unique beginning of a key.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Show every field in which two runs differ, and which classes moved.
+
+    [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
+    """
+    from lt_repro import runs as store
+
+    pair = [store.find(text, store.folders(runs)) for text in (first, second)]
+    sides = [_flat(run.to_json()) for run in pair]
+    names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if sides[0].get(name) != sides[1].get(name)]
+    fields = [(name, *(side.get(name) for side in sides)) for name in names]
+    moved = _moved(*pair)
+    if as_json:
+        told = [{"field": name, "first": one, "second": other} for name, one, other in fields]
+        classes = [{"class": name, "first": one, "second": other} for name, one, other in moved]
+        return put_json({"first": str(pair[0].path), "second": str(pair[1].path), "fields": told, "classes": classes})
+    grid = Grid(box=None, padding=(0, 2))
+    for title in ("field", "first", "second"):
+        grid.add_column(title, overflow="fold")
+    for name, one, other in fields:
+        grid.add_row(name, *(escape(str(value)) for value in (one, other)))
+    out.print(grid)
+    put(f"{len(fields)} fields differ, {len(moved)} classes moved" + (", the most first:" if moved else ""))
+    classes_grid = Grid("class", "first %", "second %", "points", box=None, padding=(0, 2))
+    for name, one, other in moved[:20]:
+        classes_grid.add_row(escape(name), f"{100 * one:.2f}", f"{100 * other:.2f}", f"{100 * (other - one):+.2f}")
+    if moved:
+        out.print(classes_grid)
+
+
+def _folders(runs: list[Path] | None) -> list[Path]:
+    for folder in runs or []:
+        if not folder.is_dir():
+            raise RequestError(f"no folder {folder}", "allowed: folders of run files")
+    return runs or [Path("runs")]
+
+
+def _standings(folders: list[Path]) -> list[Any]:
+    from lt_repro.states import standings
+
+    return list(standings(folders))
+
+
+def _shown(folders: list[Path]) -> Group:
+    """Returns what is under way run by run, what has ended by experiment, and the totals."""
+    listed = _standings(folders)
+    under_way = Grid("run", "state", "", box=None, padding=(0, 2))
+    for one in listed:
+        if one.state != "done":
+            under_way.add_row(escape(one.key), one.state, escape(one.note))
+    done = Counter(one.key.rpartition("-s")[0] for one in listed if one.state == "done")
+    ended = Grid("experiment", "runs done", box=None, padding=(0, 2))
+    for name, count in sorted(done.items()):
+        ended.add_row(escape(name), str(count))
+    totals = Counter(one.state for one in listed)
+    line = ", ".join(f"{count} {state}" for state, count in totals.items()) or "no runs"
+    parts = [grid for grid in (under_way, ended) if grid.row_count]
+    return Group(*parts, f"{line} in {', '.join(map(str, folders))}")
+
+
+_ASIDE = ("payload_sha256", "result.per_class", "curve", "history")  # told by class, or a value an epoch
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Returns nested values by their dotted names."""
+    if name in _ASIDE or name.endswith(".per_class"):
+        return {}
+    if not isinstance(value, dict):
+        return {name: value}
+    inner = (_flat(one, f"{name}.{key}" if name else key) for key, one in value.items())
+    return {key: one for part in inner for key, one in part.items()}
+
+
+def _moved(first: "Run", second: "Run") -> list[tuple[str, float, float]]:
+    """Returns the classes whose accuracy differs, (name, first, second) in fractions, the most moved first."""
+    if not (first.result and second.result) or len(first.split["counts"]) != len(second.split["counts"]):
+        return []
+    pairs = zip(first.class_names, first.result["per_class"], second.result["per_class"], strict=True)
+    return sorted((trio for trio in pairs if trio[1] != trio[2]), key=lambda trio: -abs(trio[1] - trio[2]))

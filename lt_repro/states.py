@@ -1,0 +1,114 @@
+"""Where every run of a folder stands, derived from the files that lie there. Needs no torch: a look is quick."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lt_repro import checkpoint, claims, stored
+from lt_repro.errors import DamagedError
+
+FAILED = stored.FAILED
+
+
+class Standing(NamedTuple):
+    """A run of a folder: its key, its state, where training stands or what is wrong, and its stored content if done."""
+
+    key: str
+    state: str
+    folder: Path
+    note: str = ""
+    content: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the standing as JSON values; the accuracy is a fraction."""
+        result = (self.content or {}).get("result") or {}
+        accuracy = result.get("accuracy", {}).get("all")
+        told = {"key": self.key, "state": self.state, "folder": str(self.folder), "note": self.note}
+        return told | {"accuracy": accuracy}
+
+
+def standings(folders: Iterable[Path]) -> Iterator[Standing]:
+    """Yields every run of which a folder holds a file, each key once, the first folder first.
+
+    A run is "done" or "diverged" where its run file says so, "running" while a process holds its claim, "failed" where
+    it broke and nobody has taken it up again, "interrupted" where only a checkpoint is left, and "damaged" where its
+    run file cannot be trusted.
+    """
+    seen: set[str] = set()
+    for folder in folders:
+        ended = {path.stem: path for path in folder.glob("*.json") if not path.name.endswith(FAILED)}
+        begun = {checkpoint.key_of(path) for path in folder.glob(f"*{checkpoint.SUFFIX}")}
+        begun |= {path.name.removesuffix(FAILED) for path in folder.glob(f"*{FAILED}")}
+        begun |= {path.stem for path in folder.glob(f"*{claims.SUFFIX}") if claims.held(path)}
+        for key in sorted((ended.keys() | begun) - seen):
+            seen.add(key)
+            yield _ended(key, ended[key]) if key in ended else _begun(key, folder)
+
+
+def _ended(key: str, path: Path) -> Standing:
+    try:
+        content = stored.read(path)
+        return Standing(key, content["status"], path.parent, "", content)
+    except DamagedError as error:
+        return Standing(key, "damaged", path.parent, str(error).splitlines()[0])
+
+
+def _begun(key: str, folder: Path) -> Standing:
+    path, failed = folder / f"{key}{checkpoint.SUFFIX}", folder / f"{key}{FAILED}"
+    try:
+        stands = checkpoint.where(path)
+        note = f"epoch {stands['epoch']}/{stands['epochs']}, step {stands['step']}/{stands['steps']}"
+    except DamagedError:
+        note = "no checkpoint"
+    if claims.held(folder / f"{key}{claims.SUFFIX}"):
+        return Standing(key, "running", folder, note)
+    if failed.exists():
+        return Standing(key, "failed", folder, f"{note}; see {failed.name}")
+    return Standing(key, "interrupted", folder, note)
+
+
+class Verdict(NamedTuple):
+    """A file that `verify` looked at, and what is wrong with it; "" if nothing."""
+
+    path: Path
+    wrong: str
+
+
+def verified(folder: Path) -> Iterator[Verdict]:
+    """Yields every run file, weights and checkpoint of a folder, checked against its digest."""
+    digests: dict[str, str | None] = {}
+    for path in sorted(folder.glob("*.json")):
+        if not path.name.endswith(FAILED):
+            found = _ended(path.stem, path)
+            digests[path.stem] = ((found.content or {}).get("weights") or {}).get("sha256")
+            yield Verdict(path, found.note.partition(" is damaged: ")[2] or found.note)
+    for path in sorted(folder.glob("*.pt")):
+        yield Verdict(path, _weights(path, digests))
+    for path in sorted(folder.glob(f"*{checkpoint.SUFFIX}")):
+        try:
+            checkpoint.check(path)
+            yield Verdict(path, "")
+        except DamagedError as error:
+            yield Verdict(path, str(error).partition(" is damaged: ")[2] or str(error))
+
+
+def strays(folder: Path) -> list[Path]:
+    """Returns what killed processes left: temporary files, claims nobody holds, damaged and outlived checkpoints."""
+    ended = {path.stem for path in folder.glob("*.json")}
+    left = [*folder.glob(".*.tmp"), *folder.glob(".probe.*"), *folder.glob("*.damaged")]
+    left += [path for path in folder.glob(f"*{claims.SUFFIX}") if not claims.held(path)]
+    left += [path for path in folder.glob(f"*{checkpoint.SUFFIX}") if checkpoint.key_of(path) in ended]
+    return sorted(left)
+
+
+def _weights(path: Path, digests: dict[str, str | None]) -> str:
+    if path.stem not in digests:
+        return "no run file belongs to it"
+    if digests[path.stem] is None:
+        return "its run file knows of no weights"
+    try:
+        return (
+            "" if checkpoint.sha256(path) == digests[path.stem] else "its content does not match its run file's digest"
+        )
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
