@@ -1,0 +1,293 @@
+"""`status`, `verify`, `collect`, `diff`, claims, and run files of every schema there has been."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lt_repro import checkpoint, claims, stored
+from lt_repro.runs import Run
+from lt_repro.sweep.plan import command
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
+DIGITS = ["--dataset", "digits", "--ratio", "60", "--epochs", "2"]
+
+
+def trained(run, *words):
+    code, out, err = run("train", *DIGITS, *words)
+    assert code == 0, err
+    return Run.read(Path(out.strip().splitlines()[-1]))
+
+
+def begun(key="digits-r60-dbn_mix-e60-s0-04e54b30", epoch=3, folder="runs"):
+    """A checkpoint that says where it stands, of a run that nobody trains."""
+    path = Path(folder) / f"{key}.ckpt"
+    checkpoint.save(path, {"epoch": epoch}, {"key": key, "epoch": epoch, "epochs": 60, "step": 1, "steps": 3})
+    return path
+
+
+# schemas
+
+
+def test_there_is_a_run_file_of_every_schema():
+    assert sorted(json.loads(path.read_text())["schema"] for path in GOLDEN) == list(range(1, stored.SCHEMA + 1))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_a_run_file_of_an_older_schema_is_read_and_keeps_its_key(path):
+    content, run = json.loads(path.read_text()), Run.read(path)
+    assert run.recipe.key() == content["key"] == path.stem
+    assert run.accuracy() == content["result"]["accuracy"]["all"]
+    assert (run.determinism, run.command is None) == (("A", False) if content["schema"] == 3 else (None, True))
+    assert len(run.class_names) == 10
+
+
+def test_a_run_file_says_how_it_came_about(run):
+    found = trained(run, "--seed", "4")
+    assert found.command == "ltrepro train --dataset digits --ratio 60 --epochs 2 --seed 4"
+    assert (found.threads, found.determinism) == (1, "A")
+
+
+# claims
+
+
+def holder(folder, key, ready, release):
+    with claims.claim(Path(folder), key) as mine:
+        ready.put(mine)
+        release.wait(60)
+
+
+def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Queue(), context.Event()
+    other = context.Process(target=holder, args=(str(tmp_path / "runs"), "key", ready, release))
+    other.start()
+    try:
+        assert ready.get(timeout=60)
+        lock = tmp_path / "runs" / "key.lock"
+        assert claims.held(lock)
+        with claims.claim(tmp_path / "runs", "key") as mine:
+            assert not mine
+        with claims.claim(tmp_path / "runs", "another") as mine:
+            assert mine
+        os.kill(other.pid, signal.SIGKILL)
+        other.join(60)
+        assert not claims.held(lock)
+        with claims.claim(tmp_path / "runs", "key") as mine:
+            assert mine
+        assert not (tmp_path / "runs" / "key.lock").exists()
+    finally:
+        other.kill()
+        other.join()
+
+
+def test_a_claim_leaves_nothing_where_nothing_was_written(tmp_path):
+    with claims.claim(tmp_path / "new", "key") as mine:
+        assert mine
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_lock_file_that_its_last_owner_removed_is_no_claim(tmp_path, monkeypatch):
+    """The window between opening a lock file and locking it: the file is gone by then, so it is taken anew."""
+    path, opened, plain = tmp_path / "key.lock", [], os.open
+
+    def removed_behind(name, *args, **kwargs):
+        descriptor = plain(name, *args, **kwargs)
+        if str(name) == str(path):
+            opened.append(descriptor)
+            if len(opened) == 1:
+                path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", removed_behind)
+    with claims.claim(tmp_path, "key") as mine:
+        assert mine
+        assert path.exists()
+        assert claims.held(path)
+    assert len(opened) >= 2
+
+
+def test_two_processes_on_one_folder_train_every_run_once(tmp_path):
+    words = [sys.executable, "-m", "lt_repro", "ablation-table", *DIGITS, "--seeds", "0", "--run"]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    runs = [Run.read(path) for path in Path("runs").glob("*.json")]
+    assert len(runs) == 9
+    assert all(len(found.attempts) == 1 for found in runs)
+    assert {path.suffix for path in Path("runs").iterdir()} == {".json", ".pt"}
+    trained_by = [err.count("epoch 2/2") for _, err in told]
+    assert sum(trained_by) == 9
+    assert told[0][0] == told[1][0]
+
+
+# status
+
+
+def test_status_derives_every_state_from_the_files(run):
+    done = trained(run)
+    dead = replace(done, recipe=done.recipe.replace(seed=9), status="diverged", result=None, weights=None)
+    replace(dead, diverged={"epoch": 0, "step": 1}).publish(Path("runs"))
+    interrupted = begun().stem
+    failed = begun("digits-r60-dbn_mix-e60-s1-046bbfcd", 7).stem
+    Path(f"runs/{failed}.failed.json").write_text("{}")
+    running = begun("digits-r60-dbn_mix-e60-s2-479d8cf0", 5).stem
+    Path("runs/digits-r60-dbn_mix-e60-s2-5ba7be9a.json").write_text("{")
+    with claims.claim(Path("runs"), running), claims.claim(Path("runs"), "early-12345678"):
+        _, out, _ = run("status", "--json")
+        _, text, _ = run("status")
+    told = json.loads(out)
+    states = {one["key"]: (one["state"], one["note"]) for one in told["runs"]}
+    assert states[done.recipe.key()] == ("done", "")
+    assert states[dead.recipe.key()][0] == "diverged"
+    assert states[interrupted] == ("interrupted", "epoch 3/60, step 1/3")
+    assert states[failed] == ("failed", f"epoch 7/60, step 1/3; see {failed}.failed.json")
+    assert states[running] == ("running", "epoch 5/60, step 1/3")
+    assert states["early-12345678"] == ("running", "no checkpoint")
+    assert states["digits-r60-dbn_mix-e60-s2-5ba7be9a"][0] == "damaged"
+    assert told["totals"] == {"done": 1, "diverged": 1, "interrupted": 1, "failed": 1, "running": 2, "damaged": 1}
+    assert next(one["accuracy"] for one in told["runs"] if one["state"] == "done") == done.accuracy()
+    for word in ("interrupted", "epoch 5/60", "2 running", "1 damaged"):
+        assert word in text
+
+
+def test_status_of_nothing_and_of_a_folder_that_is_not_there(run, refused):
+    assert run("status")[:2] == (0, "no runs in runs\n")
+    refused("status", "--runs", "nowhere")
+
+
+def test_status_watches_until_ctrl_c(run, monkeypatch):
+    looks = []
+
+    def tired(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", tired)
+    code, _, _ = run("status", "--watch")
+    assert (code, looks) == (130, [2, 2, 2])
+
+
+def test_a_look_needs_no_torch():
+    script = "import sys; from lt_repro.cli import main\ntry:\n main()\nfinally:\n sys.exit('torch' in sys.modules)"
+    for words in (["status"], ["verify"]):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+# verify
+
+
+def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
+    first, second, third = (trained(run, "--seed", str(seed)) for seed in range(3))
+    code, out, _ = run("verify")
+    assert (code, out.strip()) == (0, "6 files, 0 bad; 0 left behind")
+    first.path.write_text(first.path.read_text().replace('"status": "done"', '"status": "dome"'))
+    second.path.with_suffix(".pt").write_bytes(second.path.with_suffix(".pt").read_bytes()[:-9] + b"x" * 9)
+    Path("runs/orphan-00000000.pt").write_bytes(b"")
+    good, bad = begun(), begun("digits-r60-dbn_mix-e60-s1-046bbfcd")
+    bad.write_bytes(bad.read_bytes()[:-1] + b"?")
+    left = [Path("runs/.x.json.1.tmp"), Path("runs/a-00000000.lock"), Path("runs/b.ckpt.damaged")]
+    for path in left:
+        path.touch()
+    outlived = third.path.with_suffix(".ckpt")
+    outlived.write_bytes(good.read_bytes())
+    code, out, _ = run("verify", "--json")
+    told = json.loads(out)
+    wrong = {Path(one["path"]).name for one in told["bad"]}
+    assert code == 1
+    assert wrong == {
+        first.path.name,
+        first.path.with_suffix(".pt").name,
+        second.path.with_suffix(".pt").name,
+        "orphan-00000000.pt",
+        bad.name,
+        outlived.name,
+    }
+    assert set(told["strays"]) == {str(path) for path in (*left, outlived)}
+    before = set(Path("runs").iterdir())
+    code, out, _ = run("verify", "runs", "--clean")
+    assert code == 1
+    assert first.path.name in out
+    assert before - set(Path("runs").iterdir()) == {*left, outlived}
+
+
+def test_verify_leaves_a_claim_that_is_held(run, refused):
+    trained(run)
+    with claims.claim(Path("runs"), "held-00000000"):
+        run("verify", "--clean")
+        assert Path("runs/held-00000000.lock").exists()
+    refused("verify", "nowhere")
+
+
+# collect
+
+
+def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
+    whole, odd, other = (trained(run, "--seed", str(seed), "--out", "there") for seed in range(3))
+    odd.path.write_text(odd.path.read_text()[:-9])
+    other.path.unlink()
+    replace(other, split=other.split | {"digest": "0" * 64}).publish(Path("there"))
+    Path("there/x.failed.json").write_text("{}")
+    code, out, _ = run("collect", "there")
+    lines = out.strip().splitlines()
+    assert code == 1
+    assert lines[-1] == "1 brought into tables/runs, 0 there already, 2 refused"
+    assert any(odd.path.name in line for line in lines)
+    assert any("another split" in line for line in lines)
+    brought = Path("tables/runs") / whole.path.name
+    assert brought.read_bytes() == whole.path.read_bytes()
+    assert list(brought.parent.iterdir()) == [brought]
+    code, out, _ = run("collect", str(whole.path), "--json")
+    assert (code, json.loads(out)) == (0, {"brought": [], "there": [str(brought)], "refused": []})
+    whole.path.unlink()
+    replace(whole, seconds=1.0).publish(Path("there"))
+    code, out, _ = run("collect", str(whole.path))
+    assert code == 1
+    assert "another content" in out
+
+
+# diff
+
+
+def test_diff_shows_every_field_and_the_classes_that_moved(run):
+    first, second = trained(run), trained(run, "--tscale", "--seed", "3")
+    code, out, _ = run("diff", first.recipe.key(), str(second.path), "--json")
+    told = json.loads(out)
+    assert code == 0
+    fields = {one["field"]: (one["first"], one["second"]) for one in told["fields"]}
+    assert fields["recipe.method.tscale"] == (False, True)
+    assert fields["recipe.seed"] == (0, 3)
+    assert fields["weights.sha256"] == (first.weights["sha256"], second.weights["sha256"])
+    assert "recipe.method.mix" not in fields
+    assert "split.digest" not in fields
+    moved = {one["class"]: (one["first"], one["second"]) for one in told["classes"]}
+    for name, one, other in zip("0123456789", first.result["per_class"], second.result["per_class"], strict=True):
+        assert (name in moved) == (one != other)
+        assert moved.get(name, (one, other)) == (one, other)
+    gaps = [abs(one["first"] - one["second"]) for one in told["classes"]]
+    assert gaps == sorted(gaps, reverse=True)
+    _, out, _ = run("diff", first.recipe.key(), second.recipe.key())
+    assert "recipe.method.tscale" in out
+    _, out, _ = run("diff", first.recipe.key(), first.recipe.key())
+    assert "0 fields differ, 0 classes moved" in out
+
+
+def test_commands_of_odd_recipes_can_be_typed(run):
+    """What `--plan` prints gives the recipe that it stands for, digit by digit."""
+    parent = trained(run, "--arch", "dbn").recipe
+    odd = {"lr": 1 / 3, "drops": (1 / 3, 2 / 3), "momentum": 0.1 + 0.2}
+    for made in (parent.replace(**odd), replace(parent, parent=parent, method=replace(parent.method, frozen=True))):
+        line = command(made, "digits").split()
+        code, out, err = run(*line[1:], "--json")
+        assert code == 0, err
+        assert json.loads(out)["key"] == made.key()
