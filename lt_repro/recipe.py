@@ -1,6 +1,7 @@
 """The Recipe: everything that decides a number, and nothing else."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,6 +167,10 @@ class Recipe:
 
     def key(self) -> str:
         """Returns the name of the run: a readable slug and 8 hex digits of the SHA-256 of the canonical JSON."""
+        return self._key
+
+    @functools.cached_property
+    def _key(self) -> str:
         slug = f"{self.dataset}-r{self.ratio:g}-{self.method.name()}-e{self.epochs}-s{self.seed}"
         return f"{slug}-{digest(self.to_json())[:8]}"
 

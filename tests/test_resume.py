@@ -13,6 +13,7 @@ from resume_driver import CASES
 from lt_repro.methods import METHODS
 from lt_repro.runs import Run
 
+pytestmark = pytest.mark.usefixtures("probe")  # registered, as in the driver
 VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256", "command"}
 
 

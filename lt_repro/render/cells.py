@@ -161,7 +161,9 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     epochs: dict[str, set[int]] = {}
     for cell in table.cells():
         epochs.setdefault(_shortened(cell.recipe), set()).add(length(cell.recipe))
-    pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in runs)
+    longest = max(one for lengths in epochs.values() for one in lengths)
+    shorter = (run for run in runs if length(run.recipe) < longest)
+    pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in shorter)
     return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
 
 
