@@ -1,8 +1,9 @@
-# make demo: the paper's ablation on handwritten digits. make test: lint, types, tests. Each sets up .venv by itself.
+# make demo: the paper's ablation on handwritten digits. make test: lint, types, tests. make chaos: the long
+# reliability run (CHAOS="--seed 1 kills" for a part of it). Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test chaos clean
 
 demo: .venv/ready
 	$(BIN)/ltrepro demo
@@ -12,6 +13,9 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+chaos: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -7,6 +7,7 @@ checks nothing of what it reads; and the line can be read without it.
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,11 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
             try:
                 return _loaded(_parts(file)[0], file), damaged
             except DamagedError:
-                file.replace(file.with_name(file.name + _DAMAGED))
+                aside = file.with_name(file.name + _DAMAGED)
+                try:
+                    file.replace(aside)
+                except OSError as error:
+                    raise files.cannot_write(aside, error.strerror or str(error)) from error
                 damaged.append(file.name)
     return None, damaged
 
@@ -64,6 +69,11 @@ def where(path: Path) -> dict[str, Any]:
         return _parts(path)[1]
     except DamagedError:
         return _parts(_before(path))[1]
+
+
+def exists(path: Path) -> bool:
+    """Returns whether there is a checkpoint, this one or the one before."""
+    return path.exists() or _before(path).exists()
 
 
 def check(path: Path) -> None:
@@ -83,8 +93,8 @@ def key_of(path: Path) -> str:
 def sweep(path: Path) -> None:
     """Removes the checkpoints of a run that has ended, and what was put aside of them."""
     for file in (path, _before(path)):
-        file.unlink(missing_ok=True)
-        file.with_name(file.name + _DAMAGED).unlink(missing_ok=True)
+        files.remove(file)
+        files.remove(file.with_name(file.name + _DAMAGED))
 
 
 def sha256(path: Path) -> str:
@@ -143,6 +153,9 @@ def _loaded(content: bytes, path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            if sum(member.file_size for member in file.infolist()) > len(content):  # torch compresses nothing
+                raise ValueError("it would swell on opening")
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle made by hand can raise anything
         raise DamagedError(f"{path} is damaged: {type(error).__name__} on opening it") from error

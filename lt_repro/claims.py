@@ -35,7 +35,7 @@ def claim(folder: Path, key: str) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)
+        files.remove(path)
         os.close(descriptor)
         if new:
             with contextlib.suppress(OSError):  # unless something was written, the folder goes too

@@ -1,5 +1,6 @@
 """Writing files so that nothing is ever lost or half-written: temporary file, flush, fsync, rename."""
 
+import contextlib
 import glob
 import os
 from pathlib import Path
@@ -41,25 +42,39 @@ def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None 
     except OSError as error:
         raise cannot_write(path, error.strerror or str(error)) from error
     finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def sweep(folder: Path, name: str) -> None:
     """Removes the temporary files that killed processes left of files whose name begins with `name`."""
     for path in folder.glob(f".{glob.escape(name)}*.tmp"):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
-def ensure_writable(folder: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a file that is not needed any more; one that cannot be removed is left to `ltrepro verify --clean`."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def ensure_writable(folder: Path, name: str = "probe") -> None:
     """Makes a folder and tries to write there, so that hours of work do not end in an error.
+
+    What a process leaves that is killed at it, `sweep` removes under the same name.
 
     Raises:
         RequestError: It cannot be written.
     """
-    probe = folder / f".probe.{os.getpid()}"
-    write(probe, b"")
-    probe.unlink()
+    probe = folder / f".{name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as stream:
+            stream.write(b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(probe, error.strerror or str(error)) from error
 
 
 def cannot_write(path: Path, why: str) -> RequestError:

@@ -95,7 +95,7 @@ def verified(folder: Path) -> Iterator[Verdict]:
 def strays(folder: Path) -> list[Path]:
     """Returns what killed processes left: temporary files, claims nobody holds, damaged and outlived checkpoints."""
     ended = {path.stem for path in folder.glob("*.json")}
-    left = [*folder.glob(".*.tmp"), *folder.glob(".probe.*"), *folder.glob("*.damaged")]
+    left = [*folder.glob(".*.tmp"), *folder.glob("*.damaged")]
     left += [path for path in folder.glob(f"*{claims.SUFFIX}") if not claims.held(path)]
     left += [path for path in folder.glob(f"*{checkpoint.SUFFIX}") if checkpoint.key_of(path) in ended]
     return sorted(left)

@@ -1,6 +1,7 @@
 """The one training loop: `fit(recipes) -> runs`. A `Lane` is one run under way; usually there is one."""
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -69,13 +70,13 @@ def fit(
         raise RequestError(
             "the recipes differ in length", "allowed: the same epochs, batch and epoch_images side by side"
         )
-    files.ensure_writable(out)
+    files.ensure_writable(out, lanes[0].recipe.key())
     try:
         return _drive(lanes, eval_every, save_every, save_within, watch, stop or Stop())
     except (DamagedError, FailedError):
         raise
     except RequestError as error:  # everything asked for was right, so it is a write that failed
-        saved = any(lane.path.exists() for lane in lanes)
+        saved = any(checkpoint.exists(lane.path) for lane in lanes)
         raise FailedError(
             str(error).splitlines()[0],
             "training stopped; what was saved before stays" if saved else "training stopped; nothing was saved yet",
@@ -293,6 +294,10 @@ class Lane:
             self.bad = {"epoch": self.epoch, "step": first_bad}
             return
         means = {name: (pair[0] / pair[1]).item() for name, pair in self.logged.items()} | {"loss": mean}
+        # The last step can break the network after the last loss was taken, and running statistics show in no loss.
+        if not all(map(math.isfinite, means.values())) or not self._whole():
+            self.bad = {"epoch": self.epoch, "step": self.steps - 1}
+            return
         for name in self.history.keys() | means.keys():
             self.history.setdefault(name, [None] * self.epoch).append(means.get(name))
         self.epoch, self.step = self.epoch + 1, 0
@@ -300,12 +305,15 @@ class Lane:
         self.logged = {}
         if self.epoch % eval_every == 0 or self.done:
             self.logits = self.predict()
-            # The last step of an epoch can break the weights after the last loss was taken.
             if not np.isfinite(self.logits[0]).all():
                 self.bad = {"epoch": self.epoch - 1, "step": self.steps - 1}
                 return
             right = self.logits[0].argmax(axis=1) == self.images.test_labels
             self.curve.append({"epoch": self.epoch, "all": float(right.mean())})
+
+    def _whole(self) -> bool:
+        """Returns whether every weight and every running statistic is finite."""
+        return bool(torch.stack([value.isfinite().all() for value in self.net.state_dict().values()]).all().item())
 
     def _log(self, name: str, value: Tensor) -> None:
         """Adds a scalar to the epoch's sum of that name, and one to how many there are."""
@@ -329,7 +337,9 @@ class Lane:
 
     def save(self, ended: str = "lost") -> None:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
-        if self.done or self.first_bad.item() >= 0:  # never a broken network over the last good one
+        if (
+            self.done or self.first_bad.item() >= 0 or not self._whole()
+        ):  # never a broken network over the last good one
             return
         self.attempts[-1]["ended"] = ended
         recipe = self.recipe

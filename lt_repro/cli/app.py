@@ -74,8 +74,9 @@ def _told(error: Exception) -> tuple[list[str], int]:
         return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
     if hasattr(error, "exit_code"):
         return str(error).splitlines(), error.exit_code
-    if isinstance(error, OSError) and error.filename is None:  # a full disk behind stdout
-        return [f"cannot write the output: {error.strerror}"], 1
+    if isinstance(error, OSError) and error.strerror:  # without a name it is a full disk behind stdout
+        place = "the output" if error.filename is None else str(error.filename)
+        return [f"cannot use {place}: {error.strerror}"], 1
     first = f"{type(error).__name__}: {error}".splitlines()[0]
     return [first, "this is a fault of ltrepro; --debug shows where"], 1
 

@@ -1,6 +1,7 @@
 """Where images come from: CIFAR-10 and CIFAR-100, the digits inside the package, and anyone's own images."""
 
 import codecs
+import contextlib
 import hashlib
 import http.client
 import io
@@ -286,6 +287,11 @@ def _read_npz(file: BinaryIO) -> dict[str, NDArray[Any]]:
         raise ValueError("it is not an .npz file, or its end is missing")
     file.seek(0)
     wanted = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+    with zipfile.ZipFile(file) as members:
+        size, packed = (sum(getattr(m, f) for m in members.infolist()) for f in ("file_size", "compress_size"))
+        if size > max(_LARGEST_MEMBER, 100 * packed):
+            raise ValueError(f"{packed} bytes that would become {size}")
+    file.seek(0)
     with np.load(file, allow_pickle=False) as stored:
         return {key: np.asarray(stored[key]) for key in wanted if key in stored}
 
@@ -445,6 +451,7 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
     address, final = _ADDRESS + cifar.archive, root / cifar.archive
     part = root / f".{cifar.archive}.{os.getpid()}.part"
     try:
+        new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
         try:
             found = _fetch(address, part, report)
@@ -453,6 +460,9 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
             part.replace(final)
         finally:
             part.unlink(missing_ok=True)
+            if new:
+                with contextlib.suppress(OSError):  # unless the archive is in it
+                    root.rmdir()
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is also the server's answer, still open

@@ -1,5 +1,6 @@
 """Running recipes in this process, one after the other."""
 
+import contextlib
 import json
 import time
 import traceback
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lt_repro import checkpoint, files, signals, stored
-from lt_repro.claims import claim
+from lt_repro.claims import SUFFIX, claim
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import Split, make_split
 from lt_repro.errors import DamagedError, RequestError
@@ -99,7 +100,9 @@ def run_all(
                 if subset not in images:
                     images[subset] = images_of(recipe, pool)
                 ended: Run | Failed | None = _ended(out / f"{key}.json", images[subset], key in begun)
-                if ended is None:
+                if ended:
+                    _tidy(out, key)
+                else:
                     with claim(out, key) as mine:
                         if not mine:
                             continue
@@ -127,9 +130,10 @@ def run_all(
 def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[str, Any]) -> Run | Failed:
     """Returns the run of a recipe that this process has claimed."""
     there, failed = out / f"{recipe.key()}.json", out / f"{recipe.key()}{stored.FAILED}"
-    if run := _ended(there, images, needed):  # another process published it before the claim was ours
-        return run
     files.sweep(out, recipe.key())
+    if run := _ended(there, images, needed):  # another process published it before the claim was ours
+        checkpoint.sweep(there.with_suffix(checkpoint.SUFFIX))
+        return run
     try:
         (run,) = fit([recipe], images, out=out, **told)
     except DamagedError as error:  # of this run's files: the others can go on
@@ -141,7 +145,7 @@ def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[s
         record = {"key": recipe.key(), "recipe": recipe.to_json(), "error": line, "traceback": traceback.format_exc()}
         files.write(failed, (json.dumps(record, indent=1) + "\n").encode())
         return Failed(recipe, f"{line}\n{failed} has the traceback\nthe same command goes on from the last checkpoint")
-    failed.unlink(missing_ok=True)
+    files.remove(failed)
     return run
 
 
@@ -158,5 +162,14 @@ def _ended(path: Path, images: Images, needed: bool) -> Run | None:
             "allowed: runs on the split that the recipe names",
             "it is left as it is; move it away, or train into another folder with --out",
         )
-    checkpoint.sweep(path.with_suffix(checkpoint.SUFFIX))  # of a process killed right after it published
     return run
+
+
+def _tidy(out: Path, key: str) -> None:
+    """Removes what a process left that was killed right after it published; its claim is still there then."""
+    path = out / f"{key}{checkpoint.SUFFIX}"
+    if path.exists() or path.with_suffix(SUFFIX).exists():
+        with contextlib.suppress(RequestError), claim(out, key) as mine:  # a folder that is only read stays as it is
+            if mine:
+                files.sweep(out, key)
+                checkpoint.sweep(path)

@@ -1,0 +1,66 @@
+"""Images and runs that take a moment, for whatever has to be done hundreds of times."""
+
+import json
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from lt_repro import provenance
+from lt_repro.data.pools import Pool, select
+from lt_repro.data.split import make_split
+from lt_repro.paper.settings import recipe
+from lt_repro.sweep import local
+from lt_repro.train import Lane, fit
+
+VOLATILE = {"seconds", "images_per_second", "attempts", "command", "payload_sha256"}
+
+
+@lru_cache
+def pool():
+    rng = np.random.default_rng(0)
+
+    def part(each):
+        labels = np.repeat(np.arange(4), each)
+        return (rng.integers(0, 60, (len(labels), 8, 8, 1)) + 60 * labels[:, None, None, None]).astype(np.uint8), labels
+
+    return Pool("made_up", *part(12), *part(5), ("a", "b", "c", "d"), 0, None)
+
+
+@lru_cache
+def images():
+    return select(pool(), make_split(pool().train_labels, ratio=4, name="made_up"))
+
+
+def made(**settings):
+    usual = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
+    return recipe("made_up", **usual | settings)
+
+
+@contextmanager
+def quick(**told):
+    """One thread, no git, and the loop told in another way than `run_all` tells it."""
+    torch.set_num_threads(1)
+    usual = {"save_every": 0.0} | told
+    with patch.object(provenance, "commit", str), patch.object(local, "fit", partial(fit, **usual)):
+        yield
+
+
+def lane(folder, recipe, epochs=(1, 2)):
+    """Returns a run that has left a checkpoint after each of these epochs."""
+    begun = Lane(recipe, images(), folder, torch.device("cpu"))
+    for wanted in epochs:
+        while begun.epoch < wanted:
+            begun.start_epoch()
+            while begun.step < begun.steps:
+                begun.train_step()
+            begun.finish_epoch(10)
+        begun.save()
+    return begun
+
+
+def content(path):
+    """Returns what a run file says of the run and not of the machine."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name not in VOLATILE}

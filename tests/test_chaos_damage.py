@@ -1,0 +1,24 @@
+"""Damaged files, a disk that fails, values that are not finite: few of what `make chaos` does many of."""
+
+from chaos import damage, disk, finite
+
+
+def test_every_damaged_file_is_found_out(tmp_path):
+    found = damage.round(100, 0, tmp_path)
+    assert found == {"damaged": 100, "detected": 100, "undetected": []}
+
+
+def test_a_disk_that_fails_at_any_call_loses_nothing_and_is_named(tmp_path):
+    found = disk.round(1, 0, tmp_path)
+    assert found["points"] == found["faults"] > 60
+    assert (found["lost"], found["unclear"]) == ([], [])
+
+
+def test_a_full_and_a_read_only_file_system_under_the_command_line(tmp_path):
+    found = disk.real(1, 0, tmp_path)
+    assert (found["lost"], found["unclear"]) == ([], [])
+
+
+def test_a_value_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
+    found = finite.round(len(finite.TURNS), 0, tmp_path)
+    assert found == {"injected": 54, "diverged": 54, "in_a_mean": 0, "wrong": []}

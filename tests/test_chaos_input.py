@@ -1,0 +1,12 @@
+"""Malicious files and wrong commands: few of what `make chaos` does many of."""
+
+from chaos import malice, wrong
+
+
+def test_malicious_files_run_nothing_write_nothing_elsewhere_and_are_refused(tmp_path):
+    found = malice.round(47, 0, tmp_path)
+    assert found == {"files": 47, "executed": 0, "outside": 0, "refused": 47, "wrong": []}
+
+
+def test_wrong_commands_are_refused_in_three_lines_and_change_nothing(tmp_path):
+    assert wrong.round(250, 0, tmp_path) == {"commands": 250, "unclear": []}
