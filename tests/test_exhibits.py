@@ -404,3 +404,12 @@ def test_a_long_tail_as_it_is_of_the_digits_keeps_every_image(run):
     )
     assert code == 0
     assert [cell["n"] for cell in json.loads(out)["cells"]] == [1] + [0] * 8
+
+
+def test_a_run_file_cannot_steer_the_terminal(run):
+    found = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--out", "elsewhere")
+    replace(found, device="cpu\x1b]0;owned\x07").publish(Path("runs"))
+    code, out, err = run("show", f"runs/{found.recipe.key()}.json")
+    assert code == 0
+    assert "cpu?]0;owned?" in out
+    assert "\x1b]0" not in out + err

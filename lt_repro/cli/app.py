@@ -88,15 +88,20 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+def printable(text: str) -> str:
+    """Returns a text in which what would steer the terminal is a question mark: run files come from anywhere."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def put(line: str) -> None:
     """Prints a result to stdout as it stands: no markup, no wrapping."""
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
     """Prints a note to stderr as it stands; that nobody reads it any more stops no work."""
     with contextlib.suppress(BrokenPipeError):
-        err.print(line, markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def put_json(content: Any) -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
 from lt_repro.cli.progress import clock
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def show(
         grid.add_row(f"[bold]{title}[/bold]", "")
         for name, value in part.items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-            grid.add_row(name, escape(text))
+            grid.add_row(name, escape(printable(text)))
     out.print(grid)
     put_result(found)
     away = departures(found.recipe)

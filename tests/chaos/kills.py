@@ -244,8 +244,8 @@ def main(count, seed, folder, forgets):
             kills += killed
             if "point" in plan and killed:
                 hit.add((plan["point"], plan["when"], plan["nth"] > 1))
-            elif "point" in plan:
-                again.append(plan)  # it was not called so often any more: a fresh chain begins with it
+            elif "point" in plan and chain.launches > 1:
+                again.append(plan)  # it was not called so often any more: a fresh chain begins with it, and gives it up
         different, behind = chain.compare(calm.out)
         resumed, wrong, left = resumed + chain.resumed, wrong + different, left + behind
         shutil.rmtree(chain.out)
