@@ -25,7 +25,6 @@ def claim(folder: Path, key: str) -> Iterator[bool]:
     """
     path, new = folder / f"{key}{SUFFIX}", not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(path)
     except OSError as error:
         raise files.cannot_write(path, error.strerror or str(error)) from error
@@ -60,7 +59,13 @@ def held(path: Path) -> bool:
 def _locked(path: Path) -> int | None:
     """Returns the descriptor of a lock file that is now ours, or None if another process holds it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+            continue  # a claim that wrote nothing has taken the folder away again
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

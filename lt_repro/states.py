@@ -1,10 +1,11 @@
 """Where every run of a folder stands, derived from the files that lie there. Needs no torch: a look is quick."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lt_repro import checkpoint, claims, stored
+from lt_repro import checkpoint, claims, files, stored
 from lt_repro.errors import DamagedError
 
 FAILED = stored.FAILED
@@ -93,12 +94,43 @@ def verified(folder: Path) -> Iterator[Verdict]:
 
 
 def strays(folder: Path) -> list[Path]:
-    """Returns what killed processes left: temporary files, claims nobody holds, damaged and outlived checkpoints."""
+    """Returns what killed processes left: temporary files, claims nobody holds, damaged and outlived checkpoints.
+
+    What belongs to a run that some process holds is not among them, nor is a temporary file whose process lives.
+    """
     ended = {path.stem for path in folder.glob("*.json")}
-    left = [*folder.glob(".*.tmp"), *folder.glob("*.damaged")]
-    left += [path for path in folder.glob(f"*{claims.SUFFIX}") if not claims.held(path)]
+    left = [*folder.glob("*.damaged"), *folder.glob(f"*{claims.SUFFIX}")]
     left += [path for path in folder.glob(f"*{checkpoint.SUFFIX}") if checkpoint.key_of(path) in ended]
-    return sorted(left)
+    free = [path for path in left if not claims.held(folder / f"{_key(path)}{claims.SUFFIX}")]
+    return sorted(free + [path for path in folder.glob(".*.tmp") if not _alive(path)])
+
+
+def clean(path: Path) -> bool:
+    """Removes one of the `strays`, under its run's claim; returns whether it is gone."""
+    if path.suffix == ".tmp":
+        if not _alive(path):
+            files.remove(path)
+    else:
+        with claims.claim(path.parent, _key(path)) as mine:  # a claim's own file goes with the claim
+            if mine and path.suffix != claims.SUFFIX:
+                files.remove(path)
+    return not path.exists()
+
+
+def _key(path: Path) -> str:
+    return path.name.removesuffix(claims.SUFFIX) if path.suffix == claims.SUFFIX else checkpoint.key_of(path)
+
+
+def _alive(path: Path) -> bool:
+    """Returns whether the process whose number stands in a temporary file's name is there, whosever it is."""
+    number = path.name.removesuffix(".tmp").rpartition(".")[2]
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _weights(path: Path, digests: dict[str, str | None]) -> str:

@@ -183,7 +183,6 @@ class Lane:
         passed = {"damaged": damaged} if damaged else {}
         self.attempts.append({"epoch": self.epoch, "step": self.step, "ended": "lost"} | passed)
         self.cached = self._cache() if self._fixed() else None
-        self.started = self.saved = self.begun = time.monotonic()
 
     def _groups(self) -> list[dict[str, Any]]:
         """Returns what the optimiser holds, by the method's rates; every other parameter is frozen."""
@@ -298,7 +297,7 @@ class Lane:
         if not all(map(math.isfinite, means.values())) or not self._whole():
             self.bad = {"epoch": self.epoch, "step": self.steps - 1}
             return
-        for name in self.history.keys() | means.keys():
+        for name in dict.fromkeys([*self.history, *means]):
             self.history.setdefault(name, [None] * self.epoch).append(means.get(name))
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum.zero_()
@@ -337,9 +336,8 @@ class Lane:
 
     def save(self, ended: str = "lost") -> None:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
-        if (
-            self.done or self.first_bad.item() >= 0 or not self._whole()
-        ):  # never a broken network over the last good one
+        # Never a broken network over the last good one.
+        if self.done or self.first_bad.item() >= 0 or not self._whole():
             return
         self.attempts[-1]["ended"] = ended
         recipe = self.recipe

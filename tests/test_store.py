@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_repro import checkpoint, claims, stored
+from lt_repro import checkpoint, claims, states, stored
 from lt_repro.runs import Run
 from lt_repro.sweep.plan import command
 
@@ -190,13 +190,13 @@ def test_a_look_needs_no_torch():
 def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
     first, second, third = (trained(run, "--seed", str(seed)) for seed in range(3))
     code, out, _ = run("verify")
-    assert (code, out.strip()) == (0, "6 files, 0 bad; 0 left behind")
+    assert (code, out.strip()) == (0, "6 files, 0 bad; 0 left behind, 0 removed")
     first.path.write_text(first.path.read_text().replace('"status": "done"', '"status": "dome"'))
     second.path.with_suffix(".pt").write_bytes(second.path.with_suffix(".pt").read_bytes()[:-9] + b"x" * 9)
     Path("runs/orphan-00000000.pt").write_bytes(b"")
     good, bad = begun(), begun("digits-r60-dbn_mix-e60-s1-046bbfcd")
     bad.write_bytes(bad.read_bytes()[:-1] + b"?")
-    left = [Path("runs/.x.json.1.tmp"), Path("runs/a-00000000.lock"), Path("runs/b.ckpt.damaged")]
+    left = [Path("runs/.x.json.4194999.tmp"), Path("runs/a-00000000.lock"), Path("runs/b.ckpt.damaged")]
     for path in left:
         path.touch()
     outlived = third.path.with_suffix(".ckpt")
@@ -221,12 +221,48 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
     assert before - set(Path("runs").iterdir()) == {*left, outlived}
 
 
-def test_verify_leaves_a_claim_that_is_held(run, refused):
-    trained(run)
-    with claims.claim(Path("runs"), "held-00000000"):
-        run("verify", "--clean")
-        assert Path("runs/held-00000000.lock").exists()
+def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
+    found = trained(run)
+    outlived = found.path.with_suffix(".ckpt")  # its weights are being trained again, say
+    outlived.write_bytes(b"")
+    temporary = Path(f"runs/.{found.recipe.key()}.pt.{os.getpid()}.tmp")
+    temporary.touch()
+    with claims.claim(Path("runs"), found.recipe.key()) as mine:
+        assert mine
+        _, out, _ = run("verify", "--clean", "--json")
+        assert json.loads(out)["strays"] == []
+        with claims.claim(Path("runs"), found.recipe.key()) as other:
+            assert not other
+    assert outlived.exists()
+    assert temporary.exists()
     refused("verify", "nowhere")
+
+
+def test_a_stray_lock_that_is_claimed_between_the_look_and_the_removal_stays(tmp_path):
+    (tmp_path / "key-00000000.lock").touch()
+    (stray,) = states.strays(tmp_path)
+    with claims.claim(tmp_path, "key-00000000") as mine:
+        assert mine
+        assert not states.clean(stray)
+        with claims.claim(tmp_path, "key-00000000") as other:
+            assert not other
+    assert not stray.exists()
+
+
+def test_a_claim_makes_its_folder_anew_where_another_took_it_away(tmp_path, monkeypatch):
+    folder, tries, plain = tmp_path / "new", [], os.open
+
+    def taken_away(name, *args, **kwargs):
+        if str(name).endswith(".lock"):
+            tries.append(name)
+            if len(tries) == 1:
+                folder.rmdir()
+        return plain(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", taken_away)
+    with claims.claim(folder, "key") as mine:
+        assert mine
+    assert len(tries) == 2
 
 
 # collect

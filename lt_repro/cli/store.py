@@ -60,29 +60,27 @@ def verify(
     [bold]ltrepro verify runs --clean[/bold]
 
     --clean removes temporary files, claims that nobody holds, damaged checkpoints and those of finished runs; never a
-    run file, never weights.
+    run file, never weights, nothing of a run that some process holds.
     """
     from lt_repro import states
 
-    folders = folder or [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
-    for place in folders:
-        if not place.is_dir():
-            raise RequestError(f"no folder {place}", "allowed: folders of runs")
+    usual = [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
+    folders = _folders(folder) if folder else usual
     verdicts = [verdict for place in folders for verdict in states.verified(place)]
     bad = [verdict for verdict in verdicts if verdict.wrong]
     left = [path for place in folders for path in states.strays(place)]
-    if clean:
-        for path in left:
-            path.unlink(missing_ok=True)
+    gone = [path for path in left if states.clean(path)] if clean else []
     if as_json:
         wrong = [{"path": str(verdict.path), "wrong": verdict.wrong} for verdict in bad]
-        put_json({"files": len(verdicts), "bad": wrong, "strays": list(map(str, left)), "cleaned": clean})
+        put_json(
+            {"files": len(verdicts), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))}
+        )
     else:
         for verdict in bad:
             put(f"{verdict.path}: {verdict.wrong}")
         for path in left:
-            put(f"{path}: left by a process that was killed{', removed' if clean else ''}")
-        put(f"{len(verdicts)} files, {len(bad)} bad; {len(left)} left behind{' and removed' if clean else ''}")
+            put(f"{path}: left by a process that was killed{', removed' if path in gone else ''}")
+        put(f"{len(verdicts)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed")
     raise typer.Exit(1 if bad else 0)
 
 
