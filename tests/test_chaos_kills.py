@@ -1,6 +1,6 @@
 """SIGKILL at any point and at any time: of training, of writing, of claiming. `make chaos` does the same for longer."""
 
-from chaos import claiming, kills, writers
+from chaos import claiming, kills, leaving, writers
 
 
 def test_killed_training_comes_out_as_a_calm_run(tmp_path):
@@ -34,3 +34,9 @@ def test_every_run_is_done_once_though_its_owners_are_killed(tmp_path):
 def test_a_claim_that_looks_and_then_writes_is_found(tmp_path):
     found = claiming.round(1, 0, tmp_path, gullible=True)
     assert found["overlaps"] > 0
+
+
+def test_a_signal_ends_training_within_five_seconds_and_a_second_ctrl_c_at_once(tmp_path):
+    found = leaving.round(3, 0, tmp_path)
+    assert (found["signals"], found["wrong"]) == (6, [])
+    assert max(found["slowest_s"].values()) < 5

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lt_repro import claims
 from lt_repro.data import pools
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper import settings
 from lt_repro.paper.dbn_mix import TABLE5, TABLE6
 from lt_repro.runs import Run
+from lt_repro.sweep.local import Failed, run_all
 from lt_repro.sweep.plan import command, missing
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -163,6 +165,22 @@ def test_train_again_puts_the_old_run_aside(run):
     assert Run.read(first.path).weights == first.weights
     run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
     assert len(list(aside.parent.iterdir())) == 4
+    with claims.claim(Path("runs"), first.recipe.key()) as mine:
+        code, _, err = run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
+        assert (mine, code) == (True, 2)
+        assert "another process" in err
+    assert len(list(aside.parent.iterdir())) == 4
+
+
+def test_a_damaged_run_file_stops_no_other_run_of_the_queue(run):
+    first = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--mix", "mixup")
+    first.path.write_text("{")
+    recipes = [first.recipe.replace(seed=seed) for seed in (0, 1)]
+    bad, good = run_all(recipes, pools.load_pool("digits", Path()), Path("runs"))
+    assert isinstance(bad, Failed)
+    assert str(first.path) in bad.error
+    assert good.status == "done"
+    assert first.path.read_text() == "{"
 
 
 def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, monkeypatch):

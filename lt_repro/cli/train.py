@@ -55,6 +55,7 @@ def train(
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
     parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
     """
+    from lt_repro.claims import claim
     from lt_repro.data import pools
     from lt_repro.runs import set_aside
     from lt_repro.sweep.local import Failed, run_all
@@ -80,8 +81,16 @@ def train(
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
-    if force and (aside := set_aside(folder / f"{recipe.key()}.json")):
-        say(f"the old run is {aside}")
+    if force:
+        with claim(folder, recipe.key()) as mine:
+            if not mine:
+                raise RequestError(
+                    f"{recipe.key()} is being trained by another process",
+                    "allowed: --force on a run that nobody trains",
+                    "wait until it has ended, or stop it",
+                )
+            if aside := set_aside(folder / f"{recipe.key()}.json"):
+                say(f"the old run is {aside}")
     with Watch(quiet=as_json) as watch:
         told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
         (run,) = run_all([recipe], pool, folder, parents=beside, **told)

@@ -75,7 +75,6 @@ def run_all(
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
             there is of another split.
-        DamagedError: A run file is damaged.
         FailedError: A file could not be written.
         Interrupted: A signal asked to stop; everything is saved.
     """
@@ -99,7 +98,7 @@ def run_all(
                 subset = (recipe.ratio, recipe.profile, recipe.split_seed)
                 if subset not in images:
                     images[subset] = images_of(recipe, pool)
-                ended: Run | Failed | None = _ended(out / f"{key}.json", images[subset], key in begun)
+                ended = _ended(recipe, out, images[subset], key in begun)
                 if ended:
                     _tidy(out, key)
                 else:
@@ -129,11 +128,11 @@ def run_all(
 
 def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[str, Any]) -> Run | Failed:
     """Returns the run of a recipe that this process has claimed."""
-    there, failed = out / f"{recipe.key()}.json", out / f"{recipe.key()}{stored.FAILED}"
+    failed = out / f"{recipe.key()}{stored.FAILED}"
     files.sweep(out, recipe.key())
-    if run := _ended(there, images, needed):  # another process published it before the claim was ours
-        checkpoint.sweep(there.with_suffix(checkpoint.SUFFIX))
-        return run
+    if ended := _ended(recipe, out, images, needed):  # another process published it before the claim was ours
+        checkpoint.sweep(out / f"{recipe.key()}{checkpoint.SUFFIX}")
+        return ended
     try:
         (run,) = fit([recipe], images, out=out, **told)
     except DamagedError as error:  # of this run's files: the others can go on
@@ -149,11 +148,15 @@ def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[s
     return run
 
 
-def _ended(path: Path, images: Images, needed: bool) -> Run | None:
-    """Returns the run that stands in a file, if it does and nothing is missing that is needed of it."""
+def _ended(recipe: Recipe, out: Path, images: Images, needed: bool) -> Run | Failed | None:
+    """Returns the run of a recipe if it stands in `out` and nothing is missing that is needed of it."""
+    path = out / f"{recipe.key()}.json"
     if not path.exists():
         return None
-    run = Run.read(path)
+    try:
+        run = Run.read(path)
+    except DamagedError as error:
+        return Failed(recipe, str(error))
     if needed and run.weights and not run.weights_path:
         return None
     if run.split["digest"] != images.split.digest:

@@ -17,6 +17,7 @@ COUNTS = {
     "kills": 200,
     "writers": 1000,
     "claiming": 5,
+    "leaving": 30,
     "damage": 1000,
     "disk": 100,
     "finite": 36,
