@@ -259,7 +259,7 @@ def _classes(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | N
     from lt_repro.render.classes import by_class
     from lt_repro.sweep.local import split_of
 
-    recipe = next(table.cells()).recipe
+    recipe = table.recipes()[0]
     split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
     if pool is not None:
         split = split_of(recipe, pool)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from lt_repro.paper.claim import Paper
 from lt_repro.paper.settings import RATIO, recipe
 from lt_repro.paper.table import Line, Published, Table
 from lt_repro.recipe import Recipe
@@ -186,3 +187,11 @@ FIG1 = Table(
     },
 )
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
+
+PAPER = Paper(
+    name="dbn_mix",
+    title="DBN-Mix",
+    citation="Baik, Yoon, Choi: DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for "
+    "Long-Tailed Visual Recognition",
+    exhibits={"table4": (TABLE4,), "table5": (TABLE5,), "table6": TABLE6, "fig1": (FIG1,), "fig3": FIG3},
+)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from lt_repro.methods import METHODS
+from lt_repro.paper.settings import UNREAD
 from lt_repro.recipe import Recipe
 
 
@@ -32,17 +34,22 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there."""
+    """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
+
+    `lacks` is None where it can be trained; else what this project has not: "no method ride yet" (then there are no
+    recipes either) or "needs data imagenet_lt".
+    """
 
     row: Line
     column: Line
     recipes: tuple[Recipe, ...]
     published: Published | None
+    lacks: str | None = None
 
     @property
-    def recipe(self) -> Recipe:
-        """Returns the recipe of the first seed, which stands for the cell."""
-        return self.recipes[0]
+    def recipe(self) -> Recipe | None:
+        """Returns the recipe of the first seed, which stands for the cell; None where its method is not here yet."""
+        return self.recipes[0] if self.recipes else None
 
     @property
     def metric(self) -> str:
@@ -90,12 +97,19 @@ class Table:
         for row in self.rows:
             for column in self.columns:
                 edits = dict(self.base) | dict(column.edits) | dict(row.edits)
-                recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
-                yield Cell(row, column, recipes, self.published.get((row.label, column.label)))
+                recipes: tuple[Recipe, ...] = ()
+                lacks = None
+                if (method := edits.get("method")) and method not in METHODS:
+                    lacks = f"no method {method} yet"
+                else:
+                    recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
+                    if (images := recipes[0].dataset) in UNREAD:
+                        lacks = f"needs data {images}"
+                yield Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks)
 
     def recipes(self) -> list[Recipe]:
-        """Returns every recipe that the table needs, each once, seed by seed."""
-        cells = list(self.cells())
+        """Returns every recipe that the table needs and that can be trained, each once, seed by seed."""
+        cells = [cell for cell in self.cells() if cell.lacks is None]
         every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
         return list({recipe.key(): recipe for recipe in every}.values())
 

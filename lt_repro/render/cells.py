@@ -59,7 +59,12 @@ class Measured:
 
     @property
     def status(self) -> str:
-        """Returns "done" (every seed of the table is there), "partial", "diverged" (and none done) or "missing"."""
+        """Returns "done" (every seed of the table is there), "partial", "diverged" (and none done) or "missing".
+
+        Where the cell cannot be trained here it is "no method" or "needs data".
+        """
+        if self.cell.lacks:
+            return " ".join(self.cell.lacks.split()[:2])
         if self.runs:
             return "done" if {recipe.seed for recipe in self.cell.recipes} <= set(self.seeds) else "partial"
         return "diverged" if self.diverged else "missing"
@@ -109,7 +114,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
         parents = (found.get(recipe.parent.key()) for recipe in by_seed if recipe.parent)
         barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
-        reason = f"its parent {', '.join(barren)} diverged" if barren and not own else None
+        reason = f"its parent {', '.join(barren)} diverged" if barren and not own else cell.lacks
         measured.append(Measured(cell, ended["done"], ended["diverged"], reason))
     return measured
 
@@ -159,9 +164,9 @@ def conflicts(
 def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
     epochs: dict[str, set[int]] = {}
-    for cell in table.cells():
-        epochs.setdefault(_shortened(cell.recipe), set()).add(length(cell.recipe))
-    longest = max(one for lengths in epochs.values() for one in lengths)
+    for recipe in (cell.recipe for cell in table.cells() if cell.recipe):
+        epochs.setdefault(_shortened(recipe), set()).add(length(recipe))
+    longest = max((one for lengths in epochs.values() for one in lengths), default=0)
     shorter = (run for run in runs if length(run.recipe) < longest)
     pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in shorter)
     return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
@@ -207,7 +212,7 @@ def _cell(table: Table, one: Measured) -> dict[str, Any]:
         "published": published and published.value,
         "source": published and published.source,
         "measured_by_paper": published and published.measured,
-        "recipe": one.cell.recipe.key(),
+        "recipe": one.cell.recipe and one.cell.recipe.key(),
         "reason": one.reason,
         "status": one.status,
         "keys": [run.recipe.key() for run in one.runs],

@@ -258,6 +258,7 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for one in measured
+        if one.cell.recipe
         for name, (actual, default) in departures(one.cell.recipe).items()
         if name not in varied
     )

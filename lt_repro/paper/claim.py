@@ -1,0 +1,75 @@
+"""What a paper claims in words, as data: the cells compared, and in which direction. And a Paper: all that it shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lt_repro.paper.table import Table
+
+
+class Place(NamedTuple):
+    """A cell, by the id of its exhibit and the labels of its row and column."""
+
+    exhibit: str
+    row: str
+    column: str
+
+
+class Comparison(NamedTuple):
+    """Cells whose sum is said to be larger than the sum of others, seed by seed; both sides have as many.
+
+    A > B is `Comparison((A,), (B,))`. That the gain of A over B grows from one column to another is
+    `Comparison((A there, B here), (B there, A here))`.
+    """
+
+    more: tuple[Place, ...]
+    less: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper.
+
+    Args:
+        id: "dbn+bm+ts beats all" or so: unique in the paper, short, as a file name would be.
+        text: The claim in a sentence of our own.
+        source: Where the paper says it: "Sec. 4.4".
+        comparisons: What must be true of it.
+        alike: None where `more` is claimed to be larger; else the fraction within which the two sides are claimed to
+            be alike.
+    """
+
+    id: str
+    text: str
+    source: str
+    comparisons: tuple[Comparison, ...]
+    alike: float | None = None
+
+
+class Question(NamedTuple):
+    """What a paper leaves open and a number hangs on: the setting that answers it, our reading, and why."""
+
+    setting: str
+    asked: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Everything of one paper that this project knows. Papers are found by being in `lt_repro/paper/` as `PAPER`.
+
+    Args:
+        name: As typed; that of its file.
+        title: "DBN-Mix".
+        citation: Authors, title, place, year.
+        exhibits: The tables behind each name that one can ask for ("table6" has two halves), in the paper's order.
+        claims: What it says in words.
+        questions: What it leaves open.
+    """
+
+    name: str
+    title: str
+    citation: str
+    exhibits: Mapping[str, Sequence[Table]]
+    claims: Sequence[Claim] = ()
+    questions: Sequence[Question] = ()
