@@ -43,6 +43,7 @@ class Recipe:
         seed: Of the initial weights and of every draw.
         precision: "auto" is bf16 where the hardware gains by it; hashed as the word.
         schedule: "steps" drops the rate at `drops`; "cosine" takes it to 0 along half a cosine.
+        epoch_steps: At most so many steps an epoch, for a trial; 0 for no limit.
         parent: The run that this one begins with, where the method wants one; on the same images, in the same network.
 
     Raises:
@@ -70,11 +71,21 @@ class Recipe:
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     schedule: Literal["steps", "cosine"] = fields.added("steps")
+    epoch_steps: int = fields.added(0)
     parent: "Recipe | None" = fields.added(None)
 
     def __post_init__(self) -> None:
         fields.check(self)
-        least = {"ratio": 1.0, "epochs": 1, "batch": 1, "split_seed": 0, "seed": 0, "crop": 0, "lr": 0.0}
+        least = {
+            "ratio": 1.0,
+            "epochs": 1,
+            "batch": 1,
+            "split_seed": 0,
+            "seed": 0,
+            "crop": 0,
+            "lr": 0.0,
+            "epoch_steps": 0,
+        }
         most = {"ratio": 1e9, "split_seed": 2**32 - 1, "seed": 2**63, "epochs": 10**6, "batch": 10**6, "lr": 1e3}
         bounds = {name: (low, most.get(name, math.inf)) for name, low in least.items()}
         bounds |= {

@@ -105,7 +105,7 @@ def _drive(
                     watch(lane)
                     if time.monotonic() - lane.saved >= save_within:
                         lane.save()
-            if stop.signum is not None:
+            if stop.asked:
                 for lane in lanes:
                     lane.save("stopped")
                 stop.check()
@@ -147,6 +147,8 @@ class Lane:
         self.labels = torch.from_numpy(images.train_labels).to(device)
         balanced = recipe.epoch_images == "balanced"
         self.total = int(self.counts.max()) * len(self.counts) if balanced else len(self.labels)
+        if recipe.epoch_steps:
+            self.total = min(self.total, recipe.epoch_steps * recipe.batch)
         self.steps = -(-self.total // recipe.batch)
 
         with torch.random.fork_rng(devices=[]):

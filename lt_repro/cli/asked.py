@@ -1,6 +1,7 @@
 """What every command that shows an exhibit does: find the runs, plan or train what is missing, measure, print."""
 
 import dataclasses
+import math
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from lt_repro.errors import RequestError
 if TYPE_CHECKING:
     from lt_repro.data.pools import Pool
     from lt_repro.paper.table import Line, Table
+    from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
     from lt_repro.runs import Run
 
@@ -56,8 +58,8 @@ class Asked:
         """Returns what was found and the exhibits, after training what is missing; or prints the plan and leaves."""
         from lt_repro import files
 
-        tables = [_seeded(table, self.seeds) for table in tables]
-        found = _found(self.runs, may_be_new=self.plan or self.run)
+        tables = [seeded(table, self.seeds) for table in tables]
+        found = found_in(self.runs, may_be_new=self.plan or self.run)
         if self.plan:
             self._put_plan(tables, found)
             raise typer.Exit(found.code)
@@ -67,19 +69,12 @@ class Asked:
         return found, [(table, found.measure(table)) for table in tables]
 
     def _put_plan(self, tables: "Sequence[Table]", found: "Found") -> None:
-        from lt_repro.sweep.plan import command, missing
+        from lt_repro.sweep.plan import missing
 
         lacking = missing(tables, found.runs)
         for note in (*found.notes, *lacking.notes):
             say(f"note: {note}")
-        where, first = _where(self.runs, self.data_root), found.folders[0]
-        paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
-        wanted = {}
-        for recipe in lacking.recipes:
-            path = paths.get(recipe.parent.key()) if recipe.parent else None
-            named = str(path) if path and path.parent != first else None
-            again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
-            wanted[recipe.key()] = command(recipe, self.dataset, named) + where + again
+        wanted = planned(lacking.recipes, found, self.dataset, self.runs, self.data_root)
         if self.as_json:
             return put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
         for line in wanted.values():
@@ -122,26 +117,71 @@ class Found:
         return measure(table, self.runs)
 
 
+def planned(
+    wanted: "Sequence[Recipe]", found: Found, dataset: str | None, runs: list[Path] | None, data_root: Path | None
+) -> dict[str, str]:
+    """Returns the command that trains each recipe, by key.
+
+    Args:
+        wanted: What is to be trained.
+        found: What there is; a parent that has run elsewhere is named by its path.
+        dataset: As typed, or None for the recipes' own.
+        runs: As typed.
+        data_root: As typed.
+    """
+    from lt_repro.sweep.plan import command
+
+    where, first = _where(runs, data_root), found.folders[0]
+    paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
+    lines = {}
+    for recipe in wanted:
+        path = paths.get(recipe.parent.key()) if recipe.parent else None
+        named = str(path) if path and path.parent != first else None
+        again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
+        lines[recipe.key()] = command(recipe, dataset or recipe.dataset, named) + where + again
+    return lines
+
+
 def run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", device: str) -> Found:
     """Returns what is found after everything that the tables lack has been trained into the first folder."""
-    from lt_repro.sweep.local import Failed, run_all
     from lt_repro.sweep.plan import missing
 
     assert pool is not None, "the pool is read whenever something is to be run"
     wanted, notes = missing(tables, found.runs)
     for note in notes:
         say(f"note: {note}")
-    diverged = broken = 0
+    return run_wanted(wanted, found, {pool.name: pool}, device)
+
+
+def run_wanted(
+    wanted: "Sequence[Recipe]", found: Found, pools: "dict[str, Pool]", device: str, until: float = math.inf
+) -> Found:
+    """Returns what is found after recipes have been trained into the first folder, data set by data set.
+
+    Args:
+        wanted: What to train.
+        found: What there was.
+        pools: The images, by the recipes' name for them.
+        device: See `train.fit`.
+        until: See `run_all`.
+    """
+    from lt_repro.sweep.local import Failed, run_all
+
+    diverged = broken = number = 0
     with Watch() as watch:
         told: dict[str, Any] = {"parents": found.folders, "device": device, "watch": watch, "note": say}
+        told["until"] = until
         watch.label = f"run 1/{len(wanted)}, "
-        for number, ended in enumerate(run_all(wanted, pool, found.folders[0], **told), 2):
-            watch.label = f"run {number}/{len(wanted)}, "
-            if isinstance(ended, Failed):
-                say(f"failed: {ended.recipe.key()}: {ended.error.splitlines()[0]}")
-                broken += 1
-            else:
-                diverged += ended.status == "diverged"
+        for name, pool in pools.items():
+            own = [recipe for recipe in wanted if recipe.dataset == name]
+            for ended in run_all(own, pool, found.folders[0], **told):
+                number += 1
+                watch.label = f"run {number + 1}/{len(wanted)}, "
+                if isinstance(ended, Failed):
+                    say(f"failed: {ended.recipe.key()}: {ended.error.splitlines()[0]}")
+                    broken += 1
+                else:
+                    diverged += ended.status == "diverged"
     filled = Found(found.folders)
     filled.code = 3 if broken else max(filled.code, 1 if diverged else 0)
     return filled
@@ -235,7 +275,12 @@ def _where(runs: list[Path] | None, data_root: Path | None) -> str:
     return f" {shlex.join(words)}" if words else ""
 
 
-def _found(runs: list[Path] | None, *, may_be_new: bool) -> Found:
+def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
+    """Returns what is found in the folders of `--runs`.
+
+    Raises:
+        RequestError: One is not there and nothing is to be trained into it.
+    """
     from lt_repro import runs as store
 
     for folder in runs or []:
@@ -246,7 +291,12 @@ def _found(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     return Found(store.folders(runs))
 
 
-def _seeded(table: "Table", seeds: str | None) -> "Table":
+def seeded(table: "Table", seeds: str | None) -> "Table":
+    """Returns the table with the seeds that `--seeds` names.
+
+    Raises:
+        RequestError: They are no seeds.
+    """
     if seeds is None:
         return table
     parts = [re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part) for part in seeds.split(",")]

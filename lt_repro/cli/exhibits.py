@@ -205,10 +205,10 @@ def plot_classes(
     pool = asked.pool(ratio)
     settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
     found, [(table, measured)] = asked.shown([FIG1.within(**settings)], pool)
-    classes = _classes(table, {one.cell.row.title: one.runs for one in measured}, pool)
+    classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
     lacking = [label for label, values in classes.series.items() if not values]
     note = f" Not run: {', '.join(lacking)}." if lacking else ""
-    paths = _draw(to / table.id, table.caption + note, classes)
+    paths = draw_classes(to / table.id, table.caption + note, classes)
     if not as_json:
         _put_classes(classes)
     put_exhibits([(table, measured)], paths, as_json, classes=classes.to_json())
@@ -236,8 +236,8 @@ def demo(
         write(to / "table4.md", text.markdown(table, measured, found.notes)),
     ]
     first, *_, last = measured
-    classes = _classes(table, {one.cell.row.title: one.runs for one in (first, last)}, pool)
-    paths += _draw(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
+    classes = classes_of(table, {one.cell.row.title: one.runs for one in (first, last)}, pool)
+    paths += draw_classes(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
     put_exhibits([(table, measured)], paths, as_json=False)
     put(text.sentences(table, measured))
     raise typer.Exit(found.code)
@@ -253,7 +253,7 @@ def _tables(asked: Asked, pool: "Pool | None", tables: "Sequence[Table]") -> Non
     raise typer.Exit(found.code)
 
 
-def _classes(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
+def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
     """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
     from lt_repro.data.pools import known_split
     from lt_repro.render.classes import by_class
@@ -288,7 +288,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     counts = first.split["counts"]
     classes = by_class(first.class_names, counts, series)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
-    paths = _draw(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
+    paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:
         return put_json({"classes": classes.to_json()})
     _put_classes(classes)
@@ -296,7 +296,8 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
         put(str(path))
 
 
-def _draw(stem: Path, title: str, classes: "Classes") -> list[Path]:
+def draw_classes(stem: Path, title: str, classes: "Classes") -> list[Path]:
+    """Writes the figure of accuracies by class with its numbers and returns the paths."""
     from lt_repro.render import figures
 
     return [*figures.save(figures.class_figure(title, classes), stem), write(stem.with_suffix(".csv"), classes.csv())]

@@ -179,6 +179,7 @@ FIG1 = Table(
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(Line("sbn", "Vanilla"), Line("bbn", "BBN", {"method": "bbn"}), Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX)),
     columns=(Line("accuracy", "accuracy"),),
+    by_class=True,
     published={
         ("sbn", "accuracy"): Published(
             0.6587, "DBN-Mix, Table 1, cross-entropy, as in Jamal et al. 2020", measured=False

@@ -26,9 +26,15 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under it
     | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}
     | {"second stage": {"epochs": 60}},  # 10 would be 30 steps
 }
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "short": {"epochs": 20},
+    "smoke": {"epochs": 10, "epoch_steps": 3},
+}
+"""How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
 SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
 """How heads are trained on a parent's features. The paper does not say; MiSLAS' code has such a second stage."""
-INHERITED = (*SHARED, "crop", "flip", "seed", "precision")
+INHERITED = (*SHARED, "crop", "flip", "seed", "precision", "epoch_steps")
 """What a run takes from its parent unless told otherwise."""
 
 

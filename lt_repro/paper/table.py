@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import UNREAD
+from lt_repro.paper.settings import PROFILES, UNREAD
 from lt_repro.recipe import Recipe
 
 
@@ -78,6 +79,7 @@ class Table:
         ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
+        by_class: Whether it is a figure of accuracies class by class, each row a series.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Table:
     ablation: bool = False
     axis: str | None = None
     lines: str | None = None
+    by_class: bool = False
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
@@ -126,9 +129,10 @@ class Table:
         Raises:
             RequestError: A name is unknown or a value not allowed.
         """
-        usual = self.build(**self.base)
+        start = dict(self.columns[0].edits) | dict(self.base)
+        usual = self.build(**start)
         asked = {name: value for name, value in settings.items() if value is not None}
-        other = {n: v for n, v in asked.items() if self.build(**dict(self.base) | {n: v}) != usual}
+        other = {n: v for n, v in asked.items() if self.build(**start | {n: v}) != usual}
         across = self.columns if columns is None else columns
         moved = [line.label for line in across] != [line.label for line in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
@@ -147,6 +151,71 @@ class Table:
             columns=across,
             published={} if other else self.published,
         )
+
+    def of(self, images: str | None, across: Sequence[Line], **settings: Any) -> Self:
+        """Returns the exhibit on other images, at other ratios and under other settings, as `within`.
+
+        Where the columns are ratios, `across` takes their place; else it is one line and a setting like the others.
+
+        Args:
+            images: A data set in place of every one of the exhibit's, or None.
+            across: Ratios as columns; empty to leave them alone.
+            settings: See `within`.
+
+        Raises:
+            RequestError: Several ratios for an exhibit of one; see `within`.
+        """
+        columns = None
+        if any("ratio" in line.edits for line in self.columns):
+            columns = list(across) or None
+            if any("dataset" in line.edits for line in self.columns) and (images or across):
+                raise RequestError(
+                    f"--dataset or --ratio with {self.id}, whose columns are data sets",
+                    "allowed: its own columns",
+                    "choose among them with --columns",
+                )
+        elif len(across) > 1:
+            raise RequestError(f"{len(across)} ratios for {self.id}", "allowed: one, as its columns are no ratios")
+        elif across:
+            settings |= across[0].edits
+        return self.within(columns, dataset=images, **settings)
+
+    def profiled(self, profile: str) -> Self:
+        """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.
+
+        Args:
+            profile: One of `settings.PROFILES`.
+
+        Raises:
+            RequestError: There is no such profile.
+        """
+        if profile not in PROFILES:
+            raise unknown("--profile", profile, PROFILES)
+        if not (settings := PROFILES[profile]):
+            return self
+        words = ", ".join(f"{name} {value}" for name, value in settings.items())
+        return dataclasses.replace(
+            self,
+            id=f"{self.id}-{profile}",
+            caption=f"{self.caption} Profile {profile}, not the paper's length: {words}.",
+            base=dict(self.base) | settings,
+            published={},
+        )
+
+    def only(self, rows: Sequence[str] | None, columns: Sequence[str] | None) -> Self:
+        """Returns the exhibit with some of its rows and columns, by label; None for all.
+
+        Raises:
+            RequestError: It has no such row or column.
+        """
+        kept = []
+        for word, labels, lines in (("row", rows, self.rows), ("column", columns, self.columns)):
+            known = [line.label for line in lines]
+            for label in labels or ():
+                if label not in known:
+                    raise unknown(f"{word} of {self.id}", label, known, f"choose among: {', '.join(known)}")
+            kept.append([line for line in lines if labels is None or line.label in labels])
+        return dataclasses.replace(self, rows=kept[0], columns=kept[1])
 
 
 _FIRST = ("dataset", "epochs", "ratio", "profile")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ def run_all(
     eval_every: int = 10,
     watch: Callable[[Lane], None] = lambda lane: None,
     note: Callable[[str], None] = lambda line: None,
+    until: float = math.inf,
 ) -> Iterator[Run | Failed]:
     """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
@@ -71,19 +73,20 @@ def run_all(
         eval_every: See `train.fit`.
         watch: See `train.fit`.
         note: Told in a line when there is nothing to do but wait for another process.
+        until: A time of `time.monotonic` at which to save and stop.
 
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
             there is of another split.
         FailedError: A file could not be written.
-        Interrupted: A signal asked to stop; everything is saved.
+        Interrupted: A signal asked to stop, or it is later than `until`; everything is saved.
     """
     images: dict[tuple[float, str, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
     begun = {recipe.parent.key() for recipe in recipes if recipe.parent}
     barren: dict[str, str] = {}  # what nothing can begin with, and why
     waited = False
-    with signals.caught() as stop:
+    with signals.caught(until) as stop:
         while pending:
             left = len(pending)
             for key, recipe in list(pending.items()):
@@ -102,6 +105,7 @@ def run_all(
                 if ended:
                     _tidy(out, key)
                 else:
+                    stop.check()
                     with claim(out, key) as mine:
                         if not mine:
                             continue

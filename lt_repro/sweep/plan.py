@@ -1,14 +1,17 @@
 """Which recipes a table still needs, and the command that fills each."""
 
+import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lt_repro import fields
+from lt_repro.errors import unknown
 from lt_repro.paper.settings import recipe as paper_recipe
 from lt_repro.paper.table import Table
 from lt_repro.recipe import Recipe, settings
 from lt_repro.runs import Run
+from lt_repro.sweep.cost import work
 
 FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "eps", "gamma")
 """Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
@@ -52,6 +55,38 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
             if recipe.key() not in there:
                 want(recipe)
     return Missing(list(wanted.values()), list(notes.values()))
+
+
+ORDERS = ("seed", "row", "column", "cheapest")
+
+
+def ordered(recipes: Sequence[Recipe], tables: Iterable[Table], order: str) -> list[Recipe]:
+    """Returns recipes in the order in which to train them; a parent has the place of the first that begins with it.
+
+    Args:
+        recipes: As `missing` gives them: seed by seed.
+        tables: Whose cells they are.
+        order: One of `ORDERS`.
+
+    Raises:
+        RequestError: The order is unknown.
+    """
+    if order not in ORDERS:
+        raise unknown("--order", order, ORDERS)
+    if order == "seed":
+        return list(recipes)
+    rank: dict[str, float] = {}
+    for number, table in enumerate(tables):
+        for i, cell in enumerate(table.cells()):
+            place = {"row": i // len(table.columns), "column": i % len(table.columns)}.get(order, 0)
+            for recipe in cell.recipes:
+                first = recipe
+                at = work(recipe) or math.inf if order == "cheapest" else 1000.0 * number + place
+                rank[recipe.key()] = min(at, rank.get(recipe.key(), math.inf))
+                while first.parent:
+                    first = first.parent
+                    rank[first.key()] = min(at, rank.get(first.key(), math.inf))
+    return sorted(recipes, key=lambda recipe: rank.get(recipe.key(), 0.0))
 
 
 def command(recipe: Recipe, dataset: str, parent: str | None = None) -> str:

@@ -1,0 +1,61 @@
+"""What recipes will cost, from the speed of runs that have ended."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lt_repro.data.pools import known_split
+from lt_repro.recipe import Recipe
+from lt_repro.runs import Run
+
+
+class Cost(NamedTuple):
+    """Seconds on one kind of device, and how many recipes are not in them for want of a speed or a split."""
+
+    seconds: float
+    unknown: int
+
+
+def work(recipe: Recipe) -> int | None:
+    """Returns the training images that pass through the network in a run, each branch's counted; None if unknown.
+
+    epochs x (images an epoch) x (branches), where an epoch is the set, K x N_max, or `epoch_steps` batches. The test
+    images are left out: their time is in the measured speed.
+    """
+    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+    if split is None:
+        return None
+    return recipe.epochs * _images(recipe, split.counts.tolist()) * len(recipe.spec.branches)
+
+
+def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
+    """Returns what recipes cost one after the other, at the median speed of stored runs in the same network.
+
+    Args:
+        recipes: What is to be trained.
+        runs: Whose speeds are known: images through the network per second of the whole run, evaluation included.
+        gpu: Whether the speeds of GPUs count, or those of CPUs.
+    """
+    speeds: dict[tuple[str, bool], list[float]] = {}
+    for run in runs:
+        if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0:
+            images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * len(run.recipe.spec.branches)
+            speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
+    seconds, unknown = 0.0, 0
+    for recipe in recipes:
+        passed, known = work(recipe), speeds.get(_kind(recipe))
+        if passed is None or known is None:
+            unknown += 1
+        else:
+            seconds += passed / statistics.median(known)
+    return Cost(seconds, unknown)
+
+
+def _images(recipe: Recipe, counts: Sequence[int]) -> int:
+    total = max(counts) * len(counts) if recipe.epoch_images == "balanced" else sum(counts)
+    return min(total, recipe.epoch_steps * recipe.batch) if recipe.epoch_steps else total
+
+
+def _kind(recipe: Recipe) -> tuple[str, bool]:
+    """Returns what decides a speed: the network, and whether heads are trained on features of a parent."""
+    return recipe.net, recipe.parent is not None
