@@ -1,0 +1,211 @@
+"""Verdicts: whether a measured cell agrees with the published number, and whether a claim in words holds here."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from lt_repro.paper.claim import Claim, Comparison, Place
+from lt_repro.paper.table import Table
+from lt_repro.render.cells import Measured, spread
+
+Status = Literal["inside", "outside", "too few seeds", "not run"]
+Verdict = Literal["holds", "holds in part", "does not hold", "not yet measured"]
+
+_DIGITS = 12  # finer than any accuracy; equal sums of accuracies added in another order are then the same number
+
+
+class Checked(NamedTuple):
+    """A cell beside its published number; `tolerance` is the fraction by which its mean may differ, where known."""
+
+    measured: Measured
+    status: Status
+    tolerance: float | None
+
+
+class Compared(NamedTuple):
+    """A comparison measured over n seeds: the mean of its differences (fraction) and the interval's half width."""
+
+    mean: float | None
+    half: float | None
+    n: int
+
+
+class Judged(NamedTuple):
+    """A claim and its verdict: `measured` of the `total` comparisons have an interval; `details` has one for each."""
+
+    claim: Claim
+    verdict: Verdict
+    measured: int
+    total: int
+    details: list[Compared]
+
+
+def quantile(n: int) -> float:
+    """Returns t(.975, n-1), the quantile of Student's t for a two-sided 95 % interval over n values.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    from scipy.special import stdtrit
+
+    if n < 2:
+        raise ValueError(f"an interval needs at least 2 values, not {n}")
+    return float(stdtrit(n - 1, 0.975))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of the mean as mean and half width, t(.975, n-1) sd / sqrt(n), ddof 1.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    t = quantile(len(values))
+    return statistics.mean(values), t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def check(table_cells: Sequence[Measured]) -> list[Checked]:
+    """Returns every cell that has a published number with whether that number could be one more run of ours.
+
+    With n >= 3 seeds it is "outside" exactly when |mean - published| > t(.975, n-1) sd sqrt(1 + 1/n), the 95 %
+    prediction interval of one further run. With fewer it is "too few seeds", and with no value "not run".
+    """
+    return [_check(one, one.cell.published.value) for one in table_cells if one.cell.published]
+
+
+def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
+    """Returns whether a claim holds in what was measured.
+
+    A comparison is the mean of sum(more) - sum(less), seed by seed, over the finished runs of the seeds that all its
+    places have, with its 95 % confidence interval; it is measured with two seeds or more. It holds when the interval
+    lies wholly above 0, in part when only the mean does, and else not. With `alike` it holds when the interval lies
+    within ±alike, does not when it lies wholly outside, and else in part. The claim holds when every comparison is
+    measured and holds, does not when no measured one does even in part, and else in part.
+
+    Args:
+        claim: What to judge.
+        cells: What was measured, by place; one that is missing has no run.
+    """
+    details = [_compare(one, cells) for one in claim.comparisons]
+    found = _verdicts(claim, details)
+    verdict: Verdict = "holds in part"
+    if not found:
+        verdict = "not yet measured"
+    elif set(found) == {"does not hold"}:
+        verdict = "does not hold"
+    elif set(found) == {"holds"} and len(found) == len(details):
+        verdict = "holds"
+    return Judged(claim, verdict, len(found), len(details), details)
+
+
+def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[Place, Measured]:
+    """Returns the measured cells by place; a table at other settings ("table4-digits-r60") stands for its exhibit.
+
+    Raises:
+        ValueError: Two of the tables have the same place, so that it would not be clear which one is judged.
+    """
+    found: dict[Place, Measured] = {}
+    for table, measured in tables_measured:
+        for one in measured:
+            place = Place(_exhibit(table), one.cell.row.label, one.cell.column.label)
+            if place in found:
+                raise ValueError(f"{table.id}: {' '.join(place)} is there twice")
+            found[place] = one
+    return found
+
+
+def on(claim: Claim, table: Table) -> Claim | None:
+    """Returns the claim as it can be asked on this table alone, or None where it cannot be.
+
+    It is the claim itself where the table has all its places. Where the table has a single column and the claim speaks
+    of a single other one, it is the claim on the table's column, unless that column shows a class group.
+    """
+    named = [place for one in claim.comparisons for place in (*one.more, *one.less)]
+    rows, columns = {row.label for row in table.rows}, {column.label for column in table.columns}
+    if any(place.exhibit != _exhibit(table) or place.row not in rows for place in named):
+        return None
+    if all(place.column in columns for place in named):
+        return claim
+    if len(table.columns) > 1 or len({place.column for place in named}) > 1 or table.columns[0].metric:
+        return None
+
+    def moved(side: tuple[Place, ...]) -> tuple[Place, ...]:
+        return tuple(place._replace(column=table.columns[0].label) for place in side)
+
+    comparisons = tuple(Comparison(moved(one.more), moved(one.less)) for one in claim.comparisons)
+    return dataclasses.replace(claim, comparisons=comparisons)
+
+
+def claim_lines(judged: Sequence[Judged]) -> list[str]:
+    """Returns a line for each claim: "holds: TEXT (+5.90 ± 1.20 points, n = 3; Sec. 4.4)".
+
+    Of several comparisons it tells how many hold and the smallest difference, or the largest in size where the claim
+    is that both sides are alike. ± is the 95 % interval. What is not yet measured has no number.
+    """
+    return [f"{one.verdict}: {one.claim.text.rstrip('.')} ({'; '.join(_facts(one))})" for one in judged]
+
+
+def _check(one: Measured, published: float) -> Checked:
+    values = list(one.values.values())
+    n = len(values)
+    if n < 3:
+        return Checked(one, "too few seeds" if n else "not run", None)
+    tolerance = quantile(n) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
+    outside = abs(statistics.mean(values) - published) > tolerance
+    return Checked(one, "outside" if outside else "inside", tolerance)
+
+
+def _compare(comparison: Comparison, cells: Mapping[Place, Measured]) -> Compared:
+    more, less = (
+        [cells[place].values if place in cells else {} for place in side] for side in (comparison.more, comparison.less)
+    )
+    shared = sorted(set.intersection(*(set(values) for values in (*more, *less))))
+    differences = [
+        round(math.fsum([values[seed] for values in more] + [-values[seed] for values in less]), _DIGITS)
+        for seed in shared
+    ]
+    if len(differences) < 2:
+        return Compared(differences[0] if differences else None, None, len(differences))
+    return Compared(*interval(differences), len(differences))
+
+
+def _verdicts(claim: Claim, details: Iterable[Compared]) -> list[Verdict]:
+    """Returns the verdict of each comparison that is measured."""
+    return [
+        _verdict(one.mean, one.half, claim.alike)
+        for one in details
+        if one.mean is not None and one.half is not None  # a single seed has no interval
+    ]
+
+
+def _verdict(mean: float, half: float, alike: float | None) -> Verdict:
+    if alike is None:
+        return "holds" if mean - half > 0 else "holds in part" if mean > 0 else "does not hold"
+    if abs(mean) + half <= alike:
+        return "holds"
+    return "does not hold" if abs(mean) - half > alike else "holds in part"
+
+
+def _facts(judged: Judged) -> list[str]:
+    claim, measured = judged.claim, [one for one in judged.details if one.half is not None]
+    if not measured:
+        return [claim.source]
+    limit = "" if claim.alike is None else f", alike within {100 * claim.alike:.2f}"
+    worst = min(measured, key=lambda one: _support(one, claim.alike))
+    number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
+    if judged.total == 1:
+        return [number, claim.source]
+    held = _verdicts(claim, measured).count("holds")
+    lacking = judged.total - judged.measured
+    count = f"{held} of {judged.total} comparisons hold" + (f", {lacking} not yet measured" if lacking else "")
+    return [f"{count}, the {'smallest' if claim.alike is None else 'largest'} {number}", claim.source]
+
+
+def _support(one: Compared, alike: float | None) -> float:
+    mean = one.mean or 0.0
+    return mean if alike is None else -abs(mean)
+
+
+def _exhibit(table: Table) -> str:
+    return table.id.partition("-")[0]

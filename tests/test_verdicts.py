@@ -1,0 +1,299 @@
+"""Verdicts against slow arithmetic with tabulated quantiles of Student's t."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from test_render import fake
+
+from lt_repro.paper.claim import Claim, Comparison, Place
+from lt_repro.paper.dbn_mix import TABLE4, TABLE5, TABLE6A, ratios
+from lt_repro.render.cells import measure
+from lt_repro.render.verdicts import check, claim_lines, interval, judge, on, places, quantile
+
+T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 100: 1.9842}  # t(.975, n-1), as tables print it
+TABLE = replace(TABLE4, rows=TABLE4.rows[:4], columns=ratios(100, 50), seeds=tuple(range(5)))
+A, B, C, D = (Place("table4", row.label, "100") for row in TABLE.rows)
+A50, B50 = A._replace(column="50"), B._replace(column="50")
+BELOW, TEXT = Comparison((B,), (A,)), "B is better than A."
+
+
+def measured(values, table=TABLE):
+    """The cells of a table; values[place] is an accuracy a seed, None a diverged run, ... a seed that was not run."""
+    recipes = {Place("table4", one.row.label, one.column.label): one.recipe for one in table.cells()}
+    runs = [
+        fake(recipes[place].replace(seed=seed), value)
+        for place, each in values.items()
+        for seed, value in enumerate(each)
+        if value is not ...
+    ]
+    return measure(table, runs)
+
+
+def claim(*comparisons, alike=None):
+    return Claim("id", TEXT, "Sec. 4.4", comparisons, alike)
+
+
+def judged(values, *comparisons, alike=None):
+    return judge(claim(*(comparisons or [BELOW]), alike=alike), places([(TABLE, measured(values))]))
+
+
+def checked(*values, printed=0.3846):
+    cells = measured({A: values})
+    published = cells[0].cell.published._replace(value=printed)
+    return check([replace(cells[0], cell=replace(cells[0].cell, published=published))])[0]
+
+
+def slow(values):
+    """Mean, standard deviation and tabulated quantile, term by term."""
+    n = len(values)
+    mean = sum(values) / n
+    square = 0.0
+    for value in values:
+        square += (value - mean) * (value - mean)
+    return mean, math.sqrt(square / (n - 1)), T[n]
+
+
+@pytest.mark.parametrize("n", T)
+def test_quantile_is_the_tabulated_one(n):
+    assert quantile(n) == pytest.approx(T[n], abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "values", [(0.1, 0.4), (0.38, 0.39, 0.41), (-0.2, 0.0, 0.1, 0.3), (0.5, 0.52, 0.51, 0.47, 0.6)]
+)
+def test_interval_by_hand(values):
+    mean, sd, t = slow(values)
+    assert interval(values) == pytest.approx((mean, t * sd / math.sqrt(len(values))), rel=2e-5)
+
+
+def test_interval_of_equal_values_and_of_too_few():
+    assert interval([0.1, 0.1, 0.1]) == (0.1, 0.0)
+    for values in ([], [0.5]):
+        with pytest.raises(ValueError, match=f"at least 2 values, not {len(values)}"):
+            interval(values)
+        with pytest.raises(ValueError, match="at least 2"):
+            quantile(len(values))
+
+
+@pytest.mark.parametrize("values", [(0.38, 0.39, 0.41), (0.38, 0.39, 0.41, 0.4), (0.5, 0.52, 0.51, 0.47, 0.6)])
+def test_check_turns_at_the_prediction_interval(values):
+    mean, sd, t = slow(values)
+    reach = t * sd * math.sqrt(1 + 1 / len(values))
+    for side in (-1, 1):
+        for share, status in ((0, "inside"), (0.999, "inside"), (1.001, "outside"), (3, "outside")):
+            found = checked(*values, printed=mean + side * share * reach)
+            assert found.status == status
+            assert found.tolerance == pytest.approx(reach, rel=2e-5)
+
+
+def test_check_without_spread():
+    for value in (0.1, 0.3846, 0.7):
+        assert checked(value, value, value, printed=value)[1:] == ("inside", 0.0)
+        assert checked(value, value, value, printed=value + 1e-6)[1:] == ("outside", 0.0)
+
+
+def test_check_with_few_seeds_is_never_outside():
+    assert checked()[1:] == ("not run", None)
+    assert checked(None, None, None)[1:] == ("not run", None)
+    assert checked({"many": 0.9}, {"many": 0.9}, {"many": 0.9})[1:] == ("not run", None)  # no such class group
+    assert checked(0.9)[1:] == ("too few seeds", None)
+    assert checked(0.9, 0.9)[1:] == ("too few seeds", None)
+    assert checked(0.9, None, 0.9)[1:] == ("too few seeds", None)
+    assert checked(0.9, 0.9, 0.9).status == "outside"
+
+
+def test_check_leaves_out_what_is_not_printed():
+    cells = measured({B50: (0.5, 0.6, 0.7)})
+    found = check(cells)
+    assert [one.measured for one in found] == cells
+    assert [one.status for one in found] == ["not run"] * 3 + ["inside"] + ["not run"] * 4
+    table = replace(TABLE, published={(B.row, "50"): TABLE.published[B.row, "50"]})
+    assert [(one.measured.cell.row.label, one.status) for one in check(measured({}, table))] == [(B.row, "not run")]
+    assert check(measured({}, replace(TABLE, published={}))) == []
+
+
+# differences of B - A; the first two have the same mean and another spread
+HOLDS, PART, NOT = (0.05, 0.06, 0.07), (0.0, 0.06, 0.12), (-0.02, 0.0, 0.02)
+
+
+def pair(differences, base=0.4):
+    return {A: (base,) * len(differences), B: tuple(base + one for one in differences)}
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        (HOLDS, "holds"),
+        (PART, "holds in part"),
+        (NOT, "does not hold"),  # a mean of 0 is not above it
+        ((-0.05, -0.06, -0.07), "does not hold"),
+        ((0.01, 0.01, 0.01), "holds"),
+        ((0.0, 0.0), "does not hold"),
+        ((0.1, 0.12), "holds in part"),
+        ((0.1, 0.101), "holds"),
+    ],
+)
+def test_judge_by_hand(differences, verdict):
+    found = judged(pair(differences))
+    mean, sd, t = slow(differences)
+    assert found[1:4] == (verdict, 1, 1)
+    assert found.details[0] == pytest.approx(
+        (mean, t * sd / math.sqrt(len(differences)), len(differences)), rel=2e-5, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ((0.0, 0.0, 0.0), "holds"),
+        ((0.02, 0.02), "holds"),  # the limit itself
+        ((-0.02, -0.02), "holds"),
+        ((0.021, 0.021), "does not hold"),
+        ((-0.05, -0.051, -0.052), "does not hold"),
+        ((0.05, 0.051, 0.052), "does not hold"),
+        ((0.0, 0.01, 0.02), "holds in part"),  # the mean within, the interval across
+        ((0.01, 0.03, 0.05), "holds in part"),
+        ((-0.2, 0.0, 0.2), "holds in part"),
+    ],
+)
+def test_judge_of_what_is_said_to_be_alike(differences, verdict):
+    assert judged(pair(differences), alike=0.02).verdict == verdict
+
+
+def test_equal_sums_in_another_order_do_not_hold():
+    values = {A: (0.1,) * 3, B: (0.2,) * 3, C: (0.3,) * 3, D: (0.0,) * 3}
+    assert 0.1 + 0.2 > 0.3  # which is what must not decide
+    assert judged(values, Comparison((A, B), (C, D)))[1:] == ("does not hold", 1, 1, [(0.0, 0.0, 3)])
+
+
+def test_only_seeds_that_every_place_has():
+    values = {A: (0.1, 0.2, 0.4, ..., 0.9), B: (0.3, ..., 0.5, 0.9, 0.92)}
+    differences = (0.3 - 0.1, 0.5 - 0.4, 0.92 - 0.9)
+    mean, sd, t = slow(differences)
+    assert judged(values).details == [pytest.approx((mean, t * sd / math.sqrt(3), 3), rel=2e-5)]
+    assert judged({A: (0.1, ..., ...), B: (..., 0.2, 0.3)})[1:] == ("not yet measured", 0, 1, [(None, None, 0)])
+    assert judged({A: (0.1, 0.1), B: (..., 0.2, 0.3)})[1:] == ("not yet measured", 0, 1, [(0.1, None, 1)])
+    assert judged({})[1:] == ("not yet measured", 0, 1, [(None, None, 0)])
+    assert judge(claim(BELOW), {})[1:] == ("not yet measured", 0, 1, [(None, None, 0)])
+
+
+def test_diverged_runs_are_never_used():
+    values = pair((0.05, 0.06, 0.07))
+    assert judged(values | {A: (0.4, None, 0.4)}).details[0].n == 2
+    assert judged(values | {A: (0.4, None, 0.4)}).details[0].mean == pytest.approx(0.06)
+    assert judged(values | {B: (0.45, None, None)})[1:4] == ("not yet measured", 0, 1)
+    assert judged(values | {B: (None, None, None)}).details == [(None, None, 0)]
+
+
+def test_two_cells_a_side():
+    values = {A: (0.1, 0.2, 0.3), B: (0.2, 0.31, 0.42), A50: (0.4, 0.5, 0.6), B50: (0.45, 0.56, 0.66)}
+    gains = [(b - a) - (b50 - a50) for a, b, a50, b50 in zip(*(values[p] for p in (A, B, A50, B50)), strict=True)]
+    mean, sd, t = slow(gains)
+    found = judged(values, Comparison((B, A50), (A, B50)))
+    assert found.details == [pytest.approx((mean, t * sd / math.sqrt(3), 3), rel=2e-5)]
+    assert found.verdict == "holds"  # gains of 5, 5 and 6 points
+    assert judged(values | {B50: (0.45, ..., 0.66)}, Comparison((B, A50), (A, B50))).details[0].n == 2
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "verdict", "count"),
+    [
+        (HOLDS, HOLDS, "holds", 2),
+        (HOLDS, PART, "holds in part", 2),
+        (HOLDS, NOT, "holds in part", 2),
+        (PART, PART, "holds in part", 2),
+        (PART, NOT, "holds in part", 2),
+        (NOT, NOT, "does not hold", 2),
+        (HOLDS, (), "holds in part", 1),
+        (PART, (), "holds in part", 1),
+        (NOT, (), "does not hold", 1),
+        (NOT, (0.3,), "does not hold", 1),
+        ((), (), "not yet measured", 0),
+        ((0.3,), (), "not yet measured", 0),
+    ],
+)
+def test_judge_of_two_comparisons(b, c, verdict, count):
+    values = {A: (0.4,) * 3, B: tuple(0.4 + one for one in b), C: tuple(0.4 + one for one in c)}
+    for comparisons in ((BELOW, Comparison((C,), (A,))), (Comparison((C,), (A,)), BELOW)):
+        assert judged(values, *comparisons)[1:4] == (verdict, count, 2)
+
+
+def test_places_are_those_of_the_paper():
+    small = TABLE.within(ratios(60), dataset="digits")
+    assert small.id == "table4-digits-r60"
+    mine, theirs = measure(small, []), measured({A: (0.5,)})
+    found = places([(TABLE, theirs), (small, mine), (TABLE6A, measure(TABLE6A, []))])
+    assert len(found) == len(theirs) + len(mine) + len(TABLE6A.rows)
+    assert found[A] is theirs[0]
+    assert found[A._replace(column="60")] is mine[0]
+    assert found["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
+    with pytest.raises(ValueError, match="table4: table4 sbn 100 is there twice"):
+        places([(TABLE.within(dataset="digits"), mine[:0]), (TABLE, theirs), (TABLE, theirs[:1])])
+
+
+def test_claim_moves_to_a_single_column():
+    small = TABLE.within(ratios(60), dataset="digits")
+    a, b, c = (place._replace(column="60") for place in (A, B, C))
+    asked = claim(BELOW, Comparison((B, C), (A, A)), alike=0.02)
+    moved = on(asked, small)
+    assert moved == replace(asked, comparisons=(Comparison((b,), (a,)), Comparison((b, c), (a, a))))
+    cell = {one.row.label: one.recipe for one in small.cells()}
+    runs = [
+        fake(cell[p.row].replace(seed=seed), 0.4 + 0.06 * (p is B) + 0.001 * seed) for p in (A, B) for seed in (0, 1)
+    ]
+    found = places([(small, measure(small, runs))])
+    assert judge(on(claim(BELOW), small), found).verdict == "holds"
+    assert judge(claim(BELOW), found).verdict == "not yet measured"
+
+
+def test_claim_that_can_be_asked_as_it_is_or_not_at_all():
+    small = TABLE.within(ratios(60), dataset="digits")
+    both = claim(BELOW, Comparison((B50,), (A50,)))
+    grows = claim(Comparison((B, A50), (A, B50)))
+    for one in (both, grows, claim(BELOW)):
+        assert on(one, TABLE) is one
+    for one in (both, grows):
+        assert on(one, small) is None
+    assert on(both, replace(TABLE, columns=ratios(100))) is None
+    assert on(claim(BELOW), replace(TABLE, columns=ratios(60, 30))) is None
+    assert on(claim(BELOW), replace(TABLE, rows=TABLE.rows[1:])) is None
+    assert on(claim(BELOW), replace(small, rows=TABLE.rows[1:])) is None
+    assert on(claim(BELOW), replace(small, id="table5-digits-r60")) is None
+    assert on(claim(BELOW, Comparison((B._replace(exhibit="table5"),), (A,))), small) is None
+    few = replace(TABLE5, id="table4", rows=TABLE.rows, columns=TABLE5.columns[-1:])
+    assert on(claim(BELOW), few) is None  # the few-shot classes are not another imbalance
+
+
+def lines(*arguments, **named):
+    (line,) = claim_lines([judged(*arguments, **named)])
+    return line
+
+
+def test_line_of_a_claim():
+    half = 100 * 4.3027 * 0.01 / math.sqrt(3)
+    assert lines(pair(HOLDS)) == f"holds: B is better than A (+6.00 ± {half:.2f} points, n = 3; Sec. 4.4)"
+    assert lines(pair((-0.01, -0.01))) == "does not hold: B is better than A (−1.00 ± 0.00 points, n = 2; Sec. 4.4)"
+    assert lines(pair((0.01, 0.01)), alike=0.02) == (
+        "holds: B is better than A (+1.00 ± 0.00 points, alike within 2.00, n = 2; Sec. 4.4)"
+    )
+    assert lines(pair((0.3,))) == "not yet measured: B is better than A (Sec. 4.4)"
+    assert claim_lines([]) == []
+    assert claim_lines([judged({}), judged(pair((0.01, 0.01)))])[1].startswith("holds: ")
+
+
+def test_line_of_several_comparisons():
+    values = {A: (0.4, 0.4), B: (0.41, 0.41), C: (0.35, 0.35)}
+    three = (BELOW, Comparison((C,), (A,)), Comparison((D,), (A,)))
+    assert lines(values | {D: (0.5, 0.5)}, *three) == (
+        "holds in part: B is better than A (2 of 3 comparisons hold, the smallest −5.00 ± 0.00 points, n = 2; Sec. 4.4)"
+    )
+    assert lines(values | {D: (0.9,)}, *three) == (
+        "holds in part: B is better than A "
+        "(1 of 3 comparisons hold, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2; Sec. 4.4)"
+    )
+    assert lines(values | {D: (0.46, 0.46)}, *three, alike=0.02) == (
+        "holds in part: B is better than A "
+        "(1 of 3 comparisons hold, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2; Sec. 4.4)"
+    )
+    assert lines({}, *three) == "not yet measured: B is better than A (Sec. 4.4)"
