@@ -1,13 +1,13 @@
 """DBN-Mix as data: Baik, Yoon, Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation"."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from lt_repro.paper.claim import Paper
+from lt_repro.paper.claim import Claim, Comparison, Paper, Place, Question
 from lt_repro.paper.settings import RATIO, recipe
 from lt_repro.paper.table import Line, Published, Table
-from lt_repro.recipe import Recipe
+from lt_repro.recipe import Recipe, find
 
 _ROWS = (
     Line("sbn", "Single branch, vanilla"),
@@ -189,10 +189,457 @@ FIG1 = Table(
 )
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
+_SBN_MIX = _ROWS[4].edits
+_JAMAL = "quoted from Jamal et al. 2020"
+_RERUN = "quoted from Jamal et al. 2020, their rerun, as traced, from memory"
+_ZHOU = "quoted from BBN (Zhou et al. 2020)"
+_MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
+_OWN = ("sbn+bm+ts", "dbn+bm+ts", "dbn+bm+ts/extended")  # the rows of Tables 1 to 3 that the paper measured
+
+
+def _quoting(
+    number: int, columns: Sequence[str], values: Mapping[str, Sequence[float | None]], origins: Mapping[str, str]
+) -> dict[tuple[str, str], Published]:
+    """Returns what a table prints, given in percent; None is a dash. An origin is a row's, or a cell's "row/column"."""
+    table = f"DBN-Mix, Table {number}"
+    printed = {}
+    for row, numbers in values.items():
+        for column, value in zip(columns, numbers, strict=True):
+            if value is not None:
+                source = table if row in _OWN else f"{table}, {origins.get(f'{row}/{column}') or origins[row]}"
+                printed[row, column] = Published(round(value / 100, 4), source, row in _OWN)
+    return printed
+
+
+_CIFARS = tuple(
+    Line(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
+    for dataset in ("cifar10", "cifar100")
+    for ratio in (200, 100, 50, 20, 10)
+)
+TABLE1 = Table(
+    id="table1",
+    caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper): top-1 test accuracy in percent. The "
+    "paper quotes the other methods, each from training of its own kind.",
+    build=recipe,
+    base={"dataset": "cifar10"},
+    rows=(
+        Line("sbn", "Cross-entropy"),
+        Line("focal", "Focal loss", {"method": "focal"}),
+        Line("sbn+mixup", "Mixup", {"mix": "mixup"}),
+        Line("ldam", "LDAM-DRW", {"method": "ldam"}),
+        Line("m2m", "M2m + LDAM", {"method": "m2m"}),
+        Line("remix", "Remix", {"method": "remix"}),
+        Line("bbn", "BBN", {"method": "bbn"}),
+        Line("meta_weight_net", "Meta-weight net", {"method": "meta_weight_net"}),
+        Line("mcw", "MCW + Focal", {"method": "mcw"}),
+        Line("metasaug", "MetaSAug + LDAM", {"method": "metasaug"}),
+        Line("mislas", "MiSLAS", {"method": "mislas"}),
+        Line("ride", "RIDE", {"method": "ride"}),
+        Line("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
+        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+    ),
+    columns=_CIFARS,
+    published=_quoting(
+        1,
+        [column.label for column in _CIFARS],
+        {
+            "sbn": (65.87, 70.14, 74.94, 82.44, 86.18, 34.70, 38.46, 44.02, 51.06, 55.73),
+            "focal": (65.29, 70.38, 76.71, 82.76, 86.66, 35.62, 38.41, 44.32, 51.95, 55.78),
+            "sbn+mixup": (None, 73.06, 77.82, None, 87.10, None, 39.54, 44.99, None, 58.02),
+            "ldam": (None, 77.03, None, None, 88.16, 38.45, 42.89, 47.97, 52.99, 58.78),
+            "m2m": (None, 79.10, None, None, 87.50, None, 43.50, None, None, 57.60),
+            "remix": (None, 79.76, None, None, 89.02, None, 46.77, None, None, 61.23),
+            "bbn": (None, 79.82, 82.18, None, 88.32, None, 42.56, 47.02, None, 59.12),
+            "meta_weight_net": (67.20, 73.57, 79.10, 84.45, 87.55, 36.62, 41.61, 45.66, 53.04, 58.91),
+            "mcw": (74.43, 78.90, 82.88, 86.10, 88.37, 39.34, 44.70, 50.08, 55.73, 59.59),
+            "metasaug": (77.35, 80.66, 84.34, 88.10, 89.68, 43.09, 48.01, 52.27, 57.53, 61.28),
+            "mislas": (None, 82.10, 85.70, None, 90.00, None, 47.00, 52.30, None, 63.20),
+            "ride": (None, None, None, None, None, None, 49.10, None, None, None),
+            "sbn+bm+ts": (69.87, 76.33, 81.04, 86.91, 89.84, 40.30, 45.07, 50.39, 57.28, 62.37),
+            "dbn+bm+ts": (79.58, 83.47, 86.82, 89.11, 90.87, 46.21, 51.04, 54.93, 61.07, 64.98),
+        },
+        {
+            "sbn": _RERUN,
+            "focal": "quoted from Cui et al. 2019 (sigmoid focal loss)",
+            "sbn+mixup": _ZHOU,
+            "ldam": "quoted from LDAM (Cao et al. 2019)",
+            "m2m": "quoted from M2m (Kim et al. 2020)",
+            "remix": "quoted from Remix (Chou et al. 2020: Remix-DRW, 300 epochs)",
+            "bbn": _ZHOU,
+            "meta_weight_net": _JAMAL,
+            "mcw": _JAMAL,
+            "metasaug": "quoted from MetaSAug (Li et al. 2021)",
+            "mislas": _MISLAS,
+            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
+        }
+        | {f"ldam/{column.label}": _RERUN for column in _CIFARS[5:]},
+    ),
+)
+"""Names without a method file here are rows to come."""
+
+
+def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
+    """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
+    if find(method)().parent:
+        return recipe(dataset, method, parent=recipe(dataset, **variant))
+    return recipe(dataset, method, **variant)
+
+
+_LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
+TABLE2 = Table(
+    id="table2",
+    caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
+    "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
+    build=_staged,
+    base={"dataset": "imagenet_lt", "profile": "as_is", "ratio": 256.0},
+    rows=(
+        Line("sbn", "CE"),
+        Line("sbn/extended", "CE, extended schedule", _LONGER),
+        Line("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
+        Line("lws", "LWS", {"method": "lws"}),
+        Line("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
+        Line("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas"} | _LONGER),
+        Line("ride", "RIDE", {"method": "ride"}),
+        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+        Line("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
+    ),
+    columns=(Line("accuracy", "accuracy"),),
+    published=_quoting(
+        2,
+        ["accuracy"],
+        {
+            "sbn": (41.6,),
+            "sbn/extended": (44.6,),
+            "ldam/extended": (48.8,),
+            "lws": (47.7,),
+            "lws/extended": (52.0,),
+            "mislas/extended": (52.7,),
+            "ride": (55.4,),
+            "dbn+bm+ts": (55.9,),
+            "dbn+bm+ts/extended": (56.6,),
+        },
+        {
+            "sbn": "quoted from Kang et al. 2020 (90 epochs)",
+            "sbn/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
+            "ldam/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
+            "lws": "quoted from Kang et al. 2020 (90 epochs)",
+            "lws/extended": f"{_MISLAS}, with mixup, 180 epochs",
+            "mislas/extended": f"{_MISLAS}, 180 epochs",
+            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
+        },
+    ),
+)
+TABLE3 = Table(
+    id="table3",
+    caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
+    build=_staged,
+    base={"dataset": "inat2018", "profile": "as_is", "ratio": 500.0},
+    rows=(
+        Line("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
+        Line("ldam", "LDAM-DRW", {"method": "ldam"}),
+        Line("bbn", "BBN", {"method": "bbn"}),
+        Line("remix", "Remix", {"method": "remix"}),
+        Line("crt", "cRT (printed cRW)", {"method": "crt"}),
+        Line("lws", "LWS", {"method": "lws"}),
+        Line("mislas", "MiSLAS", {"method": "mislas"}),
+        Line("ride", "RIDE", {"method": "ride"}),
+        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+    ),
+    columns=(Line("accuracy", "accuracy"),),
+    published=_quoting(
+        3,
+        ["accuracy"],
+        {
+            "cb_focal": (61.1,),
+            "ldam": (68.0,),
+            "bbn": (69.6,),
+            "remix": (70.5,),
+            "crt": (70.2,),
+            "lws": (70.9,),
+            "mislas": (71.6,),
+            "ride": (72.6,),
+            "dbn+bm+ts": (74.7,),
+        },
+        {
+            "cb_focal": f"{_MISLAS}, there of Cui et al. 2019",
+            "ldam": f"{_MISLAS}, there of Cao et al. 2019",
+            "bbn": f"{_MISLAS}, there of Zhou et al. 2020, twice the schedule",
+            "remix": f"{_MISLAS}, there of Chou et al. 2020: Remix-DRW, 200 epochs",
+            "crt": f"{_MISLAS}: cRT with mixup, as traced, from memory",
+            "lws": f"{_MISLAS}: LWS with mixup, as traced, from memory",
+            "mislas": _MISLAS,
+            "ride": f"{_MISLAS} by the caption; RIDE's own release (Wang et al. 2021) has it too",
+        },
+    ),
+)
+
+
+def _above(exhibit: str, column: str, more: str, *less: str) -> tuple[Comparison, ...]:
+    """Returns that one row lies above each of the others in a column."""
+    return tuple(Comparison((Place(exhibit, more, column),), (Place(exhibit, row, column),)) for row in less)
+
+
+def _grows(row: str, base: str, there: str, here: str) -> Comparison:
+    """Returns that the gain of a row over another is larger in one column of Table 4 than in a second."""
+    return Comparison(
+        (Place("table4", row, there), Place("table4", base, here)),
+        (Place("table4", base, there), Place("table4", row, here)),
+    )
+
+
+def _peak(table: Table, row: str, column: str) -> tuple[Comparison, ...]:
+    """Returns that one point of a figure lies above all others."""
+    top = Place(table.id, row, column)
+    others = [Place(table.id, r.label, c.label) for r in table.rows for c in table.columns]
+    return tuple(Comparison((top,), (place,)) for place in others if place != top)
+
+
+_RIVALS = {  # the best quoted row of each column of Table 1
+    "cifar10-200": "metasaug",
+    "cifar10-100": "mislas",
+    "cifar10-50": "mislas",
+    "cifar10-20": "metasaug",
+    "cifar10-10": "mislas",
+    "cifar100-200": "metasaug",
+    "cifar100-100": "ride",
+    "cifar100-50": "mislas",
+    "cifar100-20": "metasaug",
+    "cifar100-10": "mislas",
+}
+
+CLAIMS = (
+    Claim(
+        "dbn-above-sbn",
+        "Two branches are better than one: DBN-Mix beats SBN-Mix on either CIFAR-LT at every ratio.",
+        "Table 1, Sec. 4.3",
+        tuple(c for column in _CIFARS for c in _above("table1", column.label, "dbn+bm+ts", "sbn+bm+ts")),
+    ),
+    Claim(
+        "best-of-cifar",
+        "DBN-Mix beats the strongest earlier method on either CIFAR-LT at every ratio.",
+        "Table 1, Sec. 4.3",
+        tuple(c for column, rival in _RIVALS.items() for c in _above("table1", column, "dbn+bm+ts", rival)),
+    ),
+    Claim(
+        "best-of-imagenet",
+        "On ImageNet-LT, DBN-Mix beats RIDE on the standard schedule, and MiSLAS and LWS on the extended one.",
+        "Table 2, Sec. 4.3",
+        _above("table2", "accuracy", "dbn+bm+ts", "ride")
+        + _above("table2", "accuracy", "dbn+bm+ts/extended", "mislas/extended", "lws/extended"),
+    ),
+    Claim(
+        "best-of-inat",
+        "On iNaturalist 2018, DBN-Mix beats every other method of the table.",
+        "Table 3, Sec. 4.3",
+        _above("table3", "accuracy", "dbn+bm+ts", *(row.label for row in TABLE3.rows[:-1])),
+    ),
+    Claim(
+        "sbn-bm",
+        "Bilateral mixup lifts a single branch (by 5.64 points).",
+        "Sec. 4.4",
+        _above("table4", "100", "sbn+bm", "sbn"),
+    ),
+    Claim(
+        "sbn-bm-over-mixup",
+        "On a single branch, bilateral mixup gains more than conventional mixup does (5.64 against 1.08 points).",
+        "Sec. 4.4",
+        _above("table4", "100", "sbn+bm", "sbn+mixup"),
+    ),
+    Claim(
+        "sbn-ts",
+        "Temperature scaling alone lifts a single branch, if not by much (2.79 points).",
+        "Sec. 4.4",
+        _above("table4", "100", "sbn+ts", "sbn"),
+    ),
+    Claim(
+        "sbn-both",
+        "On a single branch, both ideas together (6.61 points) gain more than either alone.",
+        "Sec. 4.4",
+        _above("table4", "100", "sbn+bm+ts", "sbn+bm", "sbn+ts"),
+    ),
+    Claim(
+        "dbn-bm",
+        "Bilateral mixup lifts the dual branch (by 5.62 points).",
+        "Sec. 4.4",
+        _above("table4", "100", "dbn+bm", "dbn"),
+    ),
+    Claim(
+        "dbn-ts",
+        "Temperature scaling lifts the dual branch (by 3.09 points).",
+        "Sec. 4.4",
+        _above("table4", "100", "dbn+ts", "dbn"),
+    ),
+    Claim(
+        "dbn-both",
+        "On the dual branch, both ideas together (10.05 points) gain more than either alone.",
+        "Sec. 4.4",
+        _above("table4", "100", "dbn+bm+ts", "dbn+bm", "dbn+ts"),
+    ),
+    Claim(
+        "best-of-ablation",
+        "DBN-Mix is the best variant at every ratio.",
+        "Table 4",
+        tuple(
+            c
+            for column in TABLE4.columns
+            for c in _above("table4", column.label, "dbn+bm+ts", *(row.label for row in _ROWS[:-1]))
+        ),
+    ),
+    Claim(
+        "gain-grows",
+        "The more imbalanced the data, the more DBN-Mix gains over the dual branch: 10.05 points at ratio 100, 8.00 at "
+        "50, 4.16 at 10.",
+        "Sec. 4.4",
+        (_grows("dbn+bm+ts", "dbn", "100", "50"), _grows("dbn+bm+ts", "dbn", "50", "10")),
+    ),
+    Claim(
+        "eta-eps",
+        "The temperatures work best at eta 7 and eps 0.6.",
+        "Fig. 3a, Sec. 4.4",
+        _peak(FIG3A, "0.6", "7"),
+    ),
+    Claim("alpha", "Bilateral mixup works best at alpha 1.", "Fig. 3b, Sec. 4.4", _peak(FIG3B, "dbn+bm+ts", "1")),
+    Claim(
+        "gamma",
+        "Class-balanced draws, gamma infinite, work best.",
+        "Fig. 3c, Sec. 4.4",
+        _peak(FIG3C, "dbn+bm+ts", "inf"),
+    ),
+    Claim(
+        "branches-above-bbn",
+        "Each branch of DBN-Mix alone beats that of BBN (re-balancing by 11.86 points, conventional by 9.51).",
+        "Table 5, Sec. 4.5",
+        _above("table5", "all", "dbn+bm+ts/rebalancing", "bbn/rebalancing")
+        + _above("table5", "all", "dbn+bm+ts/conventional", "bbn/conventional"),
+    ),
+    Claim(
+        "final-above-bbn",
+        "DBN-Mix as a whole beats BBN.",
+        "Table 5, Sec. 4.5",
+        _above("table5", "all", "dbn+bm+ts/final", "bbn/final"),
+    ),
+    Claim(
+        "medium-few-gain",
+        "DBN-Mix beats BBN on the medium and on the few classes.",
+        "Table 5, Sec. 4.5",
+        _above("table5", "medium", "dbn+bm+ts/final", "bbn/final")
+        + _above("table5", "few", "dbn+bm+ts/final", "bbn/final"),
+    ),
+    Claim(
+        "many-kept",
+        "DBN-Mix pays for that with nothing on the many classes: it stays level with BBN there.",
+        "Table 5, Sec. 4.5",
+        _above("table5", "many", "dbn+bm+ts/final", "bbn/final"),
+        alike=0.01,
+    ),
+    Claim(
+        "final-above-branches",
+        "The mean of the two branches of DBN-Mix beats either branch.",
+        "Table 5",
+        _above("table5", "all", "dbn+bm+ts/final", "dbn+bm+ts/rebalancing", "dbn+bm+ts/conventional"),
+    ),
+    Claim(
+        "bm-representation",
+        "Bilateral mixup makes better features (by 6.79 points after cRT).",
+        "Table 6a, Sec. 4.5",
+        _above("table6a", "accuracy", "dbn+bm", "dbn"),
+    ),
+    Claim(
+        "ts-representation",
+        "Temperature scaling makes better features (by 1.64 points after cRT).",
+        "Table 6a, Sec. 4.5",
+        _above("table6a", "accuracy", "dbn+ts", "dbn"),
+    ),
+    Claim(
+        "ts-classifier",
+        "Temperature scaling makes a better classifier of the same features (by 2.63 points).",
+        "Table 6b, Sec. 4.5",
+        _above("table6b", "accuracy", "dbn+ts", "dbn"),
+    ),
+    Claim(
+        "bm-classifier",
+        "Bilateral mixup changes little in a classifier of the same features.",
+        "Table 6b, Sec. 4.5",
+        _above("table6b", "accuracy", "dbn+bm", "dbn"),
+        alike=0.01,
+    ),
+)
+
+QUESTIONS = (
+    Question(
+        "part", "Where do the branches part?", "block: BBN's layout, an own last residual block, pooling and head."
+    ),
+    Question("bn", "How does BatchNorm in the trunk see two batches?", "per_branch: BBN passes them one by one."),
+    Question("lam_per", "One lambda per batch or per sample?", "batch: the code of the mixup paper."),
+    Question(
+        "mix",
+        "What do two branches see without bilateral mixup?",
+        "none: the uniform batch and the reverse batch, loss (19), as Sec. 3.1 has it.",
+    ),
+    Question(
+        "epoch_images",
+        "How many images is an epoch?",
+        "set: N, as in BBN's code; codes that oversample take K x N_max.",
+    ),
+    Question(
+        "gamma",
+        "Does a larger gamma re-balance more, as the prose says, or less, as (2) says?",
+        "The formula decides: infinity is class-balanced, 1 is BBN's reversed distribution.",
+    ),
+    Question("head", "What is the classifier?", "linear: nothing else is said; LDAM's and RIDE's codes have a cosine."),
+    Question(
+        "tscale",
+        "Does the temperature act at test time?",
+        "No: it divides the logits in the training loss only (Sec. 3.3, 3.4).",
+    ),
+    Question("warmup", "Is there a warm-up?", "2.5 % of training: the LDAM schedule that Sec. 4.2 cites has one."),
+    Question(
+        "drops",
+        "When does the rate drop, where the length of training is not said?",
+        "At 0.6 and 0.8: epochs 120 and 160 of Sec. 4.2 are those of 200.",
+    ),
+    Question("drop_factor", "How far does the rate drop?", "x0.1: Sec. 4.2; the LDAM code that it cites has x0.01."),
+    Question("weight_decay", "Is 2e-4 enough?", "2e-4: Sec. 4.2; many later long-tailed codes have 5e-4."),
+    Question(
+        "normalise",
+        "Which mean and deviation are the CIFARs normalised with?",
+        "shared: the codes of LDAM, BBN and MiSLAS use CIFAR-10's for both.",
+    ),
+    Question("split_seed", "Which images make up the long-tailed set?", "0: LDAM's draw, which the field shares."),
+    Question(
+        "parent",
+        "What is re-trained for representation learning (Table 6a)?",
+        "Both linear heads, by cRT on all below them, frozen: what Kang et al. mean by representation.",
+    ),
+    Question(
+        "frozen",
+        "What is trained for classifier learning (Table 6b)?",
+        "The variant's heads, draws and loss on the frozen features of one branch trained with mixup (Sec. 4.5).",
+    ),
+    Question("schedule", "How is a second stage trained?", "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it."),
+    Question(
+        "epochs",
+        "How long is training on ImageNet-LT and iNaturalist 2018?",
+        "100 (extended: 200) and 200: the drops of Sec. 4.2 at 0.6 and 0.8.",
+    ),
+    Question("batch", "How large is a batch on iNaturalist 2018?", "256, as on ImageNet-LT."),
+)
+
 PAPER = Paper(
     name="dbn_mix",
     title="DBN-Mix",
     citation="Baik, Yoon, Choi: DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for "
     "Long-Tailed Visual Recognition",
-    exhibits={"table4": (TABLE4,), "table5": (TABLE5,), "table6": TABLE6, "fig1": (FIG1,), "fig3": FIG3},
+    exhibits={
+        "fig1": (FIG1,),
+        "table1": (TABLE1,),
+        "table2": (TABLE2,),
+        "table3": (TABLE3,),
+        "table4": (TABLE4,),
+        "table5": (TABLE5,),
+        "table6": TABLE6,
+        "fig3": FIG3,
+    },
+    claims=CLAIMS,
+    questions=QUESTIONS,
 )

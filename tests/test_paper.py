@@ -1,0 +1,250 @@
+"""DBN-Mix as data: its tables make recipes, its numbers are those printed, and its claims are true of them."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from lt_repro.methods import METHODS
+from lt_repro.paper import papers
+from lt_repro.paper.dbn_mix import (
+    CLAIMS,
+    FIG1,
+    FIG3,
+    FIG3A,
+    FIG3B,
+    FIG3C,
+    PAPER,
+    QUESTIONS,
+    TABLE1,
+    TABLE2,
+    TABLE3,
+    TABLE4,
+    TABLE5,
+    TABLE6,
+    TABLE6A,
+    TABLE6B,
+)
+from lt_repro.paper.settings import UNREAD
+from lt_repro.recipe import settings
+
+TABLES = [table for tables in PAPER.exhibits.values() for table in tables]
+BY_ID = {table.id: table for table in TABLES}
+PRINTED = (Path(__file__).parent / "printed.txt").read_text(encoding="utf-8")
+RAW = {
+    part.split("\n")[0]: [line.split("\t") for line in part.split("\n")[1:] if line]
+    for part in PRINTED.split("== ")[1:]
+}
+HEADINGS = {"table1": 2, "table2": 1, "table3": 1, "table4": 2, "table5": 1, "table6a": 2, "table6b": 2}
+CELLS = {"fig1": 3, "table1": 140, "table2": 9, "table3": 9, "table4": 27, "table5": 24, "table6a": 4, "table6b": 4}
+CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6}
+# Rows of Table 5 are views of one network: its branches and what they give together.
+VIEWS = {"table5": [{"bbn/rebalancing", "bbn/conventional", "bbn/final"}]}
+VIEWS["table5"] += [{"dbn+bm+ts/rebalancing", "dbn+bm+ts/conventional", "dbn+bm+ts/final"}]
+# Dual-branch rows of Table 4 whose check marks slipped; the prose says what they are.
+SLIPPED = {"dbn": (False, True), "dbn+ts": (True, False), "dbn+bm": (False, True)}
+LARGE = {  # Sec. 4.2 and 4.4: net, batch, epochs, rate, decay, alpha, gamma, eta, eps
+    ("table2", "dbn+bm+ts"): ("resnet50", 256, 100, 0.2, 2e-4, 0.2, math.inf, 9.0, 0.2),
+    ("table2", "dbn+bm+ts/extended"): ("resnet50", 256, 200, 0.2, 2e-4, 0.2, math.inf, 9.0, 0.2),
+    ("table3", "dbn+bm+ts"): ("resnet50", 256, 200, 0.1, 1e-4, 0.2, math.inf, 10.0, 0.02),
+}
+
+
+def lines(table):
+    return RAW[table.id][HEADINGS[table.id] :]
+
+
+def fraction(word):
+    word = re.sub(r"</?b>", "", word)
+    return None if word == "-" else round(float(word) / 100, 4)
+
+
+def value(place):
+    printed = BY_ID[place.exhibit].published.get((place.row, place.column))
+    return printed and printed.value
+
+
+def sides(comparison):
+    return [[value(place) for place in side] for side in (comparison.more, comparison.less)]
+
+
+def gain(table, column, row, base):
+    return round(100 * (table.published[row, column].value - table.published[base, column].value), 2)
+
+
+def test_the_paper_is_found_and_shows_everything_in_its_order():
+    assert papers()["dbn_mix"] is PAPER
+    order = ["fig1", "table1", "table2", "table3", "table4", "table5", "table6", "fig3"]
+    assert list(PAPER.exhibits) == order
+    assert [FIG1, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, *TABLE6, *FIG3] == TABLES
+    assert (list(TABLE6), list(FIG3)) == ([TABLE6A, TABLE6B], [FIG3A, FIG3B, FIG3C])
+    assert (PAPER.claims, PAPER.questions) == (CLAIMS, QUESTIONS)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)
+def test_every_cell_has_recipes_or_says_what_it_lacks(table):
+    cells = list(table.cells())
+    assert len(cells) == CELLS[table.id]
+    for cell in cells:
+        method = cell.row.edits.get("method", "dbn_mix")
+        if method not in METHODS:
+            assert (cell.lacks, cell.recipes) == (f"no method {method} yet", ())
+            continue
+        assert [recipe.seed for recipe in cell.recipes] == list(table.seeds)
+        unread = cell.recipe.dataset in UNREAD
+        assert cell.lacks == (f"needs data {cell.recipe.dataset}" if unread else None)
+        assert cell.recipe.method.name() == ("crt" if table is TABLE6A else method)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)
+def test_rows_of_a_column_are_recipes_of_their_own(table):
+    one = {row: min(views) for views in VIEWS.get(table.id, []) for row in views}
+    places = {}
+    for cell in table.cells():
+        if cell.recipe:
+            column = "" if table is TABLE5 else cell.column.label  # the columns of Table 5 are class groups
+            places.setdefault(cell.recipe.key(), set()).add((one.get(cell.row.label, cell.row.label), column))
+    assert all(len(rows) == 1 for rows in places.values())
+
+
+def test_the_rows_of_table_1_that_are_rows_of_table_4_are_its_recipes():
+    ours = {(c.row.label, c.column.label): c.recipes for c in TABLE1.cells()}
+    for cell in TABLE4.cells():
+        if (place := (cell.row.label, f"cifar100-{cell.column.label}")) in ours:
+            assert cell.recipes == ours[place]
+            assert cell.published.value == TABLE1.published[place].value
+            assert cell.published.measured == TABLE1.published[place].measured
+
+
+@pytest.mark.parametrize("table", [BY_ID[name] for name in RAW], ids=lambda table: table.id)
+def test_published_numbers_are_those_printed(table):
+    printed = {}
+    for row, words in zip(table.rows, lines(table), strict=True):
+        for column, word in zip(table.columns, words[-len(table.columns) :], strict=True):
+            if (number := fraction(word)) is not None:
+                printed[row.label, column.label] = number
+    assert {place: published.value for place, published in table.published.items()} == printed
+
+
+@pytest.mark.parametrize("table", [TABLE1, TABLE2, TABLE3], ids=lambda table: table.id)
+def test_rows_have_the_printed_names_and_quotations_their_marks(table):
+    for row, (name, *_) in zip(table.rows, lines(table), strict=True):
+        plain = re.sub(r" \[\d+\]|[†‡]", "", name).replace(" <sup>§</sup>", ", extended schedule")
+        assert row.title == plain or row.title.endswith(f"(printed {plain})")
+        if "§" in name:
+            assert row.edits["epochs"] == 200
+        for column in table.columns:
+            if published := table.published.get((row.label, column.label)):
+                for mark, origin in (("†", "Zhou et al. 2020"), ("‡", "Jamal et al. 2020")):
+                    assert mark not in name or origin in published.source
+
+
+def test_the_columns_of_table_1_are_those_printed():
+    heading = [(c.edits["dataset"], f"{c.edits['ratio']:g}") for c in TABLE1.columns]
+    names = ["cifar10"] * 5 + ["cifar100"] * 5
+    assert heading == list(zip(names, RAW["table1"][1][1:], strict=True))
+
+
+@pytest.mark.parametrize("table", [TABLE4, *TABLE6], ids=lambda table: table.id)
+def test_check_marks_are_those_printed_where_they_did_not_slip(table):
+    for row, words in zip(table.rows, lines(table), strict=True):
+        marks = tuple(word == "✓" for word in words[1:3])
+        ours = (row.edits.get("mix") == "bilateral", row.edits.get("tscale", False))
+        if table is TABLE4 and row.label in SLIPPED:
+            assert marks == SLIPPED[row.label] != ours
+        else:
+            assert marks == ours
+
+
+def test_gains_are_those_of_the_prose():
+    gains = {"sbn+bm": 5.64, "sbn+mixup": 1.08, "sbn+ts": 2.79, "sbn+bm+ts": 6.61}
+    assert {row: gain(TABLE4, "100", row, "sbn") for row in gains} == gains
+    gains = {"dbn+bm": 5.62, "dbn+ts": 3.09, "dbn+bm+ts": 10.05}
+    assert {row: gain(TABLE4, "100", row, "dbn") for row in gains} == gains
+    assert [gain(TABLE4, column, "dbn+bm+ts", "dbn") for column in ("50", "10")] == [8.00, 4.16]
+    assert [gain(TABLE6A, "accuracy", row, "dbn") for row in ("dbn+bm", "dbn+ts")] == [6.79, 1.64]
+    assert gain(TABLE6B, "accuracy", "dbn+ts", "dbn") == 2.63
+    assert gain(TABLE5, "all", "dbn+bm+ts/rebalancing", "bbn/rebalancing") == 11.86
+    assert gain(TABLE5, "all", "dbn+bm+ts/conventional", "bbn/conventional") == 9.51
+    assert gain(TABLE1, "cifar10-100", "dbn+bm+ts", "mislas") == 1.37
+    assert gain(TABLE1, "cifar100-100", "dbn+bm+ts", "mislas") == 4.04
+    assert gain(TABLE1, "cifar100-100", "dbn+bm+ts", "ride") == 1.94
+    assert gain(TABLE2, "accuracy", "dbn+bm+ts", "ride") == 0.5
+    assert gain(TABLE2, "accuracy", "dbn+bm+ts/extended", "mislas/extended") == 3.9
+    assert gain(TABLE2, "accuracy", "dbn+bm+ts/extended", "lws/extended") == 4.6
+    assert gain(TABLE3, "accuracy", "dbn+bm+ts", "ride") == 2.1
+
+
+def test_only_what_the_paper_trained_itself_is_marked_measured():
+    quoted = {"table1": {row.label for row in TABLE1.rows[:-2]}, "table2": {row.label for row in TABLE2.rows[:-2]}}
+    quoted |= {"table3": {row.label for row in TABLE3.rows[:-1]}, "table4": {"sbn", "sbn+mixup"}, "fig1": {"sbn"}}
+    for table in TABLES:
+        for (row, _), published in table.published.items():
+            assert published.measured == (row not in quoted.get(table.id, ()))
+            assert published.source.startswith("DBN-Mix, ")
+            if not published.measured and table in (TABLE1, TABLE2, TABLE3):
+                assert ", quoted" in published.source
+
+
+@pytest.mark.parametrize("place", LARGE, ids="-".join)
+def test_the_large_data_sets_have_the_papers_settings(place):
+    table, row = place
+    cell = next(cell for cell in BY_ID[table].cells() if cell.row.label == row)
+    r, m = cell.recipe, cell.recipe.method
+    assert (r.net, r.batch, r.epochs, r.lr, r.weight_decay, m.alpha, m.gamma, m.eta, m.eps) == LARGE[place]
+    assert (r.momentum, r.drops, r.drop_factor, r.profile) == (0.9, (0.6, 0.8), 0.1, "as_is")
+    assert (m.branches, m.mix, m.tscale) == (2, "bilateral", True)
+    assert r.ratio == {"table2": 1280 / 5, "table3": 1000 / 2}[table]
+
+
+def test_crt_on_inaturalist_begins_with_a_vanilla_network_of_it():
+    cell = next(cell for cell in TABLE3.cells() if cell.row.label == "crt")
+    for recipe in cell.recipes:
+        parent = recipe.parent
+        assert (parent.dataset, parent.seed, parent.epochs) == ("inat2018", recipe.seed, 200)
+        assert (parent.method.branches, parent.method.mix, parent.method.tscale) == (1, "none", False)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_claims_name_cells_and_are_true_of_the_published_numbers(claim):
+    assert claim.comparisons
+    known = 0
+    for comparison in claim.comparisons:
+        assert len(comparison.more) == len(comparison.less)
+        for place in (*comparison.more, *comparison.less):
+            table = BY_ID[place.exhibit]
+            assert place.row in [row.label for row in table.rows]
+            assert place.column in [column.label for column in table.columns]
+        more, less = sides(comparison)
+        if None in more + less:
+            continue
+        known += 1
+        apart = round(sum(more) - sum(less), 4)
+        assert apart > 0 if claim.alike is None else abs(apart) <= claim.alike
+    drawn = claim.comparisons[0].more[0].exhibit.startswith("fig3")  # of Fig. 3, only the best value is printed
+    assert known == (0 if drawn else len(claim.comparisons))
+
+
+def test_claims_are_apart_and_the_best_rivals_are_the_best():
+    assert 15 <= len(CLAIMS) == len({claim.id for claim in CLAIMS}) <= 25
+    best = next(claim for claim in CLAIMS if claim.id == "best-of-cifar")
+    assert [c.less[0].column for c in best.comparisons] == [column.label for column in TABLE1.columns]
+    for comparison in best.comparisons:
+        rival = comparison.less[0]
+        others = [p.value for (_, column), p in TABLE1.published.items() if column == rival.column and not p.measured]
+        assert value(rival) == max(others)
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.source.startswith("Fig. 3")], ids=lambda claim: claim.id)
+def test_the_best_point_of_a_figure_is_compared_with_every_other(claim):
+    table = BY_ID[claim.comparisons[0].more[0].exhibit]
+    assert len(claim.comparisons) == CELLS[table.id] - 1
+    assert {(c.more[0].row, c.more[0].column) for c in claim.comparisons} == set(table.published)
+
+
+def test_questions_are_about_settings():
+    known = {name for method in METHODS.values() for name in settings(method)}
+    assert [question.setting for question in QUESTIONS if question.setting not in known] == []
+    assert len({question.setting for question in QUESTIONS}) == len(QUESTIONS)
+    assert all(question.asked.endswith("?") and question.why.endswith(".") for question in QUESTIONS)
