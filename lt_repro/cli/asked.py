@@ -104,8 +104,13 @@ class Found:
         self.notes = [str(error).splitlines()[0] for error in damaged] + others
         self.code = 1 if damaged else 0
 
-    def measure(self, table: "Table") -> "list[Measured]":
-        """Returns the table's cells; what was left out or is too short for it is said on stderr."""
+    def measure(self, table: "Table", epochs: str = "--epochs ") -> "list[Measured]":
+        """Returns the table's cells; what was left out or is too short for it is said on stderr.
+
+        Args:
+            table: What to measure.
+            epochs: How the command is told of another length.
+        """
         from lt_repro.render.cells import length, measure, short_runs
 
         for note in self.notes:
@@ -113,7 +118,7 @@ class Found:
         lengths = [length(run.recipe) for run in short_runs(table, self.runs)]
         if lengths:
             words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
-            say(f"note: {table.id} leaves out shorter runs ({words}); --epochs {max(lengths)} shows them")
+            say(f"note: {table.id} leaves out shorter runs ({words}); {epochs}{max(lengths)} shows them")
         return measure(table, self.runs)
 
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from lt_repro.data.pools import Pool
     from lt_repro.paper.table import Table
     from lt_repro.recipe import Recipe
+    from lt_repro.render.verdicts import Judged
 
+LENGTH = "--set epochs="
 RESERVE = 15.0  # seconds of a budget that are kept for the last checkpoint and for rendering, at most a tenth of it
 
 
@@ -107,6 +109,109 @@ def reproduce(
     raise typer.Exit(code)
 
 
+@app.command()
+def check(
+    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Cells that cannot be judged yet do not pass.")] = False,
+    seeds: Seeds = None,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Compare measured cells with the published numbers, and the paper's claims with the cells; 4 when one is outside.
+
+    [bold]ltrepro check table4[/bold]
+
+    With three seeds or more a cell is outside when the published number lies outside the 95 % prediction interval
+    of one more run: |mean - published| > t sd sqrt(1 + 1/n). Claims are reported and change no exit code.
+    """
+    from lt_repro.paper import papers
+    from lt_repro.render import verdicts
+
+    tables = [seeded(table, seeds) for table in _exhibits(what)]
+    found = found_in(runs, may_be_new=False)
+    shown = [(table, found.measure(table, LENGTH)) for table in tables]
+    checked = [one for _, measured in shown for one in verdicts.check(measured)]
+    cells = verdicts.places(shown)
+    claims = [claim for paper in papers().values() for claim in paper.claims]
+    asked = [c for c in claims if all(place in cells for pair in c.comparisons for side in pair for place in side)]
+    judged = [verdicts.judge(claim, cells) for claim in asked]
+    counts = {status: sum(one.status == status for one in checked) for status in verdicts.STATUSES}
+    if as_json:
+        put_json({"cells": counts, "claims": _said(judged)})
+    else:
+        for one in checked:
+            if one.status != "not run":
+                put(verdicts.checked_line(one))
+        put(", ".join(f"{count} cells {status}" for status, count in counts.items()))
+        for line in verdicts.claim_lines(judged):
+            put(line)
+    failed = counts["outside"] or (strict and counts["inside"] < len(checked))
+    raise typer.Exit(4 if failed else found.code)
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A path, a key, or a unique beginning of a key.")],
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Say which cells a run belongs to, where it departs from the paper, and what the paper leaves open for it.
+
+    [bold]ltrepro explain cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+    """
+    from lt_repro import fields
+    from lt_repro import runs as store
+    from lt_repro.paper import papers
+    from lt_repro.paper.settings import departures
+    from lt_repro.render.cells import alike
+
+    recipe = store.find(name, store.folders(runs)).recipe
+    away = departures(recipe)
+    series, cells, questions = alike(recipe), [], []
+    for paper in papers().values():
+        every = [(table, cell) for tables in paper.exhibits.values() for table in tables for cell in table.cells()]
+        cells += [(table, cell) for table, cell in every if cell.recipe and alike(cell.recipe) == series]
+        for question in paper.questions:
+            owner = recipe if hasattr(recipe, question.setting) else recipe.method
+            if hasattr(owner, question.setting) and question.setting not in recipe.unused():
+                questions.append((question, fields.text(getattr(owner, question.setting))))
+    if as_json:
+        return put_json(
+            {
+                "key": recipe.key(),
+                "cells": [[table.id, cell.row.label, cell.column.label] for table, cell in cells],
+                "departures": {n: [fields.text(ours), fields.text(theirs)] for n, (ours, theirs) in away.items()},
+                "open": {question.setting: value for question, value in questions},
+            }
+        )
+    put(recipe.key())
+    for table, cell in cells:
+        printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
+        put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")
+    if not cells:
+        put("it belongs to no cell of a paper: another length, data set or setting")
+    for setting, (ours, theirs) in away.items():
+        put(f"departs: {setting} {fields.text(ours)} (the paper's, as read here: {fields.text(theirs)})")
+    if not away:
+        put("it departs in no setting from the paper, as read here")
+    for question, value in questions:
+        put(f"open in the paper: {question.setting} = {value}: {question.asked} ({question.why})")
+
+
+def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
+    """Returns every claim of a paper that can be asked on one of the exhibits alone, and what came of it there."""
+    from lt_repro.paper import papers
+    from lt_repro.render.verdicts import judge, on, places
+
+    claims = [claim for paper in papers().values() for claim in paper.claims]
+    pairs = [(on(claim, table), places([(table, measured)])) for table, measured in shown for claim in claims]
+    return [judge(claim, cells) for claim, cells in pairs if claim]
+
+
+def _said(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
+    return [{"id": one.claim.id, "verdict": one.verdict, "measured": one.measured} for one in judged]
+
+
 def _exhibits(what: Sequence[str]) -> "list[Table]":
     """Returns the tables that names ask for: of a group ("table6"), of one table ("table6a"), or all, each once."""
     from lt_repro.paper import papers
@@ -114,7 +219,7 @@ def _exhibits(what: Sequence[str]) -> "list[Table]":
     groups: dict[str, list[Table]] = {}
     for paper in papers().values():
         for name, tables in paper.exhibits.items():
-            for known in {name, *(table.id for table in tables)}:
+            for known in dict.fromkeys([name, *(table.id for table in tables)]):
                 own = [table for table in tables if known in (name, table.id)]
                 groups.setdefault(known, own)
                 groups[f"{paper.name}:{known}"] = own
@@ -188,7 +293,7 @@ def _put_plan(
     totals: dict[str, float] = {"runs": len(wanted), "epochs": epochs}
     for name, spent in (("cpu", cpu), ("gpu", gpu)):
         totals |= {f"{name}_hours": round(spent.seconds / 3600, 3), f"{name}_runs_without_a_speed": spent.unknown}
-    cells = [cell for table in tables for cell in to_json(table, found.measure(table))["cells"]]
+    cells = [cell for table in tables for cell in to_json(table, found.measure(table, LENGTH))["cells"]]
     if as_json:
         plan = [
             {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]}
@@ -217,11 +322,12 @@ def _or_none(spent: Any) -> float | None:
 def _put(tables: "Sequence[Table]", found: Found, pool: "Pool | None", to: Path | None, as_json: bool) -> None:
     """Renders every exhibit in its own form and prints all of them."""
     from lt_repro.render import figures, text
+    from lt_repro.render.verdicts import claim_lines
 
     shown: list[Exhibit] = []
     paths: list[Path] = []
     for table in tables:
-        measured = found.measure(table)
+        measured = found.measure(table, LENGTH)
         shown.append((table, measured))
         folder = _folder(table, to)
         if table.by_class:
@@ -232,4 +338,8 @@ def _put(tables: "Sequence[Table]", found: Found, pool: "Pool | None", to: Path 
             paths.append(write(folder / f"{table.id}.csv", text.csv(table, measured)))
         else:
             paths += written([(table, measured)], folder, found.notes)
-    put_exhibits(shown, paths, as_json)
+    judged = _judged(shown)
+    put_exhibits(shown, paths, as_json, claims=_said(judged))
+    if not as_json:
+        for line in claim_lines([one for one in judged if one.measured]):
+            put(line)

@@ -4,13 +4,14 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from lt_repro.paper.claim import Claim, Comparison, Place
 from lt_repro.paper.table import Table
 from lt_repro.render.cells import Measured, spread
 
 Status = Literal["inside", "outside", "too few seeds", "not run"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 Verdict = Literal["holds", "holds in part", "does not hold", "not yet measured"]
 
 _DIGITS = 12  # finer than any accuracy; equal sums of accuracies added in another order are then the same number
@@ -135,6 +136,15 @@ def on(claim: Claim, table: Table) -> Claim | None:
 
     comparisons = tuple(Comparison(moved(one.more), moved(one.less)) for one in claim.comparisons)
     return dataclasses.replace(claim, comparisons=comparisons)
+
+
+def checked_line(one: Checked) -> str:
+    """Returns "outside: Dual branch, ratio 100: 40.10 ± 0.30 (3), published 40.99, tolerance 1.49", in percent."""
+    cell = one.measured.cell
+    parts = [f"{one.status}: {cell.row.title}, {cell.column.title}: {one.measured.text()}"]
+    parts += [f"published {100 * cell.published.value:.2f}"] if cell.published else []
+    parts += [f"tolerance {100 * one.tolerance:.2f}"] if one.tolerance is not None else []
+    return ", ".join(parts)
 
 
 def claim_lines(judged: Sequence[Judged]) -> list[str]:

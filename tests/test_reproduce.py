@@ -1,0 +1,228 @@
+"""`reproduce` and `check` as a user types them: plan, order, budget, profiles, what is not here yet, a second paper."""
+
+import json
+import shlex
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import lt_repro.paper
+from lt_repro.data.pools import known_split, load_pool
+from lt_repro.errors import RequestError
+from lt_repro.paper.dbn_mix import TABLE4, TABLE5
+from lt_repro.paper.settings import PROFILES, recipe
+from lt_repro.runs import Run
+from lt_repro.sweep import cost
+from lt_repro.sweep.local import run_all
+from lt_repro.sweep.plan import ordered
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+DIGITS = ["--dataset", "digits", "--ratio", "60", "--profile", "smoke", "--seeds", "0"]
+
+
+def plan(run, *words):
+    code, out, _ = run("reproduce", *words, "--dry-run", "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_everything_is_planned_and_what_is_not_here_is_said(run):
+    told = plan(run, "all", "--seeds", "0")
+    statuses = {}
+    for cell in told["cells"]:
+        statuses.setdefault(cell["status"], []).append(cell)
+    assert {cell["reason"] for cell in statuses["needs data"]} == {"needs data imagenet_lt", "needs data inat2018"}
+    assert all(cell["recipe"] is None for cell in statuses["no method"])
+    assert all(cell["recipe"] for cell in statuses["missing"])
+    assert {cell["exhibit"] for cell in told["cells"]} >= {f"table{i}" for i in (1, 2, 3, 4, 5)} | {"fig1", "fig3a"}
+    assert told["totals"]["runs"] == len(told["plan"]) == len({line["key"] for line in told["plan"]})
+    assert told["totals"]["epochs"] == sum(line["epochs"] for line in told["plan"])
+    assert told["totals"]["cpu_runs_without_a_speed"] == told["totals"]["runs"]
+    assert not any("imagenet_lt" in line["command"] for line in told["plan"])
+    assert not Path("tables").exists()
+
+
+def test_some_rows_and_columns_are_planned_with_their_parents(run):
+    told = plan(run, "table4", "--rows", "dbn,dbn+bm+ts", "--columns", "100", "--seeds", "0-1")
+    assert sorted(line["command"] for line in told["plan"]) == [
+        "ltrepro train --arch dbn",
+        "ltrepro train --arch dbn --mix bilateral --tscale",
+        "ltrepro train --seed 1 --arch dbn",
+        "ltrepro train --seed 1 --arch dbn --mix bilateral --tscale",
+    ]
+    told = plan(run, "table6a", "--rows", "dbn+bm", "--seeds", "0")
+    first, second = (line["command"] for line in told["plan"])
+    assert first == "ltrepro train --arch dbn --mix bilateral"
+    assert second.startswith("ltrepro train --method crt --set parent=")
+
+
+@pytest.mark.parametrize("order", ["seed", "row", "column", "cheapest"])
+def test_an_order_moves_runs_and_loses_none(order):
+    recipes = TABLE4.recipes()
+    found = ordered(recipes, [TABLE4], order)
+    assert sorted(one.key() for one in found) == sorted(one.key() for one in recipes)
+    first = {
+        "seed": [one.seed for one in found] == sorted(one.seed for one in found),
+        "row": len({one.method for one in found[:9]}) == 1,
+        "column": {one.ratio for one in found[:27]} == {100.0},
+        "cheapest": [cost.work(one) for one in found] == sorted(cost.work(one) for one in found),
+    }
+    assert first[order]
+    with pytest.raises(RequestError, match="--order"):
+        ordered(recipes, [TABLE4], "random")
+
+
+def test_work_counts_what_passes_through_the_network():
+    one = recipe("cifar100", branches=2, mix="bilateral", tscale=True)
+    assert cost.work(one) == 200 * 10847 * 2
+    assert cost.work(one.replace(epochs=10, epoch_steps=3)) == 10 * 3 * 128 * 2
+    counts = known_split("cifar100", 100.0, "exp", 0).counts
+    assert cost.work(one.replace(epoch_images="balanced")) == 200 * int(counts.max()) * 100 * 2
+    assert cost.work(recipe("unheard-of")) is None
+
+
+def test_a_cost_is_work_over_the_median_measured_speed(run):
+    run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn")
+    found = [Run.read(path) for path in sorted(Path("runs").glob("*.json"))]
+    assert len(found) == 2
+    wanted = recipe("digits", ratio=60.0, mix="mixup")
+    speeds = sorted(cost.work(one.recipe) / one.seconds for one in found)
+    assert cost.cost([wanted], found, gpu=False).seconds == pytest.approx(cost.work(wanted) / (sum(speeds) / 2))
+    assert cost.cost([wanted], found, gpu=True) == (0.0, 1)
+    assert cost.cost([wanted.replace(net="resnet20")], found, gpu=False) == (0.0, 1)
+
+
+def test_a_table_is_trained_rendered_and_not_trained_again(run):
+    code, out, err = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts")
+    assert code == 0
+    assert "run 2/2" in err
+    assert "Profile smoke" in out
+    text = Path("tables/table4-digits-r60-smoke.md").read_text()
+    assert text.count("| —") == 7
+    assert not list(Path("tables").glob("table4-digits-r60.*"))
+    trained = sorted(Path("runs").glob("*.json"))
+    assert [Run.read(path).recipe.epoch_steps for path in trained] == [3, 3]
+    code, again, err = run("reproduce", "table4", *DIGITS, "--render-only")
+    assert (code, again, "run 1/" in err) == (0, out, False)
+    code, out, _ = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts", "--dry-run")
+    assert "# 0 runs, 0 epochs" in out
+
+
+def test_a_spent_budget_stops_in_time_and_the_same_command_goes_on(run):
+    words = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--set", "epochs=300", "--seeds", "0"]
+    words += ["--rows", "sbn"]
+    code, _, err = run(*words, "--budget", "1s")
+    assert code == 5
+    assert "the budget is spent" in err
+    assert len(list(Path("runs").glob("*.ckpt"))) == 1
+    assert Path("tables/table4-digits-e300-r60.md").exists()
+    code, out, _ = run(*words, "--budget", "5m")
+    assert (code, out.count("(1)") > 0) == (0, True)
+    (path,) = Path("runs").glob("*.json")
+    assert [one["ended"] for one in Run.read(path).attempts] == ["stopped", "done"]
+
+
+def test_an_epoch_of_few_steps_takes_the_first_batches_of_the_whole_one():
+    short = recipe("digits", ratio=60.0, epochs=1, batch=64, epoch_steps=2)
+    assert short.key() != short.replace(epoch_steps=0).key()
+    assert "epoch_steps" not in short.replace(epoch_steps=0).to_json()
+    pool = load_pool("digits", Path())
+    (run,) = run_all([short], pool, Path("runs"))
+    assert run.images_per_second > 0
+    (same,) = run_all([short.replace(epoch_steps=6)], pool, Path("runs"))  # 332 images are 6 batches
+    (whole,) = run_all([short.replace(epoch_steps=0)], pool, Path("runs"))
+    assert same.weights["sha256"] == whole.weights["sha256"] != run.weights["sha256"]
+
+
+def test_profiles_never_share_a_run_or_a_name():
+    tables = [TABLE5.profiled(name) for name in PROFILES]
+    assert [table.id for table in tables] == ["table5", "table5-short", "table5-smoke"]
+    assert not set.intersection(*({one.key() for one in table.recipes()} for table in tables))
+    assert [bool(table.published) for table in tables] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["table9"],
+        ["table4", "--rows", "dbn+ms"],
+        ["table4", "--columns", "60"],
+        ["table4", "--profile", "long"],
+        ["table4", "--order", "random"],
+        ["table4", "--budget", "soon"],
+        ["table4", "--set", "prat=block"],
+        ["table4", "--set", "part"],
+        ["table4", "--set", "seed=3"],
+        ["table1", "--dataset", "digits"],
+        ["table5", "--ratio", "10", "--ratio", "20"],
+        ["fig3", "--ratio", "many"],
+    ],
+)
+def test_a_wrong_request_changes_nothing(words, refused):
+    refused("reproduce", *words)
+
+
+def test_check_passes_what_has_not_run_unless_it_is_strict(run):
+    code, out, _ = run("check", "table4")
+    assert code == 0
+    assert "27 cells not run" in out
+    assert "not yet measured" in out
+    assert run("check", "table4", "--strict")[0] == 4
+
+
+def test_check_names_a_cell_that_is_outside(run, monkeypatch):
+    monkeypatch.setattr("lt_repro.render.cells.Measured.values", {0: 0.30, 1: 0.31, 2: 0.32})
+    code, out, _ = run("check", "table4", "--json")
+    assert (code, json.loads(out)["cells"]["outside"]) == (4, 27)
+    _, out, _ = run("check", "table4")
+    assert "outside: Dual branch + both (DBN-Mix), ratio 100" in out
+    assert "published 51.04, tolerance 4.97" in out
+
+
+def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
+    run("reproduce", "table4", *DIGITS, "--rows", "dbn+bm+ts")
+    (path,) = Path("runs").glob("*.json")
+    code, out, _ = run("explain", path)
+    assert code == 0
+    assert "departs: epoch_steps 3 (the paper's, as read here: 0)" in out
+    assert "it belongs to no cell" in out
+    assert "open in the paper: part = block:" in out
+    told = json.loads(run("explain", path, "--json")[1])
+    assert told["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
+    whole = {"recipe": recipe("cifar100", branches=2, seed=4), "path": None}
+    Path("runs/elsewhere").mkdir()
+    found = replace(Run.read(path), **whole).publish(Path("runs/elsewhere"))
+    told = json.loads(run("explain", found.path, "--json")[1])
+    assert (told["departures"], ["table4", "dbn", "100"] in told["cells"]) == ({}, True)
+
+
+def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "made_up.py").write_text(
+        textwrap.dedent("""
+        from lt_repro.paper.claim import Claim, Comparison, Paper, Place
+        from lt_repro.paper.settings import recipe
+        from lt_repro.paper.table import Line, Published, Table
+
+        TABLE = Table(
+            id="table77", caption="Two methods on digits.", build=recipe,
+            base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
+            rows=(Line("plain", "Plain"), Line("bbn", "BBN", {"method": "bbn"}), Line("odd", "Odd", {"method": "odd"})),
+            columns=(Line("accuracy", "accuracy"),), seeds=(0, 1),
+            published={("plain", "accuracy"): Published(0.5, "Made Up, Table 77")},
+        )
+        CLAIM = Claim("order", "BBN beats plain.", "Sec. 1",
+                      (Comparison((Place("table77", "bbn", "accuracy"),), (Place("table77", "plain", "accuracy"),)),))
+        PAPER = Paper("made_up", "Made Up", "Nobody", {"table77": (TABLE,)}, (CLAIM,))
+        """)
+    )
+    monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
+    code, out, _ = run("reproduce", "made_up:table77", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert [cell["status"] for cell in told["cells"]] == ["done", "done", "no method"]
+    assert [(one["id"], one["measured"]) for one in told["claims"]] == [("order", 1)]
+    assert told["claims"][0]["verdict"] in ("holds", "holds in part", "does not hold")
+    assert shlex.split(run("check", "table77")[1])
