@@ -442,7 +442,7 @@ class Lane:
 
     def _weights(self) -> tuple[bytes, dict[str, str]]:
         """Returns the final weights as they are stored, and their file's name and SHA-256."""
-        content = checkpoint.dump(self.net.cpu().state_dict())
+        content = checkpoint.dump(dict(self.net.cpu().state_dict()))  # a plain dict: torch's has the modules' names too
         return content, {"file": f"{self.recipe.key()}.pt", "sha256": hashlib.sha256(content).hexdigest()}
 
     def _restored(self, run: Run) -> Run:

@@ -620,6 +620,16 @@ def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp
         fit([make()], images, out=tmp_path)
 
 
+def test_the_digest_of_the_weights_is_of_tensors_and_their_names_alone(begun, images, tmp_path):
+    parent, _ = begun
+    lane = Lane(parent.recipe, images, tmp_path / "new", torch.device("cpu"))
+    content, before = lane._weights()
+    lane.net.add_module("empty", torch.nn.ModuleDict())
+    assert lane._weights() == (content, before)
+    lane.net.trunk[0].register_buffer("more", torch.zeros(1))
+    assert lane._weights()[1] != before
+
+
 def test_a_parent_of_another_split_is_refused(begun, images, tmp_path):
     parent, make = begun
     parent.path.unlink()

@@ -269,7 +269,7 @@ def _labels(text: str | None) -> list[str] | None:
 
 
 def _folder(table: "Table", to: Path | None) -> Path:
-    return to or Path("figures" if table.axis or table.by_class else "tables")
+    return to or Path("tables" if table.form == "table" else "figures")
 
 
 def _put_plan(
@@ -330,10 +330,10 @@ def _put(tables: "Sequence[Table]", found: Found, pool: "Pool | None", to: Path 
         measured = found.measure(table, LENGTH)
         shown.append((table, measured))
         folder = _folder(table, to)
-        if table.by_class:
+        if table.form == "classes":
             classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
             paths += draw_classes(folder / table.id, table.caption, classes)
-        elif table.axis:
+        elif table.form == "lines":
             paths += figures.save(figures.hparam_figure(table, measured), folder / table.id)
             paths.append(write(folder / f"{table.id}.csv", text.csv(table, measured)))
         else:

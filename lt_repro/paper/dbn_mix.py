@@ -75,6 +75,7 @@ FIG3A = Table(
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
     published={("0.6", "7"): _BEST},
     seeds=(0,),
+    form="lines",
     axis="eta",
     lines="eps",
 )
@@ -87,6 +88,7 @@ FIG3B = Table(
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
     published={("dbn+bm+ts", "1"): _BEST},
     seeds=(0,),
+    form="lines",
     axis="alpha",
 )
 FIG3C = Table(
@@ -98,6 +100,7 @@ FIG3C = Table(
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
     published={("dbn+bm+ts", "inf"): _BEST},
     seeds=(0,),
+    form="lines",
     axis="gamma",
 )
 FIG3 = (FIG3A, FIG3B, FIG3C)
@@ -179,7 +182,7 @@ FIG1 = Table(
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(Line("sbn", "Vanilla"), Line("bbn", "BBN", {"method": "bbn"}), Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX)),
     columns=(Line("accuracy", "accuracy"),),
-    by_class=True,
+    form="classes",
     published={
         ("sbn", "accuracy"): Published(
             0.6587, "DBN-Mix, Table 1, cross-entropy, as in Jamal et al. 2020", measured=False

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
@@ -79,7 +79,7 @@ class Table:
         ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
-        by_class: Whether it is a figure of accuracies class by class, each row a series.
+        form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, each row a series.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Table:
     ablation: bool = False
     axis: str | None = None
     lines: str | None = None
-    by_class: bool = False
+    form: Literal["table", "lines", "classes"] = "table"
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
