@@ -1,21 +1,22 @@
-"""What every command that shows an exhibit does: find the runs, plan or train what is missing, measure, print."""
+"""What every command that trains or shows exhibits does: read the request, find the runs, plan, train, show."""
 
 import dataclasses
 import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table as Grid
 
-from lt_repro.cli.app import out, put, put_json, say
+from lt_repro.cli.app import put, put_json, say
 from lt_repro.cli.progress import Watch
-from lt_repro.errors import RequestError
+from lt_repro.cli.shown import folder, put_all
+from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.data.pools import Pool
@@ -24,65 +25,117 @@ if TYPE_CHECKING:
     from lt_repro.render.cells import Measured
     from lt_repro.runs import Run
 
-Epochs = Annotated[int | None, typer.Option(help="Of the runs to show.", show_default="paper's, 200")]
-Fill = Annotated[bool, typer.Option("--run", help="Train what is missing, one after the other, then render.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Print the command that fills each missing cell.")]
+Ratios = Annotated[
+    list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
+]
 Seeds = Annotated[str | None, typer.Option(help="Such as 0-2 or 0,3.")]
+RESERVE = 15.0  # seconds of a budget that are kept for the last checkpoint and for rendering, at most a tenth of it
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """The options that every exhibit has, as they were typed."""
+@dataclass(frozen=True)
+class Request:
+    """What is asked of some exhibits, as it was typed.
 
-    dataset: str
-    seeds: str | None
+    Args:
+        what: Names of exhibits, or all.
+        train: Whether to train what is missing.
+        plan: Whether to print what is missing instead, a command for each run.
+        settings: Fields of the recipe or the method for every run; None leaves one alone.
+        length: How the command is told of another length of training.
+        totals: Where a plan's totals are printed.
+    """
+
+    what: Sequence[str]
+    train: bool
     plan: bool
-    run: bool
+    dataset: str | None
+    ratio: Sequence[str]
+    seeds: str | None
     runs: list[Path] | None
-    to: Path
+    to: Path | None
     data_root: Path | None
     device: str
     as_json: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    profile: str = "paper"
+    rows: str | None = None
+    columns: str | None = None
+    order: str = "seed"
+    budget: str | None = None
+    length: str = "--set epochs="
+    totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
-    def pool(self, *ratios: str | None) -> "Pool | None":
-        """Returns the images, read only where they must be: to train, and where they give a name or the ratio."""
-        from lt_repro.data import pools
 
-        if self.plan and self.run:
-            raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
-        if self.run or self.dataset not in pools.NAMES or "as-is" in ratios:
-            return pools.load_pool(self.dataset, pools.data_root(self.data_root))
-        return None
+def carry_out(request: Request) -> None:
+    """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
+    from lt_repro import files
+    from lt_repro.data import pools
+    from lt_repro.signals import Interrupted
+    from lt_repro.sweep.plan import missing, ordered
 
-    def shown(self, tables: "Sequence[Table]", pool: "Pool | None") -> "tuple[Found, list[Exhibit]]":
-        """Returns what was found and the exhibits, after training what is missing; or prints the plan and leaves."""
-        from lt_repro import files
-
-        tables = [seeded(table, self.seeds) for table in tables]
-        found = found_in(self.runs, may_be_new=self.plan or self.run)
-        if self.plan:
-            self._put_plan(tables, found)
-            raise typer.Exit(found.code)
-        if self.run:
-            files.ensure_writable(self.to)  # before hours of training, not after
-            found = run_missing(tables, found, pool, self.device)
-        return found, [(table, found.measure(table)) for table in tables]
-
-    def _put_plan(self, tables: "Sequence[Table]", found: "Found") -> None:
-        from lt_repro.sweep.plan import missing
-
-        lacking = missing(tables, found.runs)
+    until = time.monotonic() + _seconds(request.budget)
+    chosen = exhibits(request.what)
+    pool = None
+    if request.dataset and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
+        pool = pools.load_pool(request.dataset, pools.data_root(request.data_root))
+    across = [_ratio_column(text, pool) for text in dict.fromkeys(request.ratio)]
+    name = pool.name if pool else request.dataset
+    tables = [
+        seeded(table.of(name, across, **request.settings).profiled(request.profile), request.seeds) for table in chosen
+    ]
+    found = found_in(request.runs, may_be_new=request.train or request.plan)
+    picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
+    lacking = missing(picked, found.runs)
+    wanted = ordered(lacking.recipes, picked, request.order)
+    if request.plan or request.train:
         for note in (*found.notes, *lacking.notes):
             say(f"note: {note}")
-        wanted = planned(lacking.recipes, found, self.dataset, self.runs, self.data_root)
-        if self.as_json:
-            return put_json({"plan": [{"key": key, "command": line} for key, line in wanted.items()]})
-        for line in wanted.values():
-            put(line)
-        say(f"{len(wanted)} runs are missing")
+    if request.plan:
+        _put_plan(request, tables, wanted, found)
+        raise typer.Exit(found.code)
+    code = found.code
+    if request.train and wanted:
+        from lt_repro.train import pick_device
+
+        images = {} if pool is None else {pool.name: pool}
+        needed = {recipe.dataset for recipe in wanted} - images.keys()
+        images |= {n: pools.load_pool(n, pools.data_root(request.data_root)) for n in sorted(needed)}
+        for place in {folder(table, request.to) for table in tables}:
+            files.ensure_writable(place)  # before hours of training, not after
+        for line in _totals(wanted, found, ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]):
+            say(line)
+        try:
+            found = run_wanted(wanted, found, images, request.device, until)
+            code = found.code
+        except Interrupted as stopped:
+            if stopped.exit_code != 5:
+                raise
+            say(str(stopped))
+            found, code = Found(found.folders), 5
+    shown = [(table, found.measure(table, request.length)) for table in tables]
+    put_all(shown, found.notes, pool, request.to, request.as_json)
+    raise typer.Exit(code)
 
 
-Exhibit = tuple["Table", "list[Measured]"]
+def exhibits(what: Sequence[str]) -> "list[Table]":
+    """Returns the tables that names ask for: of a group ("table6"), of one table ("table6a"), or all, each once."""
+    from lt_repro.paper import papers
+
+    groups: dict[str, list[Table]] = {}
+    for paper in papers().values():
+        for name, tables in paper.exhibits.items():
+            for known in dict.fromkeys([name, *(table.id for table in tables)]):
+                own = [table for table in tables if known in (name, table.id)]
+                groups.setdefault(known, own)
+                groups[f"{paper.name}:{known}"] = own
+    plain = [name for name in groups if ":" not in name]
+    chosen: dict[int, Table] = {}
+    for name in what:
+        if name != "all" and name not in groups:
+            raise unknown("exhibit", name, ["all", *plain], f"allowed: all, {', '.join(sorted(plain))}")
+        for table in [t for own in groups.values() for t in own] if name == "all" else groups[name]:
+            chosen.setdefault(id(table), table)
+    return list(chosen.values())
 
 
 class Found:
@@ -104,7 +157,7 @@ class Found:
         self.notes = [str(error).splitlines()[0] for error in damaged] + others
         self.code = 1 if damaged else 0
 
-    def measure(self, table: "Table", epochs: str = "--epochs ") -> "list[Measured]":
+    def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":
         """Returns the table's cells; what was left out or is too short for it is said on stderr.
 
         Args:
@@ -122,40 +175,67 @@ class Found:
         return measure(table, self.runs)
 
 
-def planned(
-    wanted: "Sequence[Recipe]", found: Found, dataset: str | None, runs: list[Path] | None, data_root: Path | None
-) -> dict[str, str]:
-    """Returns the command that trains each recipe, by key.
+def _put_plan(request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: Found) -> None:
+    from lt_repro.render.cells import to_json
+    from lt_repro.sweep.cost import cost
 
-    Args:
-        wanted: What is to be trained.
-        found: What there is; a parent that has run elsewhere is named by its path.
-        dataset: As typed, or None for the recipes' own.
-        runs: As typed.
-        data_root: As typed.
-    """
+    lines = _planned(wanted, found, request)
+    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
+    if request.as_json:
+        totals: dict[str, float] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+        plan: list[dict[str, Any]] = [
+            {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]} for recipe in wanted
+        ]
+        for name in ("cpu", "gpu"):
+            spent = cost(wanted, found.runs, gpu=name == "gpu")
+            totals |= {f"{name}_hours": round(spent.seconds / 3600, 3), f"{name}_runs_without_a_speed": spent.unknown}
+            for line, recipe in zip(plan, wanted, strict=True):
+                one = cost([recipe], found.runs, gpu=name == "gpu")
+                line[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
+        return put_json({"cells": cells, "plan": plan, "totals": totals})
+    for command in lines.values():
+        put(command)
+    for status in ("no method", "needs data"):
+        reasons = [cell["reason"] for cell in cells if cell["status"] == status]
+        for reason in dict.fromkeys(reasons):
+            request.totals(f"{reasons.count(reason)} cells: {reason}")
+    for total in _totals(wanted, found):
+        request.totals(total)
+
+
+def _totals(wanted: "Sequence[Recipe]", found: Found, devices: Sequence[str] = ("CPU", "GPU")) -> list[str]:
+    """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
+    from lt_repro.sweep.cost import cost
+
+    epochs = sum(recipe.epochs for recipe in wanted)
+    lines = [f"{len(wanted)} runs are missing" + (f", {epochs:,} epochs" if wanted else "")]
+    for name in devices:
+        spent = cost(wanted, found.runs, gpu=name == "GPU")
+        known = len(wanted) - spent.unknown
+        if known:
+            lines.append(
+                f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, at the median speed of stored runs"
+            )
+        if spent.unknown:
+            left = f"{spent.unknown} runs have no measured speed on a {name}"
+            hours = f"{spent.images / 3.6e7:.1f} hours if it were 10,000 images/s"
+            lines.append(f"{left}: {spent.images:.3g} images through the network, {hours}")
+    return lines
+
+
+def _planned(wanted: "Sequence[Recipe]", found: Found, request: Request) -> dict[str, str]:
+    """Returns the command that trains each recipe, by key; a parent that has run elsewhere is named by its path."""
     from lt_repro.sweep.plan import command
 
-    where, first = _where(runs, data_root), found.folders[0]
+    where, first = _where(request.runs, request.data_root), found.folders[0]
     paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
     lines = {}
     for recipe in wanted:
         path = paths.get(recipe.parent.key()) if recipe.parent else None
         named = str(path) if path and path.parent != first else None
         again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
-        lines[recipe.key()] = command(recipe, dataset or recipe.dataset, named) + where + again
+        lines[recipe.key()] = command(recipe, request.dataset or recipe.dataset, named) + where + again
     return lines
-
-
-def run_missing(tables: "Sequence[Table]", found: Found, pool: "Pool | None", device: str) -> Found:
-    """Returns what is found after everything that the tables lack has been trained into the first folder."""
-    from lt_repro.sweep.plan import missing
-
-    assert pool is not None, "the pool is read whenever something is to be run"
-    wanted, notes = missing(tables, found.runs)
-    for note in notes:
-        say(f"note: {note}")
-    return run_wanted(wanted, found, {pool.name: pool}, device)
 
 
 def run_wanted(
@@ -211,63 +291,12 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
         raise RequestError(f"--ratio {text}", "allowed: a number from 1 up, or as-is") from None
 
 
-def ratio_column(text: str, pool: "Pool | None") -> "Line":
+def _ratio_column(text: str, pool: "Pool | None") -> "Line":
     """Returns the column of a `--ratio`."""
-    from lt_repro.paper.dbn_mix import ratios
-    from lt_repro.paper.table import Line
+    from lt_repro.paper.table import Line, ratios
 
     settings = ratio_settings(text, pool)
     return Line(text, "as is", settings) if "profile" in settings else ratios(settings["ratio"])[0]
-
-
-def put_exhibits(shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool, **more: Any) -> None:
-    """Prints measured tables and the files they were written to, or their cells as one JSON document with `more`."""
-    from lt_repro.render import cells, text
-
-    if as_json:
-        listed = [cell for table, measured in shown for cell in cells.to_json(table, measured)["cells"]]
-        return put_json({"cells": listed} | more)
-    for table, measured in shown:
-        grids = [_grid(table, measured)]
-        if not _fits(grids[0]):  # a grid per column, rather than columns that are cut
-            pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
-            grids = [_grid(dataclasses.replace(table, columns=[column]), cells) for column, cells in pairs]
-        put(table.caption)
-        for grid in grids:
-            out.print(grid)
-        for line in text.rows(table, measured)[2]:
-            put(line)
-    for path in paths:
-        put(str(path))
-
-
-def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
-    """Prints rows under a header; where they do not fit, a grid for each column after the `fixed` first ones."""
-    whole = _rows(header, rows)
-    if _fits(whole):
-        return out.print(whole)
-    for i in range(fixed, len(header)):
-        out.print(_rows([*header[:fixed], header[i]], [[*row[:fixed], row[i]] for row in rows]))
-
-
-def write(path: Path, content: str) -> Path:
-    """Writes a text file whole and returns its path."""
-    from lt_repro import files
-
-    files.write(path, content.encode())
-    return path
-
-
-def written(shown: Sequence[Exhibit], to: Path, notes: Sequence[str]) -> list[Path]:
-    """Writes each table as Markdown, CSV and LaTeX and returns the paths."""
-    from lt_repro.render import text
-
-    forms: dict[str, Callable[..., str]] = {
-        "md": lambda table, measured: text.markdown(table, measured, notes),
-        "csv": text.csv,
-        "tex": lambda table, measured: text.latex(table, measured, notes),
-    }
-    return [write(to / f"{table.id}.{kind}", form(table, m)) for table, m in shown for kind, form in forms.items()]
 
 
 def _where(runs: list[Path] | None, data_root: Path | None) -> str:
@@ -288,11 +317,9 @@ def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     """
     from lt_repro import runs as store
 
-    for folder in runs or []:
-        if not folder.is_dir() and not may_be_new:
-            raise RequestError(
-                f"no folder {folder}", "allowed: folders of run files", "`ltrepro train --out` makes one"
-            )
+    for place in runs or []:
+        if not place.is_dir() and not may_be_new:
+            raise RequestError(f"no folder {place}", "allowed: folders of run files", "`ltrepro train --out` makes one")
     return Found(store.folders(runs))
 
 
@@ -312,21 +339,17 @@ def seeded(table: "Table", seeds: str | None) -> "Table":
     return dataclasses.replace(table, seeds=tuple(chosen))
 
 
-def _grid(table: "Table", measured: "Sequence[Measured]") -> Grid:
-    from lt_repro.render import text
-
-    header, rows, _ = text.rows(table, measured)
-    return _rows(header, rows)
-
-
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    grid = Grid()
-    for number, word in enumerate(header):
-        grid.add_column(escape(word), justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*map(escape, row))
-    return grid
+def _seconds(text: str | None) -> float:
+    """Returns how long to train within a budget, a reserve taken off; infinity without one."""
+    if text is None:
+        return float("inf")
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not parts or not any(parts.groups()):
+        raise RequestError(f"--budget {text}", "allowed: hours, minutes and seconds, such as 9m, 90s or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    whole = 3600 * hours + 60 * minutes + seconds
+    return whole - min(RESERVE, whole / 10)
 
 
-def _fits(grid: Grid) -> bool:
-    return out.measure(grid, options=out.options.update(width=10_000)).maximum <= out.width
+def _labels(text: str | None) -> list[str] | None:
+    return None if text is None else [part for part in text.split(",") if part]

@@ -1,55 +1,85 @@
-"""The paper's exhibits: `ablation-table`, `branch-table`, `crt`, `plot-classes`, `plot-hparams`; and `demo`."""
+"""Short names for exhibits: `ablation-table`, `branch-table`, `crt`, `plot-classes`, `plot-hparams`; and `demo`."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lt_repro.cli.app import DataRoot, Dataset, Device, Json, Runs, app, put, put_json
-from lt_repro.cli.asked import (
-    Asked,
-    Epochs,
-    Fill,
-    Found,
-    Plan,
-    Seeds,
-    put_exhibits,
-    put_grid,
-    ratio_column,
-    ratio_settings,
-    run_missing,
-    write,
-    written,
-)
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
+from lt_repro.cli.asked import Found, Ratios, Request, Seeds, carry_out, run_wanted
+from lt_repro.cli.shown import classes_of, draw_classes, put_classes, put_exhibits, write
 from lt_repro.errors import RequestError
 
-if TYPE_CHECKING:
-    from lt_repro.data.pools import Pool
-    from lt_repro.paper.table import Table
-    from lt_repro.render.classes import Classes
-    from lt_repro.runs import Run
-
-Ratio = Annotated[str | None, typer.Option(help="Imbalance ratio, or as-is.", show_default="paper's, 100")]
-Tables = Annotated[Path, typer.Option("--out", help="Folder of the rendered files.")]
-Figures = Annotated[Path, typer.Option("--out", help="Folder of the figures.")]
+Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
+Epochs = Annotated[int | None, typer.Option(help="Of the runs, or of their parents.", show_default="paper's, 200")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print the command that fills each missing cell.")]
+Fill = Annotated[bool, typer.Option("--run", help="Train what is missing, then render.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Of rendered files.", show_default="tables, figures")]
 
 
-@app.command()
-def ablation_table(
-    dataset: Dataset = "cifar100",
-    ratio: Annotated[list[str] | None, typer.Option(help="Ratio of a column, or as-is; repeatable.")] = None,
-    epochs: Epochs = None,
-    seeds: Seeds = None,
-    plan: Plan = False,
-    run: Fill = False,
-    runs: Runs = None,
-    to: Tables = Path("tables"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    as_json: Json = False,
+def _show(
+    what: str,
+    dataset: str | None,
+    ratio: list[str] | None,
+    epochs: int | None,
+    seeds: str | None,
+    plan: bool,
+    run: bool,
+    runs: list[Path] | None,
+    to: Path | None,
+    data_root: Path | None,
+    device: str,
+    as_json: bool,
 ) -> None:
+    """Carries out what `reproduce` would, without training unless it is asked for."""
+    if plan and run:
+        raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
+    settings, exhibit = {"epochs": epochs}, f"dbn_mix:{what}"
+    carry_out(
+        Request(
+            [exhibit],
+            run,
+            plan,
+            dataset,
+            ratio or [],
+            seeds,
+            runs,
+            to,
+            data_root,
+            device,
+            as_json,
+            settings,
+            length="--epochs ",
+            totals=say,
+        )
+    )
+
+
+def _name(name: str, what: str, words: str) -> None:
+    """Registers a command that shows one exhibit."""
+
+    @app.command(name, help=words)
+    def command(
+        dataset: Dataset = None,
+        ratio: Ratios = None,
+        epochs: Epochs = None,
+        seeds: Seeds = None,
+        plan: Plan = False,
+        run: Fill = False,
+        runs: Runs = None,
+        to: Out = None,
+        data_root: DataRoot = None,
+        device: Device = "auto",
+        as_json: Json = False,
+    ) -> None:
+        _show(what, dataset, ratio, epochs, seeds, plan, run, runs, to, data_root, device, as_json)
+
+
+_name(
+    "ablation-table",
+    "table4",
     """Render the ablation of DBN-Mix (Table 4) from the runs found, beside the published numbers.
 
     [bold]ltrepro ablation-table[/bold]
@@ -58,59 +88,24 @@ def ablation_table(
 
     [bold]ltrepro ablation-table --dataset digits --ratio 60 --run[/bold]
 
-    Writes table4.md, .csv and .tex. Missing cells show —. Runs of another length stay out; --epochs shows them.
-    """
-    from lt_repro.paper.dbn_mix import TABLE4
-
-    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
-    pool = asked.pool(*(ratio or []))
-    columns = [ratio_column(text, pool) for text in dict.fromkeys(ratio)] if ratio else None
-    _tables(asked, pool, [TABLE4.within(columns, dataset=_name(asked, pool), epochs=epochs)])
-
-
-@app.command()
-def branch_table(
-    dataset: Dataset = "cifar100",
-    ratio: Ratio = None,
-    epochs: Epochs = None,
-    seeds: Seeds = None,
-    plan: Plan = False,
-    run: Fill = False,
-    runs: Runs = None,
-    to: Tables = Path("tables"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+    Missing cells show —. Runs of another length stay out; --epochs shows them. `reproduce table4` has more options.
+    """,
+)
+_name(
+    "branch-table",
+    "table5",
     """Render BBN and DBN-Mix by branch and class group (Table 5), beside the published numbers.
 
     [bold]ltrepro branch-table[/bold]
 
     [bold]ltrepro branch-table --dataset digits --ratio 60 --run[/bold]
 
-    Many are classes of more than 100 training images, few of fewer than 20. Writes table5.md, .csv and .tex.
-    """
-    from lt_repro.paper.dbn_mix import TABLE5
-
-    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
-    pool = asked.pool(ratio)
-    _tables(asked, pool, [TABLE5.within(dataset=_name(asked, pool), **ratio_settings(ratio, pool), epochs=epochs)])
-
-
-@app.command()
-def crt(
-    dataset: Dataset = "cifar100",
-    ratio: Ratio = None,
-    epochs: Annotated[int | None, typer.Option(help="Of the parents.", show_default="paper's, 200")] = None,
-    seeds: Seeds = None,
-    plan: Plan = False,
-    run: Fill = False,
-    runs: Runs = None,
-    to: Tables = Path("tables"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+    Many are classes of more than 100 training images, few of fewer than 20.
+    """,
+)
+_name(
+    "crt",
+    "table6",
     """Render what each variant's features and its classifier are worth on their own (Table 6, both halves).
 
     [bold]ltrepro crt[/bold]
@@ -120,30 +115,12 @@ def crt(
     [bold]ltrepro crt --dataset digits --ratio 60 --run[/bold]
 
     (a) cRT on the frozen features of each dual-branch run; (b) each variant's heads on the frozen features of one
-    branch trained with mixup. Parents that have run are used, others planned or trained first. Writes table6a, table6b.
-    """
-    from lt_repro.paper.dbn_mix import TABLE6
-
-    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
-    pool = asked.pool(ratio)
-    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
-    _tables(asked, pool, [table.within(**settings) for table in TABLE6])
-
-
-@app.command()
-def plot_hparams(
-    dataset: Dataset = "cifar100",
-    ratio: Ratio = None,
-    epochs: Epochs = None,
-    seeds: Seeds = None,
-    plan: Plan = False,
-    run: Fill = False,
-    runs: Runs = None,
-    to: Figures = Path("figures"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+    branch trained with mixup. Parents that have run are used, others planned or trained first.
+    """,
+)
+_name(
+    "plot-hparams",
+    "fig3",
     """Plot DBN-Mix against its hyper-parameters (Fig. 3): eta and eps, alpha, gamma.
 
     [bold]ltrepro plot-hparams[/bold]
@@ -151,33 +128,21 @@ def plot_hparams(
     [bold]ltrepro plot-hparams --plan[/bold]
 
     Writes fig3a, fig3b and fig3c as .png and .svg, with the numbers as .csv.
-    """
-    from lt_repro.paper.dbn_mix import FIG3
-    from lt_repro.render import figures, text
-
-    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
-    pool = asked.pool(ratio)
-    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
-    found, shown = asked.shown([figure.within(**settings) for figure in FIG3], pool)
-    paths = []
-    for table, measured in shown:
-        paths += figures.save(figures.hparam_figure(table, measured), to / table.id)
-        paths.append(write(to / f"{table.id}.csv", text.csv(table, measured)))
-    put_exhibits(shown, paths, as_json)
-    raise typer.Exit(found.code)
+    """,
+)
 
 
 @app.command()
 def plot_classes(
     chosen: Annotated[list[str] | None, typer.Argument(help="Runs to plot instead: paths, keys or beginnings.")] = None,
-    dataset: Dataset = "cifar10",
-    ratio: Annotated[str | None, typer.Option(help="Imbalance ratio, or as-is.", show_default="paper's, 200")] = None,
+    dataset: Dataset = None,
+    ratio: Ratios = None,
     epochs: Epochs = None,
     seeds: Seeds = None,
     plan: Plan = False,
     run: Fill = False,
     runs: Runs = None,
-    to: Figures = Path("figures"),
+    to: Out = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -193,26 +158,13 @@ def plot_classes(
     Writes fig1 as .png and .svg with its .csv; of chosen runs, classes-<digest>. Runs that differ in their seeds only
     are one series, drawn as mean and standard deviation.
     """
-    from lt_repro.paper.dbn_mix import FIG1
-
-    if chosen:
-        if {dataset, ratio, epochs, seeds, plan, run} != {"cifar10", None, False}:
-            raise RequestError(
-                "RUN and what Fig. 1 is made of at once", "allowed: RUN... with --runs, --out and --json", "choose one"
-            )
-        return _put_chosen(chosen, runs, to, as_json)
-    asked = Asked(dataset, seeds, plan, run, runs, to, data_root, device, as_json)
-    pool = asked.pool(ratio)
-    settings = {"dataset": _name(asked, pool), "epochs": epochs} | ratio_settings(ratio, pool)
-    found, [(table, measured)] = asked.shown([FIG1.within(**settings)], pool)
-    classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
-    lacking = [label for label, values in classes.series.items() if not values]
-    note = f" Not run: {', '.join(lacking)}." if lacking else ""
-    paths = draw_classes(to / table.id, table.caption + note, classes)
-    if not as_json:
-        _put_classes(classes)
-    put_exhibits([(table, measured)], paths, as_json, classes=classes.to_json())
-    raise typer.Exit(found.code)
+    if not chosen:
+        return _show("fig1", dataset, ratio, epochs, seeds, plan, run, runs, to, data_root, device, as_json)
+    if [dataset, ratio or None, epochs, seeds, plan, run] != [None, None, None, None, False, False]:
+        raise RequestError(
+            "RUN and what Fig. 1 is made of at once", "allowed: RUN... with --runs, --out and --json", "choose one"
+        )
+    _put_chosen(chosen, runs, to or Path("figures"), as_json)
 
 
 @app.command()
@@ -225,11 +177,14 @@ def demo(
     [bold]ltrepro demo[/bold]
     """
     from lt_repro.data.pools import load_pool
-    from lt_repro.paper.dbn_mix import TABLE4, ratios
+    from lt_repro.paper.dbn_mix import TABLE4
+    from lt_repro.paper.table import ratios
     from lt_repro.render import cells, text
+    from lt_repro.sweep.plan import missing
 
     table, pool = TABLE4.within(ratios(60), dataset="digits"), load_pool("digits", to)
-    found = run_missing([table], Found([to / "runs"]), pool, device)
+    found = Found([to / "runs"])
+    found = run_wanted(missing([table], found.runs).recipes, found, {pool.name: pool}, device)
     measured = found.measure(table)
     paths = [
         write(to / "table4.json", json.dumps(cells.to_json(table, measured), indent=1)),
@@ -241,32 +196,6 @@ def demo(
     put_exhibits([(table, measured)], paths, as_json=False)
     put(text.sentences(table, measured))
     raise typer.Exit(found.code)
-
-
-def _name(asked: Asked, pool: "Pool | None") -> str:
-    return asked.dataset if pool is None else pool.name
-
-
-def _tables(asked: Asked, pool: "Pool | None", tables: "Sequence[Table]") -> None:
-    found, shown = asked.shown(tables, pool)
-    put_exhibits(shown, written(shown, asked.to, found.notes), asked.as_json)
-    raise typer.Exit(found.code)
-
-
-def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
-    """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
-    from lt_repro.data.pools import known_split
-    from lt_repro.render.classes import by_class
-    from lt_repro.sweep.local import split_of
-
-    recipe = table.recipes()[0]
-    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
-    if pool is not None:
-        split = split_of(recipe, pool)
-    assert split is not None, "the images are read whenever the data set is not a known one"
-    told = [run.class_names for runs in series.values() for run in runs if "class_names" in run.split]
-    names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
-    return by_class(names, split.counts.tolist(), series)
 
 
 def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_json: bool) -> None:
@@ -291,21 +220,6 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:
         return put_json({"classes": classes.to_json()})
-    _put_classes(classes)
+    put_classes(classes)
     for path in paths:
         put(str(path))
-
-
-def draw_classes(stem: Path, title: str, classes: "Classes") -> list[Path]:
-    """Writes the figure of accuracies by class with its numbers and returns the paths."""
-    from lt_repro.render import figures
-
-    return [*figures.save(figures.class_figure(title, classes), stem), write(stem.with_suffix(".csv"), classes.csv())]
-
-
-def _put_classes(classes: "Classes") -> None:
-    if len(classes.names) > 20:
-        return put(f"{len(classes.names)} classes: their numbers are in the .csv")
-    header, rows = classes.rows()
-    put("Top-1 accuracy by class, percent.")
-    put_grid(header, rows, fixed=2)

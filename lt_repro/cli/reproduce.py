@@ -1,38 +1,14 @@
-"""`reproduce`: any table or figure of a paper, planned, trained, resumed, collected and shown."""
+"""`reproduce`: any table or figure of a paper, planned, trained, resumed, collected and shown. `check`, `explain`."""
 
-import re
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
-from lt_repro.cli.asked import (
-    Exhibit,
-    Found,
-    Seeds,
-    found_in,
-    planned,
-    put_exhibits,
-    ratio_column,
-    run_wanted,
-    seeded,
-    write,
-    written,
-)
-from lt_repro.cli.exhibits import classes_of, draw_classes
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
+from lt_repro.cli.asked import Ratios, Request, Seeds, carry_out, exhibits, found_in, seeded
+from lt_repro.cli.shown import said
 from lt_repro.errors import RequestError, unknown
-
-if TYPE_CHECKING:
-    from lt_repro.data.pools import Pool
-    from lt_repro.paper.table import Table
-    from lt_repro.recipe import Recipe
-    from lt_repro.render.verdicts import Judged
-
-LENGTH = "--set epochs="
-RESERVE = 15.0  # seconds of a budget that are kept for the last checkpoint and for rendering, at most a tenth of it
 
 
 @app.command()
@@ -42,9 +18,7 @@ def reproduce(
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
-    ratio: Annotated[
-        list[str] | None, typer.Option(help="Ratio or as-is; repeatable where columns are ratios.")
-    ] = None,
+    ratio: Ratios = None,
     profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
     order: Annotated[str, typer.Option(help="seed, row, column or cheapest first.")] = "seed",
@@ -68,45 +42,27 @@ def reproduce(
     Stopped and called again, it goes on. Rows whose method is not here yet and images that nothing reads yet are shown
     as — and never trained. Another profile, data set or setting is another table, with its own file name and caption.
     """
-    from lt_repro import files
-    from lt_repro.data import pools
-    from lt_repro.signals import Interrupted
-    from lt_repro.sweep.plan import missing, ordered
-
-    until = time.monotonic() + _seconds(budget)
-    chosen = _exhibits(what)
-    pool = None
-    if dataset and (dataset not in pools.NAMES or "as-is" in (ratio or [])):
-        pool = pools.load_pool(dataset, pools.data_root(data_root))
-    across = [ratio_column(text, pool) for text in dict.fromkeys(ratio or [])]
-    name = pool.name if pool else dataset
-    tables = [seeded(table.of(name, across, **_settings(assign)).profiled(profile), seeds) for table in chosen]
-    found = found_in(runs, may_be_new=dry_run or not render_only)
-    picked = [table.only(_labels(rows), _labels(columns)) for table in tables]
-    lacking = missing(picked, found.runs)
-    wanted = ordered(lacking.recipes, picked, order)
-    if dry_run:
-        _put_plan(tables, wanted, found, lacking.notes, dataset, runs, data_root, as_json)
-        raise typer.Exit(found.code)
-    code = found.code
-    if not render_only and wanted:
-        for folder in {_folder(table, to) for table in tables}:
-            files.ensure_writable(folder)
-        for note in lacking.notes:
-            say(f"note: {note}")
-        needed = {recipe.dataset for recipe in wanted}
-        images = {} if pool is None else {pool.name: pool}
-        images |= {n: pools.load_pool(n, pools.data_root(data_root)) for n in sorted(needed - images.keys())}
-        try:
-            found = run_wanted(wanted, found, images, device, until)
-            code = found.code
-        except Interrupted as stopped:
-            if stopped.exit_code != 5:
-                raise
-            say(str(stopped))
-            found, code = Found(found.folders), 5
-    _put(tables, found, pool, to, as_json)
-    raise typer.Exit(code)
+    carry_out(
+        Request(
+            what,
+            train=not render_only,
+            plan=dry_run,
+            dataset=dataset,
+            ratio=ratio or [],
+            seeds=seeds,
+            runs=runs,
+            to=to,
+            data_root=data_root,
+            device=device,
+            as_json=as_json,
+            settings=_settings(assign),
+            profile=profile,
+            rows=rows,
+            columns=columns,
+            order=order,
+            budget=budget,
+        )
+    )
 
 
 @app.command()
@@ -127,9 +83,9 @@ def check(
     from lt_repro.paper import papers
     from lt_repro.render import verdicts
 
-    tables = [seeded(table, seeds) for table in _exhibits(what)]
+    tables = [seeded(table, seeds) for table in exhibits(what)]
     found = found_in(runs, may_be_new=False)
-    shown = [(table, found.measure(table, LENGTH)) for table in tables]
+    shown = [(table, found.measure(table)) for table in tables]
     checked = [one for _, measured in shown for one in verdicts.check(measured)]
     cells = verdicts.places(shown)
     claims = [claim for paper in papers().values() for claim in paper.claims]
@@ -137,7 +93,7 @@ def check(
     judged = [verdicts.judge(claim, cells) for claim in asked]
     counts = {status: sum(one.status == status for one in checked) for status in verdicts.STATUSES}
     if as_json:
-        put_json({"cells": counts, "claims": _said(judged)})
+        put_json({"cells": counts, "claims": said(judged)})
     else:
         for one in checked:
             if one.status != "not run":
@@ -198,41 +154,6 @@ def explain(
         put(f"open in the paper: {question.setting} = {value}: {question.asked} ({question.why})")
 
 
-def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
-    """Returns every claim of a paper that can be asked on one of the exhibits alone, and what came of it there."""
-    from lt_repro.paper import papers
-    from lt_repro.render.verdicts import judge, on, places
-
-    claims = [claim for paper in papers().values() for claim in paper.claims]
-    pairs = [(on(claim, table), places([(table, measured)])) for table, measured in shown for claim in claims]
-    return [judge(claim, cells) for claim, cells in pairs if claim]
-
-
-def _said(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
-    return [{"id": one.claim.id, "verdict": one.verdict, "measured": one.measured} for one in judged]
-
-
-def _exhibits(what: Sequence[str]) -> "list[Table]":
-    """Returns the tables that names ask for: of a group ("table6"), of one table ("table6a"), or all, each once."""
-    from lt_repro.paper import papers
-
-    groups: dict[str, list[Table]] = {}
-    for paper in papers().values():
-        for name, tables in paper.exhibits.items():
-            for known in dict.fromkeys([name, *(table.id for table in tables)]):
-                own = [table for table in tables if known in (name, table.id)]
-                groups.setdefault(known, own)
-                groups[f"{paper.name}:{known}"] = own
-    plain = [name for name in groups if ":" not in name]
-    chosen: dict[int, Table] = {}
-    for name in what:
-        if name != "all" and name not in groups:
-            raise unknown("exhibit", name, ["all", *plain], f"allowed: all, {', '.join(sorted(plain))}")
-        for table in [t for own in groups.values() for t in own] if name == "all" else groups[name]:
-            chosen.setdefault(id(table), table)
-    return list(chosen.values())
-
-
 def _settings(assign: list[str] | None) -> dict[str, Any]:
     from lt_repro import fields
     from lt_repro.methods import METHODS
@@ -250,96 +171,3 @@ def _settings(assign: list[str] | None) -> dict[str, Any]:
             raise RequestError(f"--set {text}", "allowed: --set field=value")
         given[name] = fields.parse(kinds[name], name, value)
     return given
-
-
-def _seconds(text: str | None) -> float:
-    """Returns how long to train within a budget, a reserve taken off; infinity without one."""
-    if text is None:
-        return float("inf")
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
-    if not parts or not any(parts.groups()):
-        raise RequestError(f"--budget {text}", "allowed: hours, minutes and seconds, such as 9m, 90s or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    whole = 3600 * hours + 60 * minutes + seconds
-    return whole - min(RESERVE, whole / 10)
-
-
-def _labels(text: str | None) -> list[str] | None:
-    return None if text is None else [part for part in text.split(",") if part]
-
-
-def _folder(table: "Table", to: Path | None) -> Path:
-    return to or Path("tables" if table.form == "table" else "figures")
-
-
-def _put_plan(
-    tables: "Sequence[Table]",
-    wanted: "Sequence[Recipe]",
-    found: Found,
-    notes: Sequence[str],
-    dataset: str | None,
-    runs: list[Path] | None,
-    data_root: Path | None,
-    as_json: bool,
-) -> None:
-    from lt_repro.render.cells import to_json
-    from lt_repro.sweep.cost import cost
-
-    for note in (*found.notes, *notes):
-        say(f"note: {note}")
-    lines = planned(wanted, found, dataset, runs, data_root)
-    epochs = sum(recipe.epochs for recipe in wanted)
-    cpu, gpu = (cost(wanted, found.runs, gpu=device) for device in (False, True))
-    totals: dict[str, float] = {"runs": len(wanted), "epochs": epochs}
-    for name, spent in (("cpu", cpu), ("gpu", gpu)):
-        totals |= {f"{name}_hours": round(spent.seconds / 3600, 3), f"{name}_runs_without_a_speed": spent.unknown}
-    cells = [cell for table in tables for cell in to_json(table, found.measure(table, LENGTH))["cells"]]
-    if as_json:
-        plan = [
-            {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]}
-            | {f"{name}_seconds": _or_none(cost([recipe], found.runs, gpu=name == "gpu")) for name in ("cpu", "gpu")}
-            for recipe in wanted
-        ]
-        return put_json({"cells": cells, "plan": plan, "totals": totals})
-    for line in lines.values():
-        put(line)
-    for status in ("no method", "needs data"):
-        reasons = [cell["reason"] for cell in cells if cell["status"] == status]
-        for reason in dict.fromkeys(reasons):
-            put(f"# {reasons.count(reason)} cells: {reason}")
-    put(f"# {len(wanted)} runs, {epochs} epochs")
-    for name, spent in (("CPU", cpu), ("GPU", gpu)):
-        known = len(wanted) - spent.unknown
-        hours = f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, at the median speed of stored runs"
-        without = f"{spent.unknown} runs have no measured speed on a {name}" if spent.unknown else ""
-        put(f"# {'; '.join(part for part in (hours if known else '', without) if part)}")
-
-
-def _or_none(spent: Any) -> float | None:
-    return None if spent.unknown else round(spent.seconds, 1)
-
-
-def _put(tables: "Sequence[Table]", found: Found, pool: "Pool | None", to: Path | None, as_json: bool) -> None:
-    """Renders every exhibit in its own form and prints all of them."""
-    from lt_repro.render import figures, text
-    from lt_repro.render.verdicts import claim_lines
-
-    shown: list[Exhibit] = []
-    paths: list[Path] = []
-    for table in tables:
-        measured = found.measure(table, LENGTH)
-        shown.append((table, measured))
-        folder = _folder(table, to)
-        if table.form == "classes":
-            classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
-            paths += draw_classes(folder / table.id, table.caption, classes)
-        elif table.form == "lines":
-            paths += figures.save(figures.hparam_figure(table, measured), folder / table.id)
-            paths.append(write(folder / f"{table.id}.csv", text.csv(table, measured)))
-        else:
-            paths += written([(table, measured)], folder, found.notes)
-    judged = _judged(shown)
-    put_exhibits(shown, paths, as_json, claims=_said(judged))
-    if not as_json:
-        for line in claim_lines([one for one in judged if one.measured]):
-            put(line)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lt_repro.paper.claim import Claim, Comparison, Paper, Place, Question
 from lt_repro.paper.settings import RATIO, recipe
-from lt_repro.paper.table import Line, Published, Table
+from lt_repro.paper.table import Line, Published, Table, ratios
 from lt_repro.recipe import Recipe, find
 
 _ROWS = (
@@ -35,11 +35,6 @@ _QUOTED = {  # rows that the paper did not measure itself, and where its numbers
     "sbn": "DBN-Mix, Table 4, as in the cross-entropy row of Jamal et al. 2020",
     "sbn+mixup": "DBN-Mix, Table 4, as in the mixup row of Zhou et al. 2020 (BBN)",
 }
-
-
-def ratios(*values: float) -> tuple[Line, ...]:
-    """Returns the columns of the given imbalance ratios."""
-    return tuple(Line(f"{value:g}", f"ratio {value:g}", {"ratio": float(value)}) for value in values)
 
 
 TABLE4 = Table(

@@ -25,6 +25,11 @@ class Line(NamedTuple):
     branch: str | None = None
 
 
+def ratios(*values: float) -> tuple[Line, ...]:
+    """Returns the columns of the given imbalance ratios."""
+    return tuple(Line(f"{value:g}", f"ratio {value:g}", {"ratio": float(value)}) for value in values)
+
+
 class Published(NamedTuple):
     """A number that a paper prints: a fraction, where it stands, and whether the paper measured or quoted it."""
 

@@ -10,10 +10,11 @@ from lt_repro.runs import Run
 
 
 class Cost(NamedTuple):
-    """Seconds on one kind of device, and how many recipes are not in them for want of a speed or a split."""
+    """Seconds on one kind of device; how many recipes are not in them for want of a speed, and their `work`."""
 
     seconds: float
     unknown: int
+    images: int
 
 
 def work(recipe: Recipe) -> int | None:
@@ -31,6 +32,8 @@ def work(recipe: Recipe) -> int | None:
 def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
     """Returns what recipes cost one after the other, at the median speed of stored runs in the same network.
 
+    Where no run on features of a parent has been measured, it is taken to be as slow as one that trains them too.
+
     Args:
         recipes: What is to be trained.
         runs: Whose speeds are known: images through the network per second of the whole run, evaluation included.
@@ -41,14 +44,15 @@ def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0:
             images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * len(run.recipe.spec.branches)
             speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
-    seconds, unknown = 0.0, 0
+    seconds, unknown, images = 0.0, 0, 0
     for recipe in recipes:
-        passed, known = work(recipe), speeds.get(_kind(recipe))
+        passed, known = work(recipe), speeds.get(_kind(recipe)) or speeds.get((recipe.net, False))
         if passed is None or known is None:
             unknown += 1
+            images += passed or 0
         else:
             seconds += passed / statistics.median(known)
-    return Cost(seconds, unknown)
+    return Cost(seconds, unknown, images)
 
 
 def _images(recipe: Recipe, counts: Sequence[int]) -> int:

@@ -1,0 +1,183 @@
+"""Showing exhibits: on the terminal, as one JSON document, and as files, each in its own form."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from lt_repro.cli.app import out, put, put_json
+
+if TYPE_CHECKING:
+    from lt_repro.data.pools import Pool
+    from lt_repro.paper.table import Table
+    from lt_repro.render.cells import Measured
+    from lt_repro.render.classes import Classes
+    from lt_repro.render.verdicts import Judged
+    from lt_repro.runs import Run
+
+Exhibit = tuple["Table", "list[Measured]"]
+
+
+def put_all(
+    shown: Sequence[Exhibit], notes: Sequence[str], pool: "Pool | None", to: Path | None, as_json: bool
+) -> None:
+    """Writes every exhibit in its own form, and prints all of them with what becomes of the paper's claims there.
+
+    Args:
+        shown: Measured exhibits.
+        notes: Of run files that were left out, for the foot of every table.
+        pool: The images, where they were read.
+        to: Folder of the files; by default `tables` or `figures`.
+        as_json: Print one JSON document instead.
+    """
+    from lt_repro.render import figures, text
+    from lt_repro.render.verdicts import claim_lines
+
+    paths: list[Path] = []
+    more: dict[str, Any] = {}
+    for table, measured in shown:
+        stem = folder(table, to) / table.id
+        if table.form == "classes":
+            classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
+            lacking = [label for label, values in classes.series.items() if not values]
+            note = f" Not run: {', '.join(lacking)}." if lacking else ""
+            paths += draw_classes(stem, table.caption + note, classes)
+            more["classes"] = classes.to_json()
+            if not as_json:
+                put_classes(classes)
+        elif table.form == "lines":
+            paths += figures.save(figures.hparam_figure(table, measured), stem)
+            paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
+        else:
+            paths += written([(table, measured)], stem.parent, notes)
+    judged = _judged(shown)
+    put_exhibits(shown, paths, as_json, claims=said(judged), **more)
+    if not as_json and (told := [one for one in judged if one.measured]):
+        put("The paper's claims, judged on these cells alone:")
+        for line in claim_lines(told):
+            put(line)
+
+
+def folder(table: "Table", to: Path | None) -> Path:
+    """Returns the folder of an exhibit's files."""
+    return to or Path("tables" if table.form == "table" else "figures")
+
+
+def put_exhibits(shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool, **more: Any) -> None:
+    """Prints measured tables and the files they were written to, or their cells as one JSON document with `more`."""
+    from lt_repro.render import cells, text
+
+    if as_json:
+        listed = [cell for table, measured in shown for cell in cells.to_json(table, measured)["cells"]]
+        return put_json({"cells": listed} | more)
+    for table, measured in shown:
+        grids = [_grid(table, measured)]
+        if not _fits(grids[0]):  # a grid per column, rather than columns that are cut
+            pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
+            grids = [_grid(dataclasses.replace(table, columns=[column]), cells) for column, cells in pairs]
+        put(table.caption)
+        for grid in grids:
+            out.print(grid)
+        for line in text.rows(table, measured)[2]:
+            put(line)
+    for path in paths:
+        put(str(path))
+
+
+def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
+    """Prints rows under a header; where they do not fit, a grid for each column after the `fixed` first ones."""
+    whole = _rows(header, rows)
+    if _fits(whole):
+        return out.print(whole)
+    for i in range(fixed, len(header)):
+        out.print(_rows([*header[:fixed], header[i]], [[*row[:fixed], row[i]] for row in rows]))
+
+
+def write(path: Path, content: str) -> Path:
+    """Writes a text file whole and returns its path."""
+    from lt_repro import files
+
+    files.write(path, content.encode())
+    return path
+
+
+def written(shown: Sequence[Exhibit], to: Path, notes: Sequence[str]) -> list[Path]:
+    """Writes each table as Markdown, CSV and LaTeX and returns the paths."""
+    from lt_repro.render import text
+
+    forms: dict[str, Callable[..., str]] = {
+        "md": lambda table, measured: text.markdown(table, measured, notes),
+        "csv": text.csv,
+        "tex": lambda table, measured: text.latex(table, measured, notes),
+    }
+    return [write(to / f"{table.id}.{kind}", form(table, m)) for table, m in shown for kind, form in forms.items()]
+
+
+def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
+    """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
+    from lt_repro.data.pools import known_split
+    from lt_repro.render.classes import by_class
+    from lt_repro.sweep.local import split_of
+
+    recipe = table.recipes()[0]
+    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+    if pool is not None:
+        split = split_of(recipe, pool)
+    assert split is not None, "the images are read whenever the data set is not a known one"
+    told = [run.class_names for runs in series.values() for run in runs if "class_names" in run.split]
+    names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
+    return by_class(names, split.counts.tolist(), series)
+
+
+def draw_classes(stem: Path, title: str, classes: "Classes") -> list[Path]:
+    """Writes the figure of accuracies by class with its numbers and returns the paths."""
+    from lt_repro.render import figures
+
+    return [*figures.save(figures.class_figure(title, classes), stem), write(stem.with_suffix(".csv"), classes.csv())]
+
+
+def put_classes(classes: "Classes") -> None:
+    """Prints accuracies by class, where there are few enough to read."""
+    if len(classes.names) > 20:
+        return put(f"{len(classes.names)} classes: their numbers are in the .csv")
+    header, rows = classes.rows()
+    put("Top-1 accuracy by class, percent.")
+    put_grid(header, rows, fixed=2)
+
+
+def said(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
+    """Returns verdicts as JSON values."""
+    return [{"id": one.claim.id, "verdict": one.verdict, "measured": one.measured} for one in judged]
+
+
+def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
+    """Returns every claim of a paper that can be asked on one of the exhibits alone, and what came of it there."""
+    from lt_repro.paper import papers
+    from lt_repro.render.verdicts import judge, on, places
+
+    claims = [claim for paper in papers().values() for claim in paper.claims]
+    pairs = [(on(claim, table), places([(table, measured)])) for table, measured in shown for claim in claims]
+    return [judge(claim, cells) for claim, cells in pairs if claim]
+
+
+def _grid(table: "Table", measured: "Sequence[Measured]") -> Grid:
+    from lt_repro.render import text
+
+    header, rows, _ = text.rows(table, measured)
+    return _rows(header, rows)
+
+
+def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    grid = Grid()
+    for number, word in enumerate(header):
+        grid.add_column(escape(word), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(escape, row))
+    return grid
+
+
+def _fits(grid: Grid) -> bool:
+    return out.measure(grid, options=out.options.update(width=10_000)).maximum <= out.width
