@@ -11,7 +11,7 @@ import pytest
 import lt_repro.paper
 from lt_repro.data.pools import known_split, load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix import TABLE4, TABLE5
+from lt_repro.paper.dbn_mix import QUESTIONS, TABLE2, TABLE4, TABLE5
 from lt_repro.paper.settings import PROFILES, recipe
 from lt_repro.runs import Run
 from lt_repro.sweep import cost
@@ -228,3 +228,32 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     assert [(one["id"], one["measured"]) for one in told["claims"]] == [("order", 1)]
     assert told["claims"][0]["verdict"] in ("holds", "holds in part", "does not hold")
     assert shlex.split(run("check", "table77")[1])
+
+
+def test_questions_are_asked_only_where_their_setting_decides_something(run, tmp_path):
+    def asked(one):
+        return {q.setting for q in QUESTIONS if q.when(one)}
+
+    plain, twin = recipe("cifar100"), recipe("cifar100", branches=2)
+    child = recipe("cifar100", "crt", parent=twin)
+    second = {"parent", "frozen", "schedule"}
+    assert asked(child) - asked(twin) == second
+    assert asked(twin) - asked(plain) == {"mix"}
+    assert "tscale" in asked(recipe("cifar100", tscale=True)) - asked(plain)
+    assert asked(recipe("inat2018")) - asked(plain) == {"epochs", "batch"}
+
+
+def test_a_setting_of_one_method_leaves_rows_of_others_as_they_are(run):
+    told = plan(run, "table5", "--set", "lam_per=sample", "--seeds", "0")
+    assert {cell["exhibit"] for cell in told["cells"]} == {"table5-lam_persample"}
+    keys = {cell["row"].split("/")[0]: cell["recipe"] for cell in told["cells"]}
+    assert keys["bbn"] == recipe("cifar100", "bbn").key()
+    assert keys["dbn+bm+ts"] == recipe("cifar100", **dict(TABLE4.rows[-1].edits), lam_per="sample").key()
+    assert {cell["published"] for cell in told["cells"]} == {None}
+
+
+def test_a_longer_schedule_stays_longer_in_another_profile():
+    rows = ["dbn+bm+ts", "dbn+bm+ts/extended"]
+    lengths = {n: [cell.recipe.epochs for cell in TABLE2.profiled(n).only(rows, None).cells()] for n in PROFILES}
+    assert lengths == {"paper": [100, 200], "short": [20, 40], "smoke": [10, 20]}
+    assert all(cell.recipe.epoch_steps == 3 for cell in TABLE2.profiled("smoke").only(rows, None).cells())

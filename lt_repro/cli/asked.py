@@ -213,9 +213,9 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, devices: Sequence[str] = (
         spent = cost(wanted, found.runs, gpu=name == "GPU")
         known = len(wanted) - spent.unknown
         if known:
-            lines.append(
-                f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, at the median speed of stored runs"
-            )
+            devices = {run.device: None for run in found.runs if run.device.startswith("cpu") == (name == "CPU")}
+            speed = f"at the median speed of stored runs on {', '.join(devices)}"
+            lines.append(f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, {speed}")
         if spent.unknown:
             left = f"{spent.unknown} runs have no measured speed on a {name}"
             hours = f"{spent.images / 3.6e7:.1f} hours if it were 10,000 images/s"

@@ -129,7 +129,8 @@ def explain(
         cells += [(table, cell) for table, cell in every if cell.recipe and alike(cell.recipe) == series]
         for question in paper.questions:
             owner = recipe if hasattr(recipe, question.setting) else recipe.method
-            if hasattr(owner, question.setting) and question.setting not in recipe.unused():
+            idle = question.setting in recipe.unused() or not question.when(recipe)
+            if hasattr(owner, question.setting) and not idle:
                 questions.append((question, fields.text(getattr(owner, question.setting))))
     if as_json:
         return put_json(

@@ -1,10 +1,11 @@
 """What a paper claims in words, as data: the cells compared, and in which direction. And a Paper: all that it shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lt_repro.paper.table import Table
+from lt_repro.recipe import Recipe
 
 
 class Place(NamedTuple):
@@ -47,11 +48,15 @@ class Claim:
 
 
 class Question(NamedTuple):
-    """What a paper leaves open and a number hangs on: the setting that answers it, our reading, and why."""
+    """What a paper leaves open and a number hangs on: the setting that answers it, our reading, and why.
+
+    `when` says of which recipes it is asked; where the setting decides nothing, it never is.
+    """
 
     setting: str
     asked: str
     why: str
+    when: Callable[[Recipe], bool] = lambda recipe: True
 
 
 @dataclass(frozen=True)

@@ -563,6 +563,11 @@ CLAIMS = (
     ),
 )
 
+
+def _begun(recipe: Recipe) -> bool:
+    return recipe.parent is not None
+
+
 QUESTIONS = (
     Question(
         "part", "Where do the branches part?", "block: BBN's layout, an own last residual block, pooling and head."
@@ -573,6 +578,7 @@ QUESTIONS = (
         "mix",
         "What do two branches see without bilateral mixup?",
         "none: the uniform batch and the reverse batch, loss (19), as Sec. 3.1 has it.",
+        lambda recipe: len(recipe.spec.branches) == 2 and getattr(recipe.method, "mix", None) == "none",
     ),
     Question(
         "epoch_images",
@@ -589,6 +595,7 @@ QUESTIONS = (
         "tscale",
         "Does the temperature act at test time?",
         "No: it divides the logits in the training loss only (Sec. 3.3, 3.4).",
+        lambda recipe: getattr(recipe.method, "tscale", False),
     ),
     Question("warmup", "Is there a warm-up?", "2.5 % of training: the LDAM schedule that Sec. 4.2 cites has one."),
     Question(
@@ -608,19 +615,29 @@ QUESTIONS = (
         "parent",
         "What is re-trained for representation learning (Table 6a)?",
         "Both linear heads, by cRT on all below them, frozen: what Kang et al. mean by representation.",
+        _begun,
     ),
     Question(
         "frozen",
         "What is trained for classifier learning (Table 6b)?",
         "The variant's heads, draws and loss on the frozen features of one branch trained with mixup (Sec. 4.5).",
+        _begun,
     ),
-    Question("schedule", "How is a second stage trained?", "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it."),
+    Question(
+        "schedule", "How is a second stage trained?", "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it.", _begun
+    ),
     Question(
         "epochs",
         "How long is training on ImageNet-LT and iNaturalist 2018?",
         "100 (extended: 200) and 200: the drops of Sec. 4.2 at 0.6 and 0.8.",
+        lambda recipe: recipe.dataset in ("imagenet_lt", "inat2018"),
     ),
-    Question("batch", "How large is a batch on iNaturalist 2018?", "256, as on ImageNet-LT."),
+    Question(
+        "batch",
+        "How large is a batch on iNaturalist 2018?",
+        "256, as on ImageNet-LT.",
+        lambda recipe: recipe.dataset == "inat2018",
+    ),
 )
 
 PAPER = Paper(

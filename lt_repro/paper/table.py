@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
 from lt_repro.paper.settings import PROFILES, UNREAD
-from lt_repro.recipe import Recipe
+from lt_repro.recipe import Recipe, settings
 
 
 class Line(NamedTuple):
@@ -104,12 +104,14 @@ class Table:
         """Yields every cell, row by row."""
         for row in self.rows:
             for column in self.columns:
-                edits = dict(self.base) | dict(column.edits) | dict(row.edits)
+                edits = dict(column.edits) | dict(row.edits)
+                method = edits.get("method") or self.base.get("method")
                 recipes: tuple[Recipe, ...] = ()
                 lacks = None
-                if (method := edits.get("method")) and method not in METHODS:
+                if method and method not in METHODS:
                     lacks = f"no method {method} yet"
                 else:
+                    edits = {n: v for n, v in self.base.items() if _takes(method, n)} | edits
                     recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
@@ -125,7 +127,7 @@ class Table:
         """Returns the same exhibit with other columns or under other settings; None leaves a setting alone.
 
         The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
-        prints stays only where every setting is the paper's.
+        prints stays only where every setting is the paper's. A row whose method has no such setting stays as it is.
 
         Args:
             columns: In place of the paper's.
@@ -188,6 +190,8 @@ class Table:
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.
 
+        A row that is n times as long as the others stays so.
+
         Args:
             profile: One of `settings.PROFILES`.
 
@@ -196,14 +200,22 @@ class Table:
         """
         if profile not in PROFILES:
             raise unknown("--profile", profile, PROFILES)
-        if not (settings := PROFILES[profile]):
+        if not (given := PROFILES[profile]):
             return self
-        words = ", ".join(f"{name} {value}" for name, value in settings.items())
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        usual = self.build(**dict(self.columns[0].edits) | dict(self.base)).epochs
+
+        def scaled(line: Line) -> Line:
+            if "epochs" not in line.edits:
+                return line
+            return line._replace(edits=dict(line.edits) | {"epochs": line.edits["epochs"] * given["epochs"] // usual})
+
         return dataclasses.replace(
             self,
             id=f"{self.id}-{profile}",
+            rows=[scaled(row) for row in self.rows],
             caption=f"{self.caption} Profile {profile}, not the paper's length: {words}.",
-            base=dict(self.base) | settings,
+            base=dict(self.base) | given,
             published={},
         )
 
@@ -221,6 +233,13 @@ class Table:
                     raise unknown(f"{word} of {self.id}", label, known, f"choose among: {', '.join(known)}")
             kept.append([line for line in lines if labels is None or line.label in labels])
         return dataclasses.replace(self, rows=kept[0], columns=kept[1])
+
+
+def _takes(method: str | None, name: str) -> bool:
+    """Returns whether a row is told a setting: not if its method lacks what another has and begins with no parent."""
+    if method is None or METHODS[method]().parent or name in settings(METHODS[method]):
+        return True
+    return not any(name in settings(other) for other in METHODS.values())
 
 
 _FIRST = ("dataset", "epochs", "ratio", "profile")
