@@ -195,21 +195,20 @@ def _put_plan(request: Request, tables: "Sequence[Table]", wanted: "Sequence[Rec
         return put_json({"cells": cells, "plan": plan, "totals": totals})
     for command in lines.values():
         put(command)
-    for status in ("no method", "needs data"):
-        reasons = [cell["reason"] for cell in cells if cell["status"] == status]
-        for reason in dict.fromkeys(reasons):
-            request.totals(f"{reasons.count(reason)} cells: {reason}")
+    barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
+    for exhibit, row, reason in dict.fromkeys(barred):
+        request.totals(f"{exhibit}, {row}: {reason}")
     for total in _totals(wanted, found):
         request.totals(total)
 
 
-def _totals(wanted: "Sequence[Recipe]", found: Found, devices: Sequence[str] = ("CPU", "GPU")) -> list[str]:
+def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("CPU", "GPU")) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
     from lt_repro.sweep.cost import cost
 
     epochs = sum(recipe.epochs for recipe in wanted)
     lines = [f"{len(wanted)} runs are missing" + (f", {epochs:,} epochs" if wanted else "")]
-    for name in devices:
+    for name in kinds:
         spent = cost(wanted, found.runs, gpu=name == "GPU")
         known = len(wanted) - spent.unknown
         if known:
