@@ -209,6 +209,13 @@ def _quoting(
     return printed
 
 
+def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
+    """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
+    if find(method)().parent:
+        return recipe(dataset, method, parent=recipe(dataset, **variant))
+    return recipe(dataset, method, **variant)
+
+
 _CIFARS = tuple(
     Line(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
     for dataset in ("cifar10", "cifar100")
@@ -218,7 +225,7 @@ TABLE1 = Table(
     id="table1",
     caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper): top-1 test accuracy in percent. The "
     "paper quotes the other methods, each from training of its own kind.",
-    build=recipe,
+    build=_staged,
     base={"dataset": "cifar10"},
     rows=(
         Line("sbn", "Cross-entropy"),
@@ -274,13 +281,6 @@ TABLE1 = Table(
     ),
 )
 """Names without a method file here are rows to come."""
-
-
-def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
-    """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
-    if find(method)().parent:
-        return recipe(dataset, method, parent=recipe(dataset, **variant))
-    return recipe(dataset, method, **variant)
 
 
 _LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
