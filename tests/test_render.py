@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 from lt_repro.data.split import make_split
-from lt_repro.paper.dbn_mix import FIG3A, TABLE4, ratios
+from lt_repro.paper.dbn_mix import FIG3A, TABLE4
+from lt_repro.paper.dbn_mix import PAPER as PAPER_OF
+from lt_repro.paper.table import ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure, short_runs, to_json
 from lt_repro.runs import Run
@@ -71,7 +75,8 @@ def test_mean_spread_and_gain_by_hand():
         assert cells[row].sd == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)))
         assert cells[row].seeds == list(range(len(values)))
     paired = ((0.93 - 0.87) + (0.94 - 0.88)) / 2  # not over seed 2, which only the vanilla row has
-    assert cells[BILATERAL].gain(cells[VANILLA]) == pytest.approx(paired)
+    gain, half = cells[BILATERAL].gain(cells[VANILLA])
+    assert (gain, half) == (pytest.approx(paired), pytest.approx(0.0, abs=1e-12))
     assert paired != pytest.approx(cells[BILATERAL].mean - cells[VANILLA].mean)
     assert cells[DUAL].gain(cells[VANILLA]) is None
 
@@ -142,7 +147,8 @@ def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     names = (
-        "exhibit row column metric branch n seeds mean sd published source measured_by_paper recipe reason status keys"
+        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 published source"
+        " measured_by_paper recipe reason status keys"
     )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
     first, missing, diverged = answer["cells"]
@@ -161,13 +167,13 @@ def test_markdown():
     cells = measure(odd, runs_of(odd, {0: (0.38, 0.39), 2: (0.4325,)}))
     lines = text.markdown(odd, cells, ["damaged:\nx | y"]).splitlines()
     grid = [line for line in lines if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in grid} == {5}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in grid} == {6}
     assert grid == [
-        "| top-1 accuracy, percent | ratio 100 | published | difference |",
-        "| --- | ---: | ---: | ---: |",
-        r"| a \| b | 38.50 ± 0.71 (2) | 38.46† | +0.04 |",
-        "| Single branch + mixup | — | 39.54† |  |",
-        "| Single branch + temperature | 43.25 (1) | 41.25 | +2.00 |",
+        "| top-1 accuracy, percent | ratio 100 | published | difference | gain |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        r"| a \| b | 38.50 ± 0.71 (2) | 38.46† | +0.04 |  |",
+        "| Single branch + mixup | — | 39.54† |  |  |",
+        "| Single branch + temperature | 43.25 (1) | 41.25 | +2.00 | +5.25 |",
     ]
     assert lines[0] == f"**{PAPER.caption}**"
     assert lines[-1] == r"- damaged: x \| y"
@@ -188,7 +194,7 @@ def test_footer_names_sources_origin_and_departures():
     assert "paper's:" not in body
     printed = "\n".join(text.rows(PAPER, measure(PAPER, []))[2])
     assert "Published numbers are the paper's: DBN-Mix, Table 4." in printed
-    assert "† quoted by the paper, not measured in it: Single branch + mixup: DBN-Mix, Table 4, as in" in printed
+    assert "† quoted by the paper, not measured in it:\n† Single branch, vanilla: DBN-Mix, Table 4, as in" in printed
     assert "Departs" not in printed
     assert "Departs" not in "\n".join(text.rows(FIG3A, measure(FIG3A, []))[2])  # eta and eps are what it varies
 
@@ -196,14 +202,20 @@ def test_footer_names_sources_origin_and_departures():
 def test_gain_column_without_published_numbers():
     header, lines, _ = text.rows(OWN, own())
     assert header[1:] == ["ratio 60", "gain"]
-    assert [line[2] for line in lines] == ["", "−5.00", "−0.57", "+6.00", ""]
+    assert [line[2] for line in lines] == ["", "−5.00 ± 4.30", "−0.57 ± 1.65", "+6.00 ± 0.00", ""]
 
 
 def test_published_columns_only_where_there_is_a_number():
     table = TABLE4.within(ratios(100, 20))
     header, lines, _ = text.rows(table, measure(table, []))
-    assert header[1:] == ["ratio 100", "published", "difference", "ratio 20"]
-    assert {len(line) for line in lines} == {5}
+    assert header[1:] == ["ratio 100", "published", "ratio 20"]
+    assert {len(line) for line in lines} == {4}
+    cells = measure(table, runs_of(table, {0: (0.38, 0.39), 3: (0.44,)}))
+    header, lines, footer = text.rows(table, cells)
+    assert header[1:] == ["ratio 100", "published", "difference", "gain", "ratio 20"]
+    assert lines[3][1:] == ["44.00 (1)", "44.10", "−0.10", "+6.00", "—"]
+    assert "difference: ours" in footer[0]
+    assert "gain: over the first row" in footer[0]
 
 
 def test_csv_parses_back_to_the_same_numbers():
@@ -213,18 +225,38 @@ def test_csv_parses_back_to_the_same_numbers():
         assert len(lines) == len(cells)
         for line, cell in zip(lines, to_json(table, cells)["cells"], strict=True):
             assert tuple(line) == text.CSV_FIELDS
-            for name in ("mean", "sd", "published"):
+            for name in ("mean", "sd", "published", "gain", "gain_ci95", "best_mean", "best_sd"):
                 back = float(line[name]) / 100 if line[name] else None
                 assert back == (None if cell[name] is None else pytest.approx(cell[name], abs=1e-8))
             assert (line["unit"], line["keys"].split()) == ("percent", cell["keys"])
-    golden = 'table4,sbn+bm,100,all,,percent,1,0,30.0,,44.1,"DBN-Mix, Table 4",true,20.0,partial,'
+    golden = 'table4,sbn+bm,100,all,,percent,1,0,30.0,,,,44.1,"DBN-Mix, Table 4",true,20.0,,partial,'
     assert text.csv(TABLE4, cells).splitlines()[10].startswith(golden)
 
 
-def test_latex():
-    row = PAPER.rows[0]._replace(title=r"50% & a_b #1 $ {x} ~^ \y [z]")
-    table = replace(PAPER, rows=(row, *PAPER.rows[1:]), id="odd_id")
-    source = text.latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
+def test_the_best_on_test_stands_beside_the_last_epoch_and_is_labelled():
+    pairs = [(run, {"epoch": 3, "all": run.result["accuracy"]["all"] + 0.01}) for run in runs_of(OWN, VALUES)]
+    cells = measure(OWN, [replace(run, result=run.result | {"best": best}) for run, best in pairs])
+    header, lines, footer = text.rows(OWN, cells, best=True)
+    assert header[1:] == ["ratio 60", "best on test", "gain"]
+    assert lines[VANILLA][1:3] == ["88.00 ± 1.00 (3)", "89.00 ± 1.00"]
+    assert lines[DUAL][1:3] == ["—", ""]
+    assert "chosen on the test set, which is no result" in footer[0]
+    assert "best on test" not in text.markdown(OWN, cells)
+    few = measure(replace(OWN, columns=[OWN.columns[0]._replace(metric="few")]), [run for run, _ in pairs])
+    assert few[0].best == (None, None)
+    assert to_json(OWN, cells)["cells"][0]["best_mean"] == pytest.approx(0.89)
+
+
+def test_the_document_has_the_cells_and_the_footer():
+    told = text.document(OWN, own(), ["damaged: x"])
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert (told["exhibit"], told["caption"]) == (OWN.id, OWN.caption)
+    assert told["footer"] == [*text.rows(OWN, own())[2], "damaged: x"]
+    assert told["cells"] == to_json(OWN, own())["cells"]
+
+
+def checked(source):
+    """The tabulars of a LaTeX source as (columns, cells of each line), after what makes it valid has been checked."""
     bare = re.sub(r"\\[&%$#_{}]", "", source)
     depth = 0
     for sign in re.sub(r"^%.*", "", bare):
@@ -234,17 +266,70 @@ def test_latex():
     assert bare.count("$") % 2 == 0
     assert not set("†±−—∞~^#_") & set(bare)
     assert "%" not in bare[1:]
-    inside = bare.split(r"\toprule")[1].split(r"\bottomrule")[0].splitlines()
-    rows = [line for line in inside if line.endswith(r"\\")]
-    spec = re.search(r"begin\{tabular\}\{(l r*|lr*)\}", bare)[1]
-    assert [line.count("&") + 1 for line in rows] == [len(spec)] * 4
-    assert [re.findall(r"\\(begin|end)\{(\w+)\}", source)] == [
-        [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
-    ]
+    marks = re.findall(r"\\(begin|end)\{(\w+)\}", source)
+    each = [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
+    assert marks == each * (len(marks) // 4)
+    assert source.count(r"\label") == 1
+    tabulars = []
+    for inside in re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", bare, re.S):
+        spec = re.match(r"\{(lr*)\}", inside)[1]
+        lines = [line for line in inside.splitlines() if line.endswith(r"\\")]
+        width = [sum(int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", lines[0])) + 1]
+        assert width + [line.count("&") + 1 for line in lines[1:]] == [len(spec)] * len(lines)
+        tabulars.append((len(spec), lines))
+    return tabulars
+
+
+def test_latex():
+    row = PAPER.rows[0]._replace(title=r"50% & a_b #1 $ {x} ~^ \y [z]")
+    table = replace(PAPER, rows=(row, *PAPER.rows[1:]), id="odd_id")
+    source = text.latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
+    ((width, lines),) = checked(source)
+    assert (width, len(lines)) == (4, 5)
     assert (
         r"50\% \& a\_b \#1 \$ \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}y {[}z] "
         r"& 37.50 $\pm$ 0.71 (2) & 38.46\textdagger{} & $-$0.96 \\"
     ) in source
+
+
+BOOKTABS = ["kpsewhich", "booktabs.sty"]
+LATEX = (
+    all(map(shutil.which, ("pdflatex", "kpsewhich"))) and not subprocess.run(BOOKTABS, capture_output=True).returncode
+)
+
+
+def everything(table):
+    """Every cell of a table measured, with whatever can stand beside it."""
+    accuracy = dict.fromkeys(("all", "many", "medium", "few"), 0.4321)
+    best = {"epoch": 3, "all": 0.5}
+    for recipe in table.recipes():
+        branches = {name: {"accuracy": accuracy} for name in recipe.spec.branches}
+        yield replace(fake(recipe, accuracy), result={"accuracy": accuracy, "branches": branches, "best": best})
+
+
+def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
+    sources = []
+    for table in [one for tables in PAPER_OF.exhibits.values() for one in tables if one.form == "table"]:
+        bare, full = (text.latex(table, measure(table, runs), best=True) for runs in ([], everything(table)))
+        for source in (bare, full):
+            tabulars = checked(source)
+            assert {len(lines) for _, lines in tabulars} == {len(table.rows) + 2}
+            sources.append(source)
+        parts = 1 + (5 if table.ablation else 4) * len(table.columns)  # ours, best, published, difference, gain
+        assert sum(width for width, _ in tabulars) - len(tabulars) < parts
+    assert len(sources) == 14
+    if not LATEX:
+        return
+    body = "\n\\clearpage\n".join(sources)
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    )
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "all.log").read_text(errors="replace")
+    assert "Overfull" not in log
+    assert "too large" not in log
 
 
 def two(values):

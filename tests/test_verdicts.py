@@ -7,9 +7,11 @@ import pytest
 from test_render import fake
 
 from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.dbn_mix import TABLE4, TABLE5, TABLE6A, ratios
+from lt_repro.paper.dbn_mix import TABLE4, TABLE5, TABLE6A
+from lt_repro.paper.table import ratios
 from lt_repro.render.cells import measure
-from lt_repro.render.verdicts import check, claim_lines, interval, judge, on, places, quantile
+from lt_repro.render.intervals import interval, quantile
+from lt_repro.render.verdicts import check, claim_lines, judge, on, places
 
 T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 100: 1.9842}  # t(.975, n-1), as tables print it
 TABLE = replace(TABLE4, rows=TABLE4.rows[:4], columns=ratios(100, 50), seeds=tuple(range(5)))

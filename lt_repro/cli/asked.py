@@ -62,6 +62,7 @@ class Request:
     columns: str | None = None
     order: str = "seed"
     budget: str | None = None
+    best: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -113,7 +114,7 @@ def carry_out(request: Request) -> None:
             say(str(stopped))
             found, code = Found(found.folders), 5
     shown = [(table, found.measure(table, request.length)) for table in tables]
-    put_all(shown, found.notes, pool, request.to, request.as_json)
+    put_all(shown, found.notes, pool, request.to, request.as_json, request.best)
     raise typer.Exit(code)
 
 

@@ -179,7 +179,7 @@ def demo(
     from lt_repro.data.pools import load_pool
     from lt_repro.paper.dbn_mix import TABLE4
     from lt_repro.paper.table import ratios
-    from lt_repro.render import cells, text
+    from lt_repro.render import text
     from lt_repro.sweep.plan import missing
 
     table, pool = TABLE4.within(ratios(60), dataset="digits"), load_pool("digits", to)
@@ -187,13 +187,13 @@ def demo(
     found = run_wanted(missing([table], found.runs).recipes, found, {pool.name: pool}, device)
     measured = found.measure(table)
     paths = [
-        write(to / "table4.json", json.dumps(cells.to_json(table, measured), indent=1)),
+        write(to / "table4.json", json.dumps(text.document(table, measured, found.notes), indent=1)),
         write(to / "table4.md", text.markdown(table, measured, found.notes)),
     ]
     first, *_, last = measured
     classes = classes_of(table, {one.cell.row.title: one.runs for one in (first, last)}, pool)
     paths += draw_classes(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
-    put_exhibits([(table, measured)], paths, as_json=False)
+    put_exhibits([(table, measured)], paths)
     put(text.sentences(table, measured))
     raise typer.Exit(found.code)
 

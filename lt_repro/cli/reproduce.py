@@ -25,6 +25,7 @@ def reproduce(
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
     render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,
     runs: Runs = None,
     to: Annotated[Path | None, typer.Option("--out", help="Of rendered files.", show_default="tables, figures")] = None,
     data_root: DataRoot = None,
@@ -61,6 +62,7 @@ def reproduce(
             columns=columns,
             order=order,
             budget=budget,
+            best=best,
         )
     )
 

@@ -1,7 +1,8 @@
 """Showing exhibits: on the terminal, as one JSON document, and as files, each in its own form."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ Exhibit = tuple["Table", "list[Measured]"]
 
 
 def put_all(
-    shown: Sequence[Exhibit], notes: Sequence[str], pool: "Pool | None", to: Path | None, as_json: bool
+    shown: Sequence[Exhibit], notes: Sequence[str], pool: "Pool | None", to: Path | None, as_json: bool, best: bool
 ) -> None:
     """Writes every exhibit in its own form, and prints all of them with what becomes of the paper's claims there.
 
@@ -32,6 +33,7 @@ def put_all(
         pool: The images, where they were read.
         to: Folder of the files; by default `tables` or `figures`.
         as_json: Print one JSON document instead.
+        best: Show in tables the best accuracy on test beside the last.
     """
     from lt_repro.render import figures, text
     from lt_repro.render.verdicts import claim_lines
@@ -52,9 +54,9 @@ def put_all(
             paths += figures.save(figures.hparam_figure(table, measured), stem)
             paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
         else:
-            paths += written([(table, measured)], stem.parent, notes)
+            paths += written(table, measured, stem.parent, notes, best)
     judged = _judged(shown)
-    put_exhibits(shown, paths, as_json, claims=said(judged), **more)
+    put_exhibits(shown, paths, as_json, best, claims=said(judged), **more)
     if not as_json and (told := [one for one in judged if one.measured]):
         put("The paper's claims, judged on these cells alone:")
         for line in claim_lines(told):
@@ -66,7 +68,9 @@ def folder(table: "Table", to: Path | None) -> Path:
     return to or Path("tables" if table.form == "table" else "figures")
 
 
-def put_exhibits(shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool, **more: Any) -> None:
+def put_exhibits(
+    shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool = False, best: bool = False, **more: Any
+) -> None:
     """Prints measured tables and the files they were written to, or their cells as one JSON document with `more`."""
     from lt_repro.render import cells, text
 
@@ -74,14 +78,14 @@ def put_exhibits(shown: Sequence[Exhibit], paths: Sequence[Path], as_json: bool,
         listed = [cell for table, measured in shown for cell in cells.to_json(table, measured)["cells"]]
         return put_json({"cells": listed} | more)
     for table, measured in shown:
-        grids = [_grid(table, measured)]
+        grids = [_grid(table, measured, best)]
         if not _fits(grids[0]):  # a grid per column, rather than columns that are cut
             pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
-            grids = [_grid(dataclasses.replace(table, columns=[column]), cells) for column, cells in pairs]
+            grids = [_grid(dataclasses.replace(table, columns=[column]), cells, best) for column, cells in pairs]
         put(table.caption)
         for grid in grids:
             out.print(grid)
-        for line in text.rows(table, measured)[2]:
+        for line in text.rows(table, measured, best)[2]:
             put(line)
     for path in paths:
         put(str(path))
@@ -104,16 +108,18 @@ def write(path: Path, content: str) -> Path:
     return path
 
 
-def written(shown: Sequence[Exhibit], to: Path, notes: Sequence[str]) -> list[Path]:
-    """Writes each table as Markdown, CSV and LaTeX and returns the paths."""
+def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Sequence[str], best: bool) -> list[Path]:
+    """Writes a table as Markdown, CSV, LaTeX and JSON and returns the paths."""
     from lt_repro.render import text
 
-    forms: dict[str, Callable[..., str]] = {
-        "md": lambda table, measured: text.markdown(table, measured, notes),
-        "csv": text.csv,
-        "tex": lambda table, measured: text.latex(table, measured, notes),
+    told = (table, measured, notes, best)
+    forms = {
+        "md": text.markdown(*told),
+        "csv": text.csv(table, measured),
+        "tex": text.latex(*told),
+        "json": json.dumps(text.document(*told), indent=1, allow_nan=False) + "\n",
     }
-    return [write(to / f"{table.id}.{kind}", form(table, m)) for table, m in shown for kind, form in forms.items()]
+    return [write(to / f"{table.id}.{kind}", content) for kind, content in forms.items()]
 
 
 def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
@@ -163,10 +169,10 @@ def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
     return [judge(claim, cells) for claim, cells in pairs if claim]
 
 
-def _grid(table: "Table", measured: "Sequence[Measured]") -> Grid:
+def _grid(table: "Table", measured: "Sequence[Measured]", best: bool) -> Grid:
     from lt_repro.render import text
 
-    header, rows, _ = text.rows(table, measured)
+    header, rows, _ = text.rows(table, measured, best)
     return _rows(header, rows)
 
 

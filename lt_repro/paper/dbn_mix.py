@@ -289,7 +289,7 @@ TABLE2 = Table(
     caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
     "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
     build=_staged,
-    base={"dataset": "imagenet_lt", "profile": "as_is", "ratio": 256.0},
+    base={"dataset": "imagenet_lt", "ratio": 256.0},
     rows=(
         Line("sbn", "CE"),
         Line("sbn/extended", "CE, extended schedule", _LONGER),
@@ -331,7 +331,7 @@ TABLE3 = Table(
     id="table3",
     caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
     build=_staged,
-    base={"dataset": "inat2018", "profile": "as_is", "ratio": 500.0},
+    base={"dataset": "inat2018", "ratio": 500.0},
     rows=(
         Line("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
         Line("ldam", "LDAM-DRW", {"method": "ldam"}),

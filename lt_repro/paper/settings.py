@@ -17,10 +17,10 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under it
     "cifar10": ALWAYS | {"dbn_mix": _LT10},
     "cifar100": ALWAYS | {"dbn_mix": _LT10 | {"eta": 7.0}},
     "imagenet_lt": OTHERS  # the standard schedule; the extended one has epochs 200
-    | {"net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
+    | {"profile": "as_is", "net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
     | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 9.0, "eps": 0.2}},
     "inat2018": OTHERS
-    | {"net": "resnet50", "batch": 256, "weight_decay": 1e-4}
+    | {"profile": "as_is", "net": "resnet50", "batch": 256, "weight_decay": 1e-4}
     | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}},
     "digits": OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
     | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}

@@ -9,6 +9,7 @@ from typing import Any
 from lt_repro.data.split import Split
 from lt_repro.paper.table import Cell, Table
 from lt_repro.recipe import Recipe
+from lt_repro.render.intervals import interval
 from lt_repro.runs import Run
 
 MISSING = "—"
@@ -73,10 +74,26 @@ class Measured:
         """Returns this cell minus another, a fraction for each seed that both have, by seed."""
         return [value - base.values[seed] for seed, value in self.values.items() if seed in base.values]
 
-    def gain(self, base: "Measured") -> float | None:
-        """Returns the mean of `differences`, a fraction; None where the cells share no seed."""
+    def gain(self, base: "Measured") -> tuple[float, float | None] | None:
+        """Returns the mean of `differences` and the half width of its 95 % confidence interval, fractions.
+
+        None where the cells share no seed; no half width where they share one.
+        """
         pairs = self.differences(base)
-        return statistics.fmean(pairs) if pairs else None
+        if len(pairs) > 1:
+            return interval(pairs)
+        return (pairs[0], None) if pairs else None
+
+    @property
+    def best(self) -> tuple[float | None, float | None]:
+        """Returns mean and standard deviation of the best accuracy along the curve, chosen on test and so no result.
+
+        Of the combined output over all classes only; else, and without runs, they are None.
+        """
+        if self.cell.metric != "all" or self.cell.branch:
+            return None, None
+        told = [run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result]
+        return (statistics.fmean(told) if told else None), (statistics.stdev(told) if len(told) > 1 else None)
 
     def text(self) -> str:
         """Returns "mean ± sd (n)" in percent; "—" without a run, "n/a" where the class group does not exist."""
@@ -121,7 +138,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
 
 def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
     """Returns the cells as JSON values: accuracies are fractions, published ones too, and null where there is none."""
-    return {"cells": [_cell(table, one) for one in measured]}
+    return {"cells": [_cell(table, one, measured[i % len(table.columns)]) for i, one in enumerate(measured)]}
 
 
 def conflicts(
@@ -197,8 +214,17 @@ def _file(run: Run) -> str:
     return run.path.name if run.path else run.recipe.key()
 
 
-def _cell(table: Table, one: Measured) -> dict[str, Any]:
-    published = one.cell.published
+def gain_of(table: Table, one: Measured, first: Measured) -> tuple[float | None, float | None]:
+    """Returns a cell's gain over its column's first row in an ablation, with its half width; None where there is none.
+
+    See `Measured.gain`.
+    """
+    gain = one.gain(first) if table.ablation and one is not first else None
+    return gain or (None, None)
+
+
+def _cell(table: Table, one: Measured, first: Measured) -> dict[str, Any]:
+    published, (gain, half), (best, best_sd) = one.cell.published, gain_of(table, one, first), one.best
     return {
         "exhibit": table.id,
         "row": one.cell.row.label,
@@ -209,6 +235,10 @@ def _cell(table: Table, one: Measured) -> dict[str, Any]:
         "seeds": one.seeds,
         "mean": one.mean,
         "sd": one.sd,
+        "best_mean": best,
+        "best_sd": best_sd,
+        "gain": gain,
+        "gain_ci95": half,
         "published": published and published.value,
         "source": published and published.source,
         "measured_by_paper": published and published.measured,

@@ -5,17 +5,18 @@ import io
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from lt_repro import fields
 from lt_repro.paper.settings import departures
 from lt_repro.paper.table import Line, Table
 from lt_repro.recipe import Recipe
-from lt_repro.render.cells import Measured, points, spread
+from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
 from lt_repro.runs import Run
 
 CSV_FIELDS = (
-    *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd"),
-    *("published", "source", "measured_by_paper", "gain", "status", "keys"),
+    *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd", "best_mean", "best_sd"),
+    *("published", "source", "measured_by_paper", "gain", "gain_ci95", "status", "keys"),
 )
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
@@ -23,46 +24,47 @@ _LATEX = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "†": r"\textdagger{}", "±": r"$\pm$", "−": "$-$", "—": "---"}
     | {"∞": r"$\infty$", "[": "{[}"}  # a line that begins with [ would be read as the argument of the \\ before it
 )
+_WIDTH = 345.0  # of the text, in points
 _UNJUDGED = "with no spread to judge it by"
 
 
-def rows(table: Table, measured: Sequence[Measured]) -> tuple[list[str], list[list[str]], list[str]]:
+def rows(
+    table: Table, measured: Sequence[Measured], best: bool = False
+) -> tuple[list[str], list[list[str]], list[str]]:
     """Returns the header, the rows and the footer lines that every format shares.
 
-    A column is "mean ± sd (n)" in percent. Where the paper prints a number in it, that number and the difference in
-    points follow; where it prints none in the whole of an ablation, the gain over the first row in points follows.
+    A column is "mean ± sd (n)" in percent. Next to it stand, where the column has any: with `best` the best on test;
+    the published number; ours minus it, in points; in an ablation the gain over the first row, in points.
 
     Args:
         table: What is shown.
         measured: Its cells as `measure` returns them.
+        best: Whether to show the best accuracy along the curve beside the last one.
     """
     header, lines = ["top-1 accuracy, percent"], [[row.title] for row in table.rows]
-    printed = any(one.cell.published for one in measured)
-    for i, column in enumerate(table.columns):
-        cells = measured[i :: len(table.columns)]
-        if any(one.cell.published for one in cells):
-            header += [column.title, "published", "difference"]
-            parts = [[one.text(), *_beside(one)] for one in cells]
-        elif printed or not table.ablation:
-            header += [column.title]
-            parts = [[one.text()] for one in cells]
-        else:
-            header += [column.title, "gain"]
-            gains = [None, *(one.gain(cells[0]) for one in cells[1:])]
-            parts = [[one.text(), _or_blank(gain)] for one, gain in zip(cells, gains, strict=True)]
-        for line, part in zip(lines, parts, strict=True):
-            line += part
-    return header, lines, list(_footer(table, measured))
+    for title, parts in _columns(table, measured, best):
+        header += [title, *list(parts)[1:]]
+        for i, line in enumerate(lines):
+            line += [texts[i] for texts in parts.values()]
+    return header, lines, list(_footer(table, measured, best))
 
 
-def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = ()) -> str:
+def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
     """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
-    header, lines, footer = rows(table, measured)
+    header, lines, footer = rows(table, measured, best)
     rule = ["---", *["---:"] * (len(header) - 1)]
     grid = ["| " + " | ".join(line) + " |" for line in ([_plain(cell) for cell in row] for row in (header, *lines))]
     grid.insert(1, "| " + " | ".join(rule) + " |")
     listed = [f"- {_plain(line)}" for line in (*footer, *notes)]
     return "\n".join([f"**{_plain(table.caption)}**", "", *grid, "", *listed]) + "\n"
+
+
+def document(
+    table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False
+) -> dict[str, Any]:
+    """Returns the table as JSON values: its exhibit, caption and footer, and its cells as `to_json` has them."""
+    footer = [*_footer(table, measured, best), *notes]
+    return {"exhibit": table.id, "caption": table.caption, "footer": footer} | to_json(table, measured)
 
 
 def csv(table: Table, measured: Sequence[Measured]) -> str:
@@ -71,14 +73,15 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
     writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
     for i, one in enumerate(measured):
-        first = measured[i % len(table.columns)]
-        published = one.cell.published
-        numbers = {
+        published, (gain, half) = one.cell.published, gain_of(table, one, measured[i % len(table.columns)])
+        numbers: dict[str, float | None] = {
             "mean": one.mean,
             "sd": one.sd,
             "published": published and published.value,
-            "gain": one.gain(first) if table.ablation and one is not first else None,
+            "gain": gain,
+            "gain_ci95": half,
         }
+        numbers |= dict(zip(("best_mean", "best_sd"), one.best, strict=True))
         writer.writerow(
             {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
             | {"exhibit": table.id, "row": one.cell.row.label, "column": one.cell.column.label}
@@ -96,33 +99,24 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
     return stream.getvalue()
 
 
-def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = ()) -> str:
-    """Returns a table environment with a booktabs tabular, the footer and `notes` below it."""
-    header, lines, footer = rows(table, measured)
-    head, *body = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (header, *lines)]
-    below = [f"{_one_line(line).translate(_LATEX)}\\par" for line in (*footer, *notes)]
-    return (
-        "\n".join(
-            [
-                r"% needs \usepackage{booktabs}",
-                r"\begin{table}",
-                r"\centering\small\setlength{\tabcolsep}{4pt}",
-                rf"\caption{{{table.caption.translate(_LATEX)}}}",
-                rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.id)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-                r"\toprule",
-                head,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\par\medskip\footnotesize\raggedright",
-                *below,
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
+def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
+    """Returns table environments with booktabs tabulars, the footer and `notes` below the last.
+
+    Columns that do not fit beside each other in a text of 345 pt (the article class at 10 pt) go into a further table.
+    """
+    room = whole = _WIDTH - _wide(row.title for row in table.rows)
+    blocks: list[list[tuple[str, dict[str, list[str]]]]] = [[]]
+    for title, parts in _no_wider(whole, _columns(table, measured, best)):
+        wide = max(_wide([title], 5.0), sum(_wide([name, *texts]) for name, texts in parts.items()))
+        if blocks[-1] and wide > room:
+            blocks.append([])
+            room = whole
+        blocks[-1].append((title, parts))
+        room -= wide
+    floats = [_float(table, block, i) for i, block in enumerate(blocks)]
+    below = " ".join(_one_line(line).translate(_LATEX) for line in (*_footer(table, measured, best), *notes))
+    floats[-1][-1:-1] = [r"\par\medskip\footnotesize\raggedright", f"{below}\\par"]
+    return "\n".join([r"% needs \usepackage{booktabs}", *(line for lines in floats for line in lines)]) + "\n"
 
 
 def sentences(table: Table, measured: Sequence[Measured]) -> str:
@@ -228,30 +222,100 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def _beside(one: Measured) -> list[str]:
-    published = one.cell.published
-    if published is None:
-        return ["", ""]
-    difference = None if one.mean is None else one.mean - published.value
-    return [f"{100 * published.value:.2f}{'' if published.measured else '†'}", _or_blank(difference)]
+def _columns(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Yields each column's title and, by name, the texts that stand in it, one a row; ours first."""
+    for i, column in enumerate(table.columns):
+        cells = measured[i :: len(table.columns)]
+        parts = {"ours": [one.text() for one in cells]}
+        if best:
+            tops = [one.best for one in cells]
+            parts["best on test"] = ["" if mean is None else spread(mean, sd) for mean, sd in tops]
+        printed = [one.cell.published for one in cells]
+        parts["published"] = [f"{100 * p.value:.2f}{'' if p.measured else '†'}" if p else "" for p in printed]
+        pairs = [(one.mean, p and p.value) for one, p in zip(cells, printed, strict=True)]
+        parts["difference"] = [
+            points(ours - its) if ours is not None and its is not None else "" for ours, its in pairs
+        ]
+        gains = [gain_of(table, one, cells[0]) for one in cells]
+        parts["gain"] = ["" if gain is None else spread(gain, half, sign=True) for gain, half in gains]
+        yield column.title, {name: texts for name, texts in parts.items() if name == "ours" or any(texts)}
 
 
-def _or_blank(difference: float | None) -> str:
-    return "" if difference is None else points(difference)
+def _no_wider(
+    room: float, columns: Iterable[tuple[str, Mapping[str, list[str]]]]
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Yields columns as they are; one that is wider than the room in several parts, each under its title."""
+    for title, parts in columns:
+        taken: dict[str, list[str]] = {}
+        left = room
+        for name, texts in parts.items():
+            wide = _wide([name, *texts])
+            if taken and wide > left:
+                yield title, taken
+                taken, left = {}, room
+            taken[name] = texts
+            left -= wide
+        yield title, taken
 
 
-def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
-    printed = [one.cell for one in measured if one.cell.published]
-    gain = "" if not table.ablation else "; gain: over the first row, paired over the seeds of both, in points"
-    beside = "; difference: ours − published, in points" if printed else gain
-    yield f"Last epoch; mean ± standard deviation over (n) seeds, in percent{beside}."
-    if sources := _distinct(cell.published.source for cell in printed if cell.published and cell.published.measured):
+def _wide(texts: Iterable[str], sign: float = 4.5) -> float:
+    """Returns how many points of a line a column of texts takes in small print; capitals are wider than figures."""
+    return sign * max(map(len, texts)) + 8.0
+
+
+def _float(table: Table, block: Sequence[tuple[str, Mapping[str, list[str]]]], number: int) -> list[str]:
+    """Returns the lines of one table environment; `number` counts those of one table from 0."""
+    label = rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.id)}}}"
+    over, rules, under, at = [""], [], [""], 2
+    for title, parts in block:
+        over.append(rf"\multicolumn{{{len(parts)}}}{{c}}{{{title.translate(_LATEX)}}}")
+        rules.append(rf"\cmidrule(lr){{{at}-{at + len(parts) - 1}}}")
+        under += parts
+        at += len(parts)
+    texts = [texts for _, parts in block for texts in parts.values()]
+    lines = [[row.title, *(column[i] for column in texts)] for i, row in enumerate(table.rows)]
+    return [
+        r"\begin{table}",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{table.caption.translate(_LATEX)}{' (continued)' if number else ''}}}",
+        *([] if number else [label]),
+        rf"\begin{{tabular}}{{l{'r' * (at - 2)}}}",
+        r"\toprule",
+        " & ".join(over) + r" \\",
+        "".join(rules),
+        " & ".join(under) + r" \\",
+        r"\midrule",
+        *(" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+_MEANS = {
+    "best on test": "best on test: the highest accuracy along the curve, chosen on the test set, which is no result",
+    "difference": "difference: ours − published, in points",
+    "gain": "gain: over the first row, paired over the seeds of both, ± 95 % confidence interval, in points",
+}
+
+
+def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[str]:
+    shown = {name for _, parts in _columns(table, measured, best) for name in parts}
+    means = [words for name, words in _MEANS.items() if name in shown]
+    yield "; ".join(["Last epoch; mean ± standard deviation over (n) seeds, in percent", *means]) + "."
+    printed = [(one.cell.row.title, one.cell.column.title, one.cell.published) for one in measured]
+    if sources := _distinct(published.source for _, _, published in printed if published and published.measured):
         yield f"Published numbers are the paper's: {'; '.join(sources)}."
-    quoted = {
-        cell.row.title: cell.published.source for cell in printed if cell.published and not cell.published.measured
-    }
-    for title, source in quoted.items():
-        yield f"† quoted by the paper, not measured in it: {title}: {source}."
+    quoted: dict[str, dict[str, list[str]]] = {}
+    for row, column, published in printed:
+        if published and not published.measured:
+            quoted.setdefault(row, {}).setdefault(published.source, []).append(column)
+    if quoted:
+        yield "† quoted by the paper, not measured in it:"
+    for row, origins in quoted.items():
+        for source, columns in origins.items():
+            where = f" ({', '.join(columns)})" if len(origins) > 1 else ""
+            yield f"† {row}{where}: {source}."
     used = {run.recipe.key(): run for one in measured for run in one.runs}.values()
     yield f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}{_origin(used)}."
     varied = {table.axis, table.lines}
@@ -264,8 +328,14 @@ def _footer(table: Table, measured: Sequence[Measured]) -> Iterator[str]:
     )
     if departs:
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
+    lacking: dict[str, list[str]] = {}
     for one in measured:
-        if one.reason:
+        if one.cell.lacks:
+            lacking.setdefault(one.status, []).append(f"{one.cell.row.title} ({one.cell.lacks.split(maxsplit=2)[2]})")
+    for status, places in lacking.items():
+        yield f"Not to be measured here, {status} yet: {', '.join(_distinct(places)).replace(' yet)', ')')}."
+    for one in measured:
+        if one.reason and not one.cell.lacks:
             yield f"Not to be measured: {one.cell.row.title}, {one.cell.column.title}: {one.reason}."
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"

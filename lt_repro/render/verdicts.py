@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from lt_repro.paper.claim import Claim, Comparison, Place
 from lt_repro.paper.table import Table
 from lt_repro.render.cells import Measured, spread
+from lt_repro.render.intervals import interval, quantile
 
 Status = Literal["inside", "outside", "too few seeds", "not run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -41,29 +42,6 @@ class Judged(NamedTuple):
     measured: int
     total: int
     details: list[Compared]
-
-
-def quantile(n: int) -> float:
-    """Returns t(.975, n-1), the quantile of Student's t for a two-sided 95 % interval over n values.
-
-    Raises:
-        ValueError: Fewer than two values.
-    """
-    from scipy.special import stdtrit
-
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 values, not {n}")
-    return float(stdtrit(n - 1, 0.975))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the mean as mean and half width, t(.975, n-1) sd / sqrt(n), ddof 1.
-
-    Raises:
-        ValueError: Fewer than two values.
-    """
-    t = quantile(len(values))
-    return statistics.mean(values), t * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def check(table_cells: Sequence[Measured]) -> list[Checked]:
