@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import put, put_json, say
-from lt_repro.cli.progress import Watch
+from lt_repro.cli.progress import Board, clock
 from lt_repro.cli.shown import folder, put_all
 from lt_repro.errors import RequestError, unknown
 
@@ -62,6 +62,7 @@ class Request:
     columns: str | None = None
     order: str = "seed"
     budget: str | None = None
+    jobs: int = 1
     best: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
@@ -106,7 +107,7 @@ def carry_out(request: Request) -> None:
         for line in _totals(wanted, found, ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]):
             say(line)
         try:
-            found = run_wanted(wanted, found, images, request.device, until)
+            found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs)
             code = found.code
         except Interrupted as stopped:
             if stopped.exit_code != 5:
@@ -218,7 +219,7 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("C
             lines.append(f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, {speed}")
         if spent.unknown:
             left = f"{spent.unknown} runs have no measured speed on a {name}"
-            hours = f"{spent.images / 3.6e7:.1f} hours if it were 10,000 images/s"
+            hours = f"{clock(spent.images / 1e4)} if it were 10,000 images/s"
             lines.append(f"{left}: {spent.images:.3g} images through the network, {hours}")
     return lines
 
@@ -239,31 +240,36 @@ def _planned(wanted: "Sequence[Recipe]", found: Found, request: Request) -> dict
 
 
 def run_wanted(
-    wanted: "Sequence[Recipe]", found: Found, pools: "dict[str, Pool]", device: str, until: float = math.inf
+    wanted: "Sequence[Recipe]",
+    tables: "Sequence[Table]",
+    found: Found,
+    pools: "Mapping[str, Pool]",
+    device: str,
+    until: float = math.inf,
+    jobs: int = 1,
 ) -> Found:
     """Returns what is found after recipes have been trained into the first folder, data set by data set.
 
     Args:
         wanted: What to train.
+        tables: What it is for.
         found: What there was.
         pools: The images, by the recipes' name for them.
         device: See `train.fit`.
         until: See `run_all`.
+        jobs: See `run_crew`.
     """
-    from lt_repro.sweep.local import Failed, run_all
+    from lt_repro.sweep.crew import run_crew
+    from lt_repro.sweep.local import Failed
 
-    diverged = broken = number = 0
-    with Watch() as watch:
-        told: dict[str, Any] = {"parents": found.folders, "device": device, "watch": watch, "note": say}
-        told["until"] = until
-        watch.label = f"run 1/{len(wanted)}, "
+    diverged = broken = 0
+    told: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
+    with Board(wanted, tables, found.runs) as board:
         for name, pool in pools.items():
             own = [recipe for recipe in wanted if recipe.dataset == name]
-            for ended in run_all(own, pool, found.folders[0], **told):
-                number += 1
-                watch.label = f"run {number + 1}/{len(wanted)}, "
+            for ended in run_crew(own, pool, found.folders[0], watch=board.at, **told):
+                board.ended(ended)
                 if isinstance(ended, Failed):
-                    say(f"failed: {ended.recipe.key()}: {ended.error.splitlines()[0]}")
                     broken += 1
                 else:
                     diverged += ended.status == "diverged"

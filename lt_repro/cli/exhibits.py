@@ -184,7 +184,7 @@ def demo(
 
     table, pool = TABLE4.within(ratios(60), dataset="digits"), load_pool("digits", to)
     found = Found([to / "runs"])
-    found = run_wanted(missing([table], found.runs).recipes, found, {pool.name: pool}, device)
+    found = run_wanted(missing([table], found.runs).recipes, [table], found, {pool.name: pool}, device)
     measured = found.measure(table)
     paths = [
         write(to / "table4.json", json.dumps(text.document(table, measured, found.notes), indent=1)),

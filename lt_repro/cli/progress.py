@@ -1,30 +1,41 @@
-"""Showing a run under way on stderr."""
+"""Showing on stderr where work stands: `Watch` for a single run, `Board` for a queue."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
+from rich.console import Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table as Grid
+from rich.text import Text
 
-from lt_repro.cli.app import err, say
+from lt_repro.cli.app import err, printable, say
+from lt_repro.sweep.standing import Standing, standing
 
 if TYPE_CHECKING:
+    from lt_repro.paper.table import Table
+    from lt_repro.recipe import Recipe
+    from lt_repro.render.cells import Measured
+    from lt_repro.runs import Run
+    from lt_repro.sweep.local import Failed
     from lt_repro.train import Lane
 
 
 class Watch:
-    """A live line on a terminal; elsewhere a plain line per point of the curve, or per run of a queue.
+    """A live line on a terminal; elsewhere a plain line per point of the curve.
 
     Args:
         quiet: Show nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.label = quiet, ""
+        self.quiet = quiet
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         self.bar = Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal)
         self.task = self.bar.add_task("starting", total=None, figures="")
-        self.lane: Lane | None = None
-        self.points, self.began, self.shown = 0, (0.0, 0), 0.0
+        self.began: tuple[float, int] | None = None
+        self.points, self.shown = 0, 0.0
 
     def __enter__(self) -> Self:
         if not self.bar.disable:
@@ -36,25 +47,135 @@ class Watch:
             self.bar.stop()
 
     def __call__(self, lane: "Lane") -> None:
-        """Shows where a run stands: epoch, last loss and accuracy, images through the network per second, time left."""
-        now, total = time.monotonic(), lane.recipe.epochs * lane.steps
-        done = lane.epoch * lane.steps + lane.step
-        if lane is not self.lane:  # a new run: time what this process does, not what it found
-            self.lane, self.began, self.points = lane, (now, done - 1), len(lane.curve)
-        left = (now - self.began[0]) / max(1, done - self.began[1]) * (total - done)
-        speed = lane.passes / max(1e-9, lane.train_seconds + (now - lane.begun if lane.step else 0.0))
-        losses = lane.history["loss"]
-        loss = f"loss {losses[-1]:.3f}, " if losses else ""
-        accuracy = f"accuracy {100 * lane.curve[-1]['all']:.2f} %, " if lane.curve else ""
-        epoch = f"{self.label}epoch {lane.epoch}/{lane.recipe.epochs}"
-        figures = f"{loss}{accuracy}{speed:,.0f} images/s, {clock(left)} left"
+        """Shows where the run stands: epoch, last loss and accuracy, images a second, time left."""
+        now, at = time.monotonic(), standing(lane)
+        if self.began is None:  # time what this process does, not what it found
+            self.began, self.points = (now, at.step - 1), at.points
+        left = (now - self.began[0]) / max(1, at.step - self.began[1]) * (at.steps - at.step)
+        epoch, figures = f"epoch {at.epoch}/{at.epochs}", f"{at.words()}, {clock(left)} left"
         if self.bar.disable:
-            if not self.quiet and (lane.done if self.label else len(lane.curve) > self.points):
-                self.points = len(lane.curve)
+            if not self.quiet and at.points > self.points:
+                self.points = at.points
                 say(f"{epoch}: {figures}")
-        elif now - self.shown > 0.1 or done == total:
+        elif now - self.shown > 0.1 or at.ended:
             self.shown = now
-            self.bar.update(self.task, description=epoch, total=total, completed=done, figures=figures)
+            self.bar.update(self.task, description=epoch, total=at.steps, completed=at.step, figures=figures)
+
+
+class Board:
+    """A whole queue: live on a terminal, with the table filling up; elsewhere a plain line as each run ends.
+
+    Args:
+        recipes: What is to be trained.
+        tables: The exhibits that it is for.
+        runs: What there was.
+    """
+
+    def __init__(self, recipes: "Sequence[Recipe]", tables: "Sequence[Table]", runs: "Sequence[Run]") -> None:
+        from lt_repro.render.cells import measure
+        from lt_repro.sweep.cost import work
+
+        self.tables, self.runs = tables, list(runs)
+        self.cells = [measure(table, self.runs) for table in tables]
+        self.places: dict[str, tuple[int, str]] = {}  # of a recipe: which table shows it, and where
+        for number, (table, cells) in enumerate(zip(tables, self.cells, strict=True)):
+            for one in cells:
+                for recipe in one.cell.recipes:
+                    where = f"{table.id}, {one.cell.row.title}, {one.cell.column.title}, seed {recipe.seed}"
+                    self.places.setdefault(recipe.key(), (number, where))
+                    while recipe.parent:
+                        recipe = recipe.parent
+                        self.places.setdefault(recipe.key(), (number, f"a parent for {where}"))
+        images = {recipe.key(): work(recipe) for recipe in recipes}
+        known = all(images.values())  # else an epoch counts as an epoch
+        self.to_do = {r.key(): float((images[r.key()] if known else r.epochs) or 0) for r in recipes}
+        self.whole = dict(self.to_do)
+        self.total, self.failed = len(recipes), 0
+        self.running: dict[str, Standing] = {}
+        self.done_here, self.began = 0.0, time.monotonic()
+        self.live = Live(get_renderable=self.render, console=err, transient=True, refresh_per_second=2)
+
+    def __enter__(self) -> Self:
+        if err.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def at(self, at: Standing) -> None:
+        """Takes in where a run stands."""
+        before = self.running[at.key].step if at.key in self.running else at.start
+        self.done_here += self.whole[at.key] * (at.step - before) / at.steps
+        self.running[at.key] = at
+        self.to_do[at.key] = self.whole[at.key] * (1 - at.step / at.steps)
+
+    def ended(self, run: "Run | Failed") -> None:
+        """Takes in that a run has ended, and says so where nobody sees the board."""
+        from lt_repro.render.cells import measure
+        from lt_repro.runs import Run
+
+        key = run.recipe.key()
+        self.to_do.pop(key, None)
+        self.running.pop(key, None)
+        number, where = self.places.get(key, (0, key))
+        if isinstance(run, Run):
+            self.runs.append(run)
+            if self.live.is_started and self.tables:
+                self.cells[number] = measure(self.tables[number], self.runs)
+            value = run.accuracy()
+            what = "diverged" if value is None else f"accuracy {100 * value:.2f} %"
+        else:
+            what = "failed"
+            say(f"failed: {key}: {run.error.splitlines()[0]}")
+        self.failed += what in ("failed", "diverged")
+        if not self.live.is_started:
+            say(f"run {self.total - len(self.to_do)}/{self.total}, {self._left()}: {where}: {what}")
+
+    def render(self) -> Group:
+        """Returns what is on the terminal now."""
+        broken = f", {self.failed} failed or diverged" if self.failed else ""
+        done = self.total - len(self.to_do)
+        waiting = len(self.to_do) - len(self.running)
+        first = f"{done} of {self.total} done{broken}, {len(self.running)} running, {waiting} to go, {self._left()}"
+        lines = [Text(first, style="bold")]
+        running = list(self.running.values())
+        for at in running:
+            where = self.places.get(at.key, (0, at.key))[1]
+            lines.append(Text(printable(f"epoch {at.epoch}/{at.epochs}, {at.words()}: {where}")))
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        shown = {self.places[at.key][0] for at in running if at.key in self.places}
+        room = err.height - len(lines) - 5  # borders, header and the line of the cursor
+        grids = [self._grid(number, room) for number in sorted(shown)[:1] if room > 0]
+        return Group(*lines, *grids)
+
+    def _grid(self, number: int, room: int) -> Grid:
+        """Returns the exhibit as far as it is measured, the rows under way in the middle; … marks what is running."""
+        table, cells = self.tables[number], self.cells[number]
+        wide = len(table.columns)
+        lines = [(row.title, cells[i * wide : (i + 1) * wide]) for i, row in enumerate(table.rows)]
+        busy = [i for i, (_, own) in enumerate(lines) if any(map(self._running, own))]
+        first = max(0, min((busy or [0])[0] - room // 2, len(lines) - room))
+        grid = Grid(title=None, expand=False)
+        for head in (table.id, *(column.title for column in table.columns)):
+            grid.add_column(printable(head), no_wrap=True, overflow="ellipsis")
+        for title, own in lines[first : first + room]:
+            texts = [one.text() + (" …" if self._running(one) else "") for one in own]
+            grid.add_row(*(Text(printable(text)) for text in (title, *texts)))
+        return grid
+
+    def _running(self, one: "Measured") -> bool:
+        return any(recipe.key() in self.running for recipe in one.cell.recipes)
+
+    def _left(self) -> str:
+        """Returns about how long the rest takes at the speed of this queue so far."""
+        left = sum(self.to_do.values())
+        if not left:
+            return "nothing left"
+        if not self.done_here:
+            return "time left unknown"
+        return f"about {clock(left / self.done_here * (time.monotonic() - self.began))} left"
 
 
 def clock(seconds: float) -> str:

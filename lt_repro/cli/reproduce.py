@@ -23,6 +23,7 @@ def reproduce(
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
     order: Annotated[str, typer.Option(help="seed, row, column or cheapest first.")] = "seed",
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are divided among them.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
     render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,
@@ -62,6 +63,7 @@ def reproduce(
             columns=columns,
             order=order,
             budget=budget,
+            jobs=jobs,
             best=best,
         )
     )

@@ -56,6 +56,7 @@ def run_all(
     watch: Callable[[Lane], None] = lambda lane: None,
     note: Callable[[str], None] = lambda line: None,
     until: float = math.inf,
+    since: float | None = None,
 ) -> Iterator[Run | Failed]:
     """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
@@ -74,6 +75,8 @@ def run_all(
         watch: See `train.fit`.
         note: Told in a line when there is nothing to do but wait for another process.
         until: A time of `time.monotonic` at which to save and stop.
+        since: A time of `time.time`; a run that has broken in another process since then is not tried again. Now,
+            unless told otherwise.
 
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
@@ -86,6 +89,7 @@ def run_all(
     begun = {recipe.parent.key() for recipe in recipes if recipe.parent}
     barren: dict[str, str] = {}  # what nothing can begin with, and why
     waited = False
+    since = time.time() if since is None else since
     with signals.caught(until) as stop:
         while pending:
             left = len(pending)
@@ -115,7 +119,8 @@ def run_all(
                             "watch": watch,
                             "stop": stop,
                         }
-                        ended = _train(recipe, images[subset], out, key in begun, told | {"parents": parents})
+                        told |= {"parents": parents}
+                        ended = _train(recipe, images[subset], out, key in begun, since, told)
                 del pending[key]
                 if isinstance(ended, Failed):
                     barren[key] = "failed"
@@ -130,13 +135,16 @@ def run_all(
                 stop.check()
 
 
-def _train(recipe: Recipe, images: Images, out: Path, needed: bool, told: dict[str, Any]) -> Run | Failed:
+def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float, told: dict[str, Any]) -> Run | Failed:
     """Returns the run of a recipe that this process has claimed."""
     failed = out / f"{recipe.key()}{stored.FAILED}"
     files.sweep(out, recipe.key())
     if ended := _ended(recipe, out, images, needed):  # another process published it before the claim was ours
         checkpoint.sweep(out / f"{recipe.key()}{checkpoint.SUFFIX}")
         return ended
+    with contextlib.suppress(OSError, ValueError):
+        if failed.stat().st_mtime >= since:
+            return Failed(recipe, json.loads(failed.read_bytes())["error"])  # in another process, just now
     try:
         (run,) = fit([recipe], images, out=out, **told)
     except DamagedError as error:  # of this run's files: the others can go on

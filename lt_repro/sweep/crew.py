@@ -1,0 +1,168 @@
+"""Running recipes in several processes at once; the claims on the folder settle who trains what."""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lt_repro import signals
+from lt_repro.data.pools import Pool
+from lt_repro.errors import RequestError
+from lt_repro.recipe import Recipe
+from lt_repro.runs import Run
+from lt_repro.sweep.local import Failed, run_all
+from lt_repro.sweep.standing import Standing, standing
+from lt_repro.train import Lane
+
+_PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
+
+
+def run_crew(
+    recipes: Sequence[Recipe],
+    pool: Pool,
+    out: Path,
+    *,
+    jobs: int = 1,
+    watch: Callable[[Standing], None] = lambda at: None,
+    until: float = math.inf,
+    **told: Any,
+) -> Iterator[Run | Failed]:
+    """Trains recipes in `jobs` processes, the cores divided among them, and yields each run as it ends.
+
+    With one job it is `run_all` in this process. With several, each worker goes through all recipes as `run_all` does,
+    leaves to the others what they have claimed, and lives no longer than this process. A worker that dies stops no
+    other; what it trained is taken over.
+
+    Args:
+        recipes: See `run_all`.
+        pool: See `run_all`.
+        out: See `run_all`.
+        jobs: How many at once.
+        watch: Told where a run under way stands, a few times a second and when it ends.
+        until: See `run_all`.
+        told: Further arguments of `run_all` (`note` only reaches one job).
+
+    Raises:
+        RequestError: As `run_all`.
+        FailedError: As `run_all`.
+        Interrupted: As `run_all`; every worker has saved.
+    """
+    jobs = min(jobs, len(recipes))
+    if jobs < 2:
+        yield from run_all(recipes, pool, out, watch=_now_and_then(watch), until=until, **told)
+        return
+    told.pop("note", None)
+    threads = max(1, torch.get_num_threads() // jobs)
+    told |= {"until": until, "since": time.time()}
+    with signals.caught(until) as stop:
+        workers = dict(_start(threads, (recipes, pool, out), told) for _ in range(jobs))
+        try:
+            yield from _collected(recipes, out, workers, watch, stop)
+        finally:
+            for process in workers.values():
+                process.kill()
+
+
+def _collected(
+    recipes: Sequence[Recipe],
+    out: Path,
+    workers: dict[Connection, BaseProcess],
+    watch: Callable[[Standing], None],
+    stop: signals.Stop,
+) -> Iterator[Run | Failed]:
+    """Yields what the workers report, each recipe once, until all have ended."""
+    pending = {recipe.key(): recipe for recipe in recipes}
+    talking = list(workers)
+    while pending and talking and not stop.asked:
+        for line in wait(talking, timeout=_PAUSE):
+            assert isinstance(line, Connection)
+            try:
+                said = line.recv()
+            except (EOFError, OSError):  # the worker has left
+                talking.remove(line)
+                continue
+            if isinstance(said, Standing):
+                watch(said)
+            elif isinstance(said, RequestError):
+                _leave(workers)
+                raise said
+            else:
+                key, error = said
+                recipe = pending.pop(key, None)  # every worker reports every run
+                if recipe:
+                    yield Run.read(out / f"{key}.json") if error is None else Failed(recipe, error)
+    _leave(workers)
+    if pending:
+        stop.check()
+    codes = ", ".join(sorted({str(process.exitcode) for process in workers.values()}))
+    for recipe in pending.values():
+        yield Failed(recipe, f"every worker process has died (exit codes {codes})\nthe same command goes on")
+
+
+def _leave(workers: dict[Connection, BaseProcess]) -> None:
+    """Asks the workers to save and waits until they have left."""
+    for process in workers.values():
+        process.terminate()
+    for process in workers.values():
+        process.join()
+
+
+def _start(threads: int, work: tuple[Any, ...], told: dict[str, Any]) -> tuple[Connection, BaseProcess]:
+    """Returns a worker that has been started, and the line to it."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, threads, work, told), daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a terminal's Ctrl-C is this process' affair
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    there.close()
+    return here, process
+
+
+def _work(line: Connection, threads: int, work: tuple[Any, ...], told: dict[str, Any]) -> None:
+    """Is a worker: trains, and reports every run."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=_mind, args=(line,), daemon=True).start()
+    with contextlib.suppress(signals.Interrupted, BrokenPipeError):
+        try:
+            for ended in run_all(*work, watch=_now_and_then(lambda at: _tell(line, at)), **told):
+                line.send((ended.recipe.key(), ended.error if isinstance(ended, Failed) else None))
+        except RequestError as error:
+            line.send(error)
+
+
+def _mind(line: Connection) -> None:
+    """Waits for the end of the process that started this one, however it ends, and then asks this one to stop."""
+    with contextlib.suppress(EOFError, OSError):
+        line.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _tell(line: Connection, at: Standing) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more; `_mind` sees to it
+        line.send(at)
+
+
+def _now_and_then(watch: Callable[[Standing], None]) -> Callable[[Lane], None]:
+    """Returns what passes on where a lane stands, a few times a second and when it ends."""
+    last = -math.inf
+
+    def passed_on(lane: Lane) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _PAUSE or lane.done:
+            last = now
+            watch(standing(lane))
+
+    return passed_on

@@ -1,0 +1,181 @@
+"""Several runs at once: the same results, parents before children, nothing lost or left behind when it ends early."""
+
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from lt_repro import claims
+from lt_repro.cli import progress
+from lt_repro.data.pools import load_pool
+from lt_repro.errors import RequestError
+from lt_repro.paper.dbn_mix import TABLE4, TABLE6A
+from lt_repro.paper.settings import recipe
+from lt_repro.runs import Run
+from lt_repro.signals import Interrupted
+from lt_repro.sweep.crew import run_crew
+from lt_repro.sweep.local import Failed, run_all
+from lt_repro.sweep.standing import Standing
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+LONG = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--rows", "sbn,dbn", "--seeds", "0"]
+
+
+def brief(epochs=1, **settings):
+    return recipe("digits", **{"ratio": 60.0, "epochs": epochs} | settings)
+
+
+def digits():
+    return load_pool("digits", Path())
+
+
+def wait_for(what, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_at_once_come_out_as_one_by_one(one_thread):
+    parents = [brief(branches=2, seed=seed) for seed in (0, 1)]
+    wanted = [*parents, *(brief(method="crt", parent=parent) for parent in parents), brief()]
+    seen = []
+    ended = list(run_crew(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
+    assert sorted(run.recipe.key() for run in ended) == sorted(one.key() for one in wanted)
+    assert {at.key for at in seen if at.ended} == {one.key() for one in wanted}
+    assert multiprocessing.active_children() == []
+    calm = {run.recipe.key(): run for run in run_all(wanted, digits(), Path("one"))}
+    for run in ended:
+        other = calm[run.recipe.key()]
+        assert (run.result, run.curve, run.history, run.weights) == (
+            other.result,
+            other.curve,
+            other.history,
+            other.weights,
+        )
+    assert not list(Path("two").glob("*.lock")) + list(Path("two").glob("*.ckpt"))
+
+
+def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_thread):
+    wanted = [brief(20, seed=seed) for seed in (0, 1)]
+    struck = []
+
+    def strike(at):
+        if not struck and at.epoch > 1:
+            struck.append(at.key)
+            multiprocessing.active_children()[0].kill()
+
+    ended = list(run_crew(wanted, digits(), Path("runs"), jobs=2, watch=strike))
+    assert struck
+    assert [run.status for run in ended] == ["done"] * 2
+    long = [brief(2000, seed=seed) for seed in (0, 1)]
+    with pytest.raises(Interrupted) as stopped:
+        list(run_crew(long, digits(), Path("more"), jobs=2, until=time.monotonic() + 4))
+    assert stopped.value.exit_code == 5
+    assert multiprocessing.active_children() == []
+
+
+def test_a_wrong_request_in_a_worker_is_one_here():
+    with pytest.raises(RequestError, match="ratio"):
+        list(run_crew([brief(ratio=1e6, seed=seed) for seed in (0, 1)], digits(), Path("runs"), jobs=2))
+    assert multiprocessing.active_children() == []
+
+
+def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("by the test")
+
+    began = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr("lt_repro.train.Lane.train_step", broken)
+        (first,) = run_all([brief()], digits(), Path("runs"))
+    assert isinstance(first, Failed)
+    (second,) = run_all([brief()], digits(), Path("runs"), since=began)
+    assert (second.recipe, second.error) == (brief(), "ZeroDivisionError: by the test")
+    (third,) = run_all([brief()], digits(), Path("runs"))
+    assert third.status == "done"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
+    words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=50", "--jobs", "2"]
+    queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        wait_for(lambda: len(list(Path("runs").glob("*.lock"))) == 2)
+        time.sleep(0.3)
+        if signum == signal.SIGINT:
+            os.killpg(queue.pid, signum)  # as a terminal does it
+        else:
+            queue.send_signal(signum)
+        _, said = queue.communicate(timeout=60)
+    finally:
+        queue.kill()
+    assert queue.returncode == {signal.SIGKILL: -9}.get(signum, 128 + signum), said
+    assert "Traceback" not in said
+    wait_for(lambda: not any(map(claims.held, Path("runs").glob("*.lock"))), 20.0)
+    assert len(list(Path("runs").glob("*.ckpt"))) == 2
+    if signum == signal.SIGTERM:
+        assert run(*LONG, "--set", "epochs=50")[0] == 0
+        runs = [Run.read(path) for path in Path("runs").glob("*.json")]
+        assert [[one["ended"] for one in run.attempts] for run in runs] == [["stopped", "done"]] * 2
+
+
+def standing(key, epoch):
+    return Standing(key, epoch, 10, 0, epoch * 5, 50, 1.5, 0.6, 0, 1500.0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (160, 50), (20, 3)])
+def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=width, height=height)
+    monkeypatch.setattr(progress, "err", screen)
+    table = TABLE4.within(dataset="digits", epochs=1)
+    wanted = table.recipes()
+    board = progress.Board(wanted, [table, TABLE6A], [])
+    for one in wanted[:2]:
+        board.at(standing(one.key(), 5))
+    (run,) = run_all([wanted[2]], digits(), Path("runs"))
+    with board:
+        board.ended(run)
+        lines = screen.render_lines(board.render(), pad=False)
+    assert len(lines) < height or height < 4
+    text = ["".join(part.text for part in line) for line in lines]
+    assert max(map(len, text)) <= width
+    assert text[0].startswith("1 of 81 done, 2 run"[: width - 1])
+    if height > 20:
+        assert sum("—  …" in line or "— …" in line for line in text) == 1
+        assert any(f"{100 * run.accuracy():.2f} (1)" in line for line in text)
+    assert "2 running, 78 to go" in board.render().renderables[0].plain
+
+
+def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    wanted = [brief(10, seed=seed) for seed in range(4)]
+    board = progress.Board(wanted, [], [])
+    assert "time left unknown" in board.render().renderables[0].plain
+    clock[0] = 130.0
+    board.at(standing(wanted[0].key(), 5))
+    assert "about 3:30 left" in board.render().renderables[0].plain  # half a run in 30 s, three and a half to go
+    for one in wanted[1:]:
+        board.to_do.pop(one.key())  # as if they had been there
+    assert "about 0:30 left" in board.render().renderables[0].plain
+
+
+def test_jobs_below_one_are_refused(refused):
+    assert "--jobs" in refused(*LONG, "--jobs", "0")
