@@ -1,6 +1,7 @@
 """Accuracies and calibration as pure functions. Accuracies are fractions. Legend: n test images, K classes."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,19 @@ def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], 
     return shares
 
 
-def calibration_error(logits: NDArray[np.float64], labels: NDArray[np.int64], bins: int = 15) -> float:
-    """Returns the expected calibration error: the mean gap of confidence and accuracy, weighted by images per bin.
+class Reliability(NamedTuple):
+    """Test images by how sure the network was: `images`, mean `confidence` and `accuracy`, (bins,) each.
 
-    ECE = sum_b n_b / n |accuracy_b - confidence_b| over equal confidence bins ((b - 1) / bins, b / bins].
+    Bin b of B holds the confidences in ((b - 1) / B, b / B]. Where it holds none, both means are NaN.
+    """
+
+    images: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def reliability(logits: NDArray[np.float64], labels: NDArray[np.int64], bins: int = 15) -> Reliability:
+    """Returns the accuracy and the mean confidence, the largest softmax probability, in equal bins of confidence.
 
     Args:
         logits: (n, K).
@@ -54,5 +64,16 @@ def calibration_error(logits: NDArray[np.float64], labels: NDArray[np.int64], bi
     confidence = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
     right = logits.argmax(axis=1) == labels
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(which, weights=right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
+    images = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(which, weights=values, minlength=bins) / images for values in (confidence, right)]
+    return Reliability(images, *means)
+
+
+def calibration_error(found: Reliability) -> float:
+    """Returns the expected calibration error: the mean gap of confidence and accuracy, weighted by images per bin.
+
+    ECE = sum_b n_b / n |accuracy_b - confidence_b|.
+    """
+    gaps = found.images * np.abs(found.accuracy - found.confidence)
+    return float(np.nansum(gaps) / found.images.sum())

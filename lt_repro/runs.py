@@ -23,7 +23,8 @@ class Run:
         recipe: What was trained.
         status: "diverged" when a loss was not finite; then `result` is None and `diverged` says where.
         result: accuracy {all, many, medium, few; a group without classes is absent}, per_class (K), branches {name:
-            {accuracy, per_class}}, best {epoch, all} along the curve, on test and so never the headline, ece (15 bins).
+            {accuracy, per_class}}, best {epoch, all} along the curve, on test and so never the headline, ece, and
+            reliability {images, confidence, accuracy}, the 15 bins it is made of; means are null where a bin is empty.
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
         curve: [{epoch, all}], test accuracy after that many epochs.
         history: {"loss": [mean training loss of each epoch], NAME: [the same of what the method logged, or None]}.

@@ -7,9 +7,9 @@ from typing import Any
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError
 
-SCHEMA = 3
+SCHEMA = 4
 """2 added `parent` and the class names of the split; 3 `command`, `threads`, `determinism` and what was damaged on the
-way. What an older file lacks is read as None."""
+way; 4 `result.reliability`. What an older file lacks is read as None."""
 FAILED = ".failed.json"
 """How the name ends of the record that a run leaves which broke; it is no run file."""
 _LARGEST = 10 << 20  # bytes; a run file has a few thousand

@@ -467,12 +467,17 @@ class Lane:
             return {"accuracy": metrics.accuracies(predicted, labels, groups), "per_class": per_class}
 
         combined, branches = self.logits
-        names = self.recipe.spec.branches
+        names, bins = self.recipe.spec.branches, metrics.reliability(combined, labels)
         return scores(combined) | {
             "branches": {name: scores(logits) for name, logits in zip(names, branches, strict=True)},
             "best": max(self.curve, key=lambda point: point["all"]),
-            "ece": metrics.calibration_error(combined, labels),
+            "ece": metrics.calibration_error(bins),
+            "reliability": {name: _or_null(values) for name, values in bins._asdict().items()},
         }
+
+
+def _or_null(values: np.ndarray[Any, Any]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 _PLAIN = ("epoch", "step", "history", "curve", "passes", "attempts")

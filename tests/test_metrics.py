@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lt_repro.metrics import accuracies, calibration_error, per_class_accuracy
+from lt_repro.metrics import accuracies, calibration_error, per_class_accuracy, reliability
 from lt_repro.schedules import learning_rate
 
 
@@ -38,13 +38,37 @@ def slow_calibration_error(logits, labels, bins):
 def test_calibration_error_against_a_loop(bins):
     rng = np.random.default_rng(0)
     logits, labels = 3 * rng.normal(size=(500, 6)), rng.integers(0, 6, 500)
-    assert calibration_error(logits, labels, bins) == pytest.approx(slow_calibration_error(logits, labels, bins))
+    found = reliability(logits, labels, bins)
+    assert calibration_error(found) == pytest.approx(slow_calibration_error(logits, labels, bins))
+
+
+@pytest.mark.parametrize("bins", [15, 4])
+def test_bins_against_a_loop(bins):
+    rng = np.random.default_rng(1)
+    logits, labels = 3 * rng.normal(size=(300, 6)), rng.integers(0, 6, 300)
+    found = reliability(logits, labels, bins)
+    rows = [(np.exp(z) / np.exp(z).sum(), y) for z, y in zip(logits, labels, strict=True)]
+    for b in range(bins):
+        inside = [(p.max(), p.argmax() == y) for p, y in rows if b / bins < p.max() <= (b + 1) / bins]
+        assert found.images[b] == len(inside)
+        if inside:
+            assert found.confidence[b] == pytest.approx(sum(p for p, _ in inside) / len(inside))
+            assert found.accuracy[b] == pytest.approx(sum(right for _, right in inside) / len(inside))
+    assert found.images.sum() == 300
+    assert (np.isnan(found.confidence) == (found.images == 0)).all()
+    assert found.images[0] == 0  # no confidence is below 1/6: an empty bin is NaN, not 0
+
+
+def test_a_confidence_on_the_edge_of_a_bin_belongs_below_it():
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.5, 0.5, 1e-300]]))
+    assert reliability(logits, np.array([0, 2]), 4).count.tolist() == [0, 2, 0, 0]
 
 
 def test_calibration_error_of_sure_predictions():
     logits = np.array([[1000.0, 0.0], [0.0, 1000.0]])
-    assert calibration_error(logits, np.array([0, 1])) == 0.0
-    assert calibration_error(logits, np.array([1, 0])) == 1.0
+    assert calibration_error(reliability(logits, np.array([0, 1]))) == 0.0
+    assert calibration_error(reliability(logits, np.array([1, 0]))) == 1.0
+    assert reliability(logits, np.array([0, 1])).count.tolist() == [0] * 14 + [2]
 
 
 PAPER = {"base": 0.1, "warmup": 0.025, "drops": (0.6, 0.8), "factor": 0.1}

@@ -28,7 +28,11 @@ def test_fields_are_those_that_others_read(run):
     named += " precision versions commit attempts payload_sha256"
     content = json.loads(run.path.read_text())
     assert set(named.split()) <= set(content)
-    assert set(content["result"]) == {"accuracy", "per_class", "branches", "best", "ece"}
+    assert set(content["result"]) == {"accuracy", "per_class", "branches", "best", "ece", "reliability"}
+    bins = content["result"]["reliability"]
+    assert {name: len(values) for name, values in bins.items()} == {"images": 15, "confidence": 15, "accuracy": 15}
+    assert sum(bins["images"]) == 20
+    assert all((value is None) == (n == 0) for value, n in zip(bins["accuracy"], bins["images"], strict=True))
     assert set(content["weights"]) == {"file", "sha256"}
     assert content["recipe"]["method"]["gamma"] == "inf"
     assert all(0 <= value <= 1 for value in content["result"]["accuracy"].values())

@@ -117,7 +117,7 @@ class Board:
 
         key = run.recipe.key()
         self.to_do.pop(key, None)
-        self.running.pop(key, None)
+        here = self.running.pop(key, None)
         number, where = self.places.get(key, (0, key))
         if isinstance(run, Run):
             self.runs.append(run)
@@ -125,10 +125,11 @@ class Board:
                 self.cells[number] = measure(self.tables[number], self.runs)
             value = run.accuracy()
             what = "diverged" if value is None else f"accuracy {100 * value:.2f} %"
+            what += "" if here else ", by another process"
         else:
             what = "failed"
             say(f"failed: {key}: {run.error.splitlines()[0]}")
-        self.failed += what in ("failed", "diverged")
+        self.failed += what.startswith(("failed", "diverged"))
         if not self.live.is_started:
             say(f"run {self.total - len(self.to_do)}/{self.total}, {self._left()}: {where}: {what}")
 
