@@ -53,7 +53,7 @@ def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
         assert child.recipe.parent == parent.recipe
     for half in "ab":
         text = Path(f"tables/table6{half}-digits-e2-r60.md").read_text()
-        assert "4 of 4 cells measured; runs 4; epochs 2 + 2" in text
+        assert "4 of 4 cells measured; runs 4; n 1; profile paper; epochs 2 + 2" in text
         assert "published" not in text
         assert "parent epochs 2 (default: 60)" in text
     before = {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()}

@@ -1,6 +1,9 @@
 """Figures: every measured cell is drawn once, nothing else is, and the same figure gives the same file."""
 
+import csv as comma
+import io
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
@@ -8,10 +11,12 @@ import numpy as np
 import pytest
 from test_render import fake
 
-from lt_repro.paper.dbn_mix import FIG3, FIG3A, FIG3C
+from lt_repro.metrics import calibration_error, reliability
+from lt_repro.paper.dbn_mix import FIG3, FIG3A, FIG3C, GROUPS, RELIABILITY
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
-from lt_repro.render.figures import class_figure, hparam_figure, save
+from lt_repro.render.figures import class_figure, group_figure, hparam_figure, reliability_figure, save
+from lt_repro.render.reliability import csv, panels
 
 
 def half(table):
@@ -139,3 +144,79 @@ def test_saved_files_are_whole_and_the_same_every_time(tmp_path):
     again = save(hparam_figure(FIG3A, half(FIG3A)), tmp_path / "again")
     assert [path.read_bytes() for path in again] == first
     assert dict(matplotlib.rcParams) == before
+
+
+def test_group_figure_has_a_bar_for_each_measured_cell_and_a_star_for_each_printed_one():
+    recipes = [next(cell.recipe for cell in GROUPS.cells() if cell.row == row) for row in GROUPS.rows[:2]]
+    shares = {"all": 0.5, "many": 0.7, "medium": 0.4}  # no class is in the group of the few
+    pairs = [(r.replace(seed=s), {k: v + s / 10 for k, v in shares.items()}) for r in recipes for s in (0, 1)]
+    figure = group_figure(GROUPS, measure(GROUPS, [fake(*pair) for pair in pairs]))
+    (axes,) = figure.axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights[:6] == pytest.approx([55, 75, 45] * 2)
+    assert all(math.isnan(height) for height in heights[6:])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "all classes",
+        "many\n(> 100 images)",
+        "medium\n(20 to 100)",
+    ]
+    assert "No classes here: few." in axes.get_title().replace("\n", " ")
+    printed = sorted(y for line in stars(axes) for y in line.get_ydata())
+    assert printed == pytest.approx(sorted([38.46, 45.07, 40.99, 42.95, 51.04, 65.86, 45.38, 66.03, 55.49]))
+    assert legend(figure).count("published") == 1
+    assert legend(figure)[-1] == "published"
+    nothing = group_figure(GROUPS, measure(GROUPS, [])).axes[0]
+    assert [note.get_text() for note in nothing.texts] == ["nothing measured yet"]
+    assert len(nothing.get_xticks()) == 4
+
+
+def with_bins(recipe, logits, labels):
+    found = reliability(logits, labels)
+    bins = {
+        name: [None if math.isnan(value) else value for value in values.tolist()]
+        for name, values in found._asdict().items()
+    }
+    run = fake(recipe, 0.5)
+    return replace(run, result=run.result | {"ece": calibration_error(found), "reliability": bins})
+
+
+def test_reliability_pools_the_test_images_of_all_seeds():
+    rng = np.random.default_rng(0)
+    logits, labels = 2 * rng.normal(size=(2, 40, 5)), rng.integers(0, 5, (2, 40))
+    first = next(RELIABILITY.cells()).recipe
+    runs = [with_bins(first.replace(seed=seed), logits[seed], labels[seed]) for seed in (0, 1)]
+    older = fake(first.replace(seed=2), 0.4)  # from before bins were stored
+    shown = panels(measure(RELIABILITY, [*runs, older]))
+    whole = reliability(np.concatenate(logits), np.concatenate(labels))
+    assert shown[0].seeds == [0, 1]
+    assert shown[0].bins.images.tolist() == whole.images.tolist()
+    for name in ("confidence", "accuracy"):
+        assert getattr(shown[0].bins, name) == pytest.approx(getattr(whole, name), nan_ok=True)
+    errors = [calibration_error(reliability(*pair)) for pair in zip(logits, labels, strict=True)]
+    assert shown[0].error == pytest.approx((np.mean(errors), np.std(errors, ddof=1)))
+    assert [panel.bins for panel in shown[1:]] == [None] * 3
+
+    lines = list(comma.DictReader(io.StringIO(csv(shown))))
+    assert [line["images"] for line in lines] == [*map(str, whole.images), "", "", ""]
+    assert float(lines[0]["ece_mean"]) == pytest.approx(100 * np.mean(errors))
+    assert [float(line["accuracy"]) / 100 if line["accuracy"] else math.nan for line in lines[:15]] == pytest.approx(
+        whole.accuracy, nan_ok=True
+    )
+
+    figure = reliability_figure("t", shown)
+    full = whole.images > 0
+    heights = [bar.get_height() for bar in figure.axes[0].patches[: 2 * full.sum()]]
+    gaps = whole.confidence - whole.accuracy
+    assert heights == pytest.approx([*(100 * whole.accuracy[full]), *(100 * gaps[full])])
+    assert f"ECE {100 * np.mean(errors):.2f}" in figure.axes[0].get_title()
+    assert "(n = 2)" in figure.axes[0].get_title()
+    assert [note.get_text() for axes in figure.axes[1:] for note in axes.texts] == ["not run, or no bins stored"] * 3
+
+
+def test_the_foot_of_a_figure_is_below_it_and_never_mathematics(tmp_path):
+    paths = save(group_figure(GROUPS, measure(GROUPS, [])), tmp_path / "groups", ["costs $5 or $6", "word " * 60])
+    drawn = ElementTree.fromstring(paths[1].read_text())
+    comments = paths[1].read_text()
+    assert drawn.tag.endswith("svg")
+    assert "costs $5 or $6" in comments
+    assert comments.count("word word") >= 2  # folded

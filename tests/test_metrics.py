@@ -61,14 +61,14 @@ def test_bins_against_a_loop(bins):
 
 def test_a_confidence_on_the_edge_of_a_bin_belongs_below_it():
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.5, 0.5, 1e-300]]))
-    assert reliability(logits, np.array([0, 2]), 4).count.tolist() == [0, 2, 0, 0]
+    assert reliability(logits, np.array([0, 2]), 4).images.tolist() == [0, 2, 0, 0]
 
 
 def test_calibration_error_of_sure_predictions():
     logits = np.array([[1000.0, 0.0], [0.0, 1000.0]])
     assert calibration_error(reliability(logits, np.array([0, 1]))) == 0.0
     assert calibration_error(reliability(logits, np.array([1, 0]))) == 1.0
-    assert reliability(logits, np.array([0, 1])).count.tolist() == [0] * 14 + [2]
+    assert reliability(logits, np.array([0, 1])).images.tolist() == [0] * 14 + [2]
 
 
 PAPER = {"base": 0.1, "warmup": 0.025, "drops": (0.6, 0.8), "factor": 0.1}

@@ -188,9 +188,12 @@ def test_footer_names_sources_origin_and_departures():
     assert "drops 0.5,0.75 (default: 0.6,0.8)" in body
     assert body.count("epochs 2 (default") == 1
     assert (
-        "1 of 3 cells measured; runs 1; epochs 2; commit 01234567; on cpu (x86_64, 2 threads) in fp32; torch 2.14.1"
-        in body
-    )
+        "1 of 3 cells measured; runs 1; n 1; profile paper; epochs 2; commit 01234567; "
+        "on cpu (x86_64, 2 threads) in fp32; torch 2.14.1"
+    ) in body
+    short = PAPER.profiled("short")
+    assert "; profile short; " in text.rows(short, measure(short, runs_of(short, {0: (0.3, 0.4), 1: (0.2,)})))[2][1]
+    assert "; n 2, 1; " in text.rows(short, measure(short, runs_of(short, {0: (0.3, 0.4), 1: (0.2,)})))[2][1]
     assert "paper's:" not in body
     printed = "\n".join(text.rows(PAPER, measure(PAPER, []))[2])
     assert "Published numbers are the paper's: DBN-Mix, Table 4." in printed

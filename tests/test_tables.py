@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lt_repro.data.pools import known_split
-from lt_repro.paper.dbn_mix import FIG3, PAPER, TABLE4, TABLE5, TABLE6
+from lt_repro.paper.dbn_mix import FIG3, GROUPS, PAPER, RELIABILITY, TABLE4, TABLE5, TABLE6
 from lt_repro.paper.table import ratios
-from lt_repro.render import text
+from lt_repro.render import reliability, text
 from lt_repro.render.cells import conflicts, measure
 from lt_repro.runs import Run, load
 
@@ -18,6 +18,8 @@ DIGITS = TABLE4.within(ratios(60), dataset="digits")
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables if table.form == "table"]
 TABLES += [TABLE4.within(ratios(100), epochs=10), DIGITS]
 TABLES += [table.within(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6)]
+FIGURES = [figure for one in (GROUPS, RELIABILITY) for figure in (one, one.within(dataset="digits", ratio=60.0))]
+FIGURES += FIG3
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,12 @@ def test_every_table_is_what_its_runs_render(table, runs):
     assert json.loads(stem.with_suffix(".json").read_text()) == text.document(table, measured)
 
 
-@pytest.mark.parametrize("figure", FIG3, ids=lambda figure: figure.id)
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.id)
 def test_every_figure_has_the_numbers_that_its_runs_give(figure, runs):
-    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == text.csv(figure, measure(figure, runs))
+    measured = measure(figure, runs)
+    told = reliability.csv(reliability.panels(measured)) if figure.form == "reliability" else text.csv(figure, measured)
+    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == told
+    assert (ROOT / "figures" / f"{figure.id}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_shows_the_measured_digits(runs):

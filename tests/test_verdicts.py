@@ -274,10 +274,12 @@ def lines(*arguments, **named):
 
 def test_line_of_a_claim():
     half = 100 * 4.3027 * 0.01 / math.sqrt(3)
-    assert lines(pair(HOLDS)) == f"holds: B is better than A (+6.00 ± {half:.2f} points, n = 3; Sec. 4.4)"
-    assert lines(pair((-0.01, -0.01))) == "does not hold: B is better than A (−1.00 ± 0.00 points, n = 2; Sec. 4.4)"
+    assert lines(pair(HOLDS)) == f"holds: B is better than A (Sec. 4.4). Here +6.00 ± {half:.2f} points, n = 3"
+    assert (
+        lines(pair((-0.01, -0.01))) == "does not hold: B is better than A (Sec. 4.4). Here −1.00 ± 0.00 points, n = 2"
+    )
     assert lines(pair((0.01, 0.01)), alike=0.02) == (
-        "holds: B is better than A (+1.00 ± 0.00 points, alike within 2.00, n = 2; Sec. 4.4)"
+        "holds: B is better than A (Sec. 4.4). Here +1.00 ± 0.00 points, alike within 2.00, n = 2"
     )
     assert lines(pair((0.3,))) == "not yet measured: B is better than A (Sec. 4.4)"
     assert claim_lines([]) == []
@@ -288,14 +290,15 @@ def test_line_of_several_comparisons():
     values = {A: (0.4, 0.4), B: (0.41, 0.41), C: (0.35, 0.35)}
     three = (BELOW, Comparison((C,), (A,)), Comparison((D,), (A,)))
     assert lines(values | {D: (0.5, 0.5)}, *three) == (
-        "holds in part: B is better than A (2 of 3 comparisons hold, the smallest −5.00 ± 0.00 points, n = 2; Sec. 4.4)"
+        "holds in part: B is better than A (Sec. 4.4). "
+        "Here 2 of 3 comparisons hold, the smallest −5.00 ± 0.00 points, n = 2"
     )
     assert lines(values | {D: (0.9,)}, *three) == (
-        "holds in part: B is better than A "
-        "(1 of 3 comparisons hold, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2; Sec. 4.4)"
+        "holds in part: B is better than A (Sec. 4.4). "
+        "Here 1 of 3 comparisons hold, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2"
     )
     assert lines(values | {D: (0.46, 0.46)}, *three, alike=0.02) == (
-        "holds in part: B is better than A "
-        "(1 of 3 comparisons hold, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2; Sec. 4.4)"
+        "holds in part: B is better than A (Sec. 4.4). "
+        "Here 1 of 3 comparisons hold, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2"
     )
     assert lines({}, *three) == "not yet measured: B is better than A (Sec. 4.4)"

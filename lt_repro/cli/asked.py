@@ -78,7 +78,7 @@ def carry_out(request: Request) -> None:
     until = time.monotonic() + _seconds(request.budget)
     chosen = exhibits(request.what)
     pool = None
-    if request.dataset and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
+    if request.dataset is not None and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
         pool = pools.load_pool(request.dataset, pools.data_root(request.data_root))
     across = [_ratio_column(text, pool) for text in dict.fromkeys(request.ratio)]
     name = pool.name if pool else request.dataset

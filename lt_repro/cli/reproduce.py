@@ -13,7 +13,7 @@ from lt_repro.errors import RequestError, unknown
 
 @app.command()
 def reproduce(
-    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
+    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, groups, reliability, or all.")],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,
     seeds: Seeds = None,

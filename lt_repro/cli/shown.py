@@ -1,8 +1,9 @@
 """Showing exhibits: on the terminal, as one JSON document, and as files, each in its own form."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,30 +36,38 @@ def put_all(
         as_json: Print one JSON document instead.
         best: Show in tables the best accuracy on test beside the last.
     """
-    from lt_repro.render import figures, text
+    from lt_repro.render import figures, reliability, text
     from lt_repro.render.verdicts import claim_lines
 
     paths: list[Path] = []
     more: dict[str, Any] = {}
     for table, measured in shown:
         stem = folder(table, to) / table.id
+        foot = text.rows(table, measured)[2] + list(notes)
         if table.form == "classes":
             classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
             lacking = [label for label, values in classes.series.items() if not values]
             note = f" Not run: {', '.join(lacking)}." if lacking else ""
-            paths += draw_classes(stem, table.caption + note, classes)
+            paths += draw_classes(stem, table.caption + note, classes, foot)
             more["classes"] = classes.to_json()
             if not as_json:
                 put_classes(classes)
         elif table.form == "lines":
-            paths += figures.save(figures.hparam_figure(table, measured), stem)
+            paths += figures.save(figures.hparam_figure(table, measured), stem, foot)
             paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
+        elif table.form == "groups":
+            paths += figures.save(figures.group_figure(table, measured), stem, foot)
+            paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
+        elif table.form == "reliability":
+            panels = reliability.panels(measured)
+            paths += figures.save(figures.reliability_figure(table.caption, panels), stem, foot)
+            paths.append(write(stem.with_name(f"{table.id}.csv"), reliability.csv(panels)))
         else:
             paths += written(table, measured, stem.parent, notes, best)
     judged = _judged(shown)
     put_exhibits(shown, paths, as_json, best, claims=said(judged), **more)
     if not as_json and (told := [one for one in judged if one.measured]):
-        put("The paper's claims, judged on these cells alone:")
+        put("The paper's claims, with its own numbers, each followed by what these cells alone give for it:")
         for line in claim_lines(told):
             put(line)
 
@@ -78,13 +87,8 @@ def put_exhibits(
         listed = [cell for table, measured in shown for cell in cells.to_json(table, measured)["cells"]]
         return put_json({"cells": listed} | more)
     for table, measured in shown:
-        grids = [_grid(table, measured, best)]
-        if not _fits(grids[0]):  # a grid per column, rather than columns that are cut
-            pairs = ((column, measured[i :: len(table.columns)]) for i, column in enumerate(table.columns))
-            grids = [_grid(dataclasses.replace(table, columns=[column]), cells, best) for column, cells in pairs]
         put(table.caption)
-        for grid in grids:
-            out.print(grid)
+        _print(len(table.columns), functools.partial(_grid, table, measured, best))
         for line in text.rows(table, measured, best)[2]:
             put(line)
     for path in paths:
@@ -92,12 +96,13 @@ def put_exhibits(
 
 
 def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
-    """Prints rows under a header; where they do not fit, a grid for each column after the `fixed` first ones."""
-    whole = _rows(header, rows)
-    if _fits(whole):
-        return out.print(whole)
-    for i in range(fixed, len(header)):
-        out.print(_rows([*header[:fixed], header[i]], [[*row[:fixed], row[i]] for row in rows]))
+    """Prints rows under a header; what does not fit beside the `fixed` first columns follows in further grids."""
+
+    def grid(begin: int, end: int) -> Grid:
+        chosen = [*range(fixed), *range(fixed + begin, fixed + end)]
+        return _rows([header[i] for i in chosen], [[row[i] for i in chosen] for row in rows])
+
+    _print(len(header) - fixed, grid)
 
 
 def write(path: Path, content: str) -> Path:
@@ -138,11 +143,14 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     return by_class(names, split.counts.tolist(), series)
 
 
-def draw_classes(stem: Path, title: str, classes: "Classes") -> list[Path]:
+def draw_classes(stem: Path, title: str, classes: "Classes", foot: Sequence[str] = ()) -> list[Path]:
     """Writes the figure of accuracies by class with its numbers and returns the paths."""
     from lt_repro.render import figures
 
-    return [*figures.save(figures.class_figure(title, classes), stem), write(stem.with_suffix(".csv"), classes.csv())]
+    return [
+        *figures.save(figures.class_figure(title, classes), stem, foot),
+        write(stem.with_name(f"{stem.name}.csv"), classes.csv()),
+    ]
 
 
 def put_classes(classes: "Classes") -> None:
@@ -169,10 +177,28 @@ def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
     return [judge(claim, cells) for claim, cells in pairs if claim]
 
 
-def _grid(table: "Table", measured: "Sequence[Measured]", best: bool) -> Grid:
+def _print(count: int, grid: Callable[[int, int], Grid]) -> None:
+    """Prints `count` columns in grids of as many as fit beside each other, rather than columns that are cut.
+
+    Args:
+        count: Of the columns.
+        grid: Gives the grid of the columns from one up to another, which is not in it.
+    """
+    begin = 0
+    while begin < count:
+        end = begin + 1
+        while end < count and _fits(grid(begin, end + 1)):
+            end += 1
+        out.print(grid(begin, end))
+        begin = end
+
+
+def _grid(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int, end: int) -> Grid:
     from lt_repro.render import text
 
-    header, rows, _ = text.rows(table, measured, best)
+    wide = len(table.columns)
+    cells = [one for i, one in enumerate(measured) if begin <= i % wide < end]
+    header, rows, _ = text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)
     return _rows(header, rows)
 
 

@@ -187,6 +187,43 @@ FIG1 = Table(
 )
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
+_BBN = Line("bbn", "BBN", {"method": "bbn"})
+GROUPS = Table(
+    id="groups",
+    caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
+    build=recipe,
+    base={"dataset": "cifar100", "ratio": RATIO},
+    rows=(_ROWS[0], _ROWS[4], _ROWS[5], _BBN, _ROWS[8]),
+    columns=(
+        Line("all", "all classes", metric="all"),
+        Line("many", "many (> 100 images)", metric="many"),
+        Line("medium", "medium (20 to 100)", metric="medium"),
+        Line("few", "few (< 20)", metric="few"),
+    ),
+    form="groups",
+    published={(row, "all"): TABLE4.published[row, "100"] for row in ("sbn", "sbn+bm+ts", "dbn", "dbn+bm+ts")}
+    | {
+        (row.partition("/")[0], column): published
+        for (row, column), published in TABLE5.published.items()
+        if row.endswith("/final")
+    },
+)
+RELIABILITY = Table(
+    id="reliability",
+    caption="Accuracy by confidence, over the test images of all seeds (CIFAR-LT-100 (100); a figure of ours).",
+    build=recipe,
+    base={"dataset": "cifar100", "ratio": RATIO},
+    rows=(_ROWS[0], _ROWS[1], _BBN, _ROWS[8]),
+    columns=(Line("accuracy", "accuracy"),),
+    form="reliability",
+    published={
+        ("sbn", "accuracy"): TABLE4.published["sbn", "100"],
+        ("sbn+mixup", "accuracy"): TABLE4.published["sbn+mixup", "100"],
+        ("bbn", "accuracy"): TABLE5.published["bbn/final", "all"],
+        ("dbn+bm+ts", "accuracy"): TABLE4.published["dbn+bm+ts", "100"],
+    },
+)
+
 _SBN_MIX = _ROWS[4].edits
 _JAMAL = "quoted from Jamal et al. 2020"
 _RERUN = "quoted from Jamal et al. 2020, their rerun, as traced, from memory"
@@ -654,6 +691,8 @@ PAPER = Paper(
         "table5": (TABLE5,),
         "table6": TABLE6,
         "fig3": FIG3,
+        "groups": (GROUPS,),
+        "reliability": (RELIABILITY,),
     },
     claims=CLAIMS,
     questions=QUESTIONS,

@@ -84,7 +84,9 @@ class Table:
         ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
-        form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, each row a series.
+        form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
+            column, or "reliability", accuracy by confidence, each row a series.
+        profile: How long its runs are, one of `settings.PROFILES`.
     """
 
     id: str
@@ -98,7 +100,8 @@ class Table:
     ablation: bool = False
     axis: str | None = None
     lines: str | None = None
-    form: Literal["table", "lines", "classes"] = "table"
+    form: Literal["table", "lines", "classes", "groups", "reliability"] = "table"
+    profile: str = "paper"
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
@@ -217,6 +220,7 @@ class Table:
             caption=f"{self.caption} Profile {profile}, not the paper's length: {words}.",
             base=dict(self.base) | given,
             published={},
+            profile=profile,
         )
 
     def only(self, rows: Sequence[str] | None, columns: Sequence[str] | None) -> Self:

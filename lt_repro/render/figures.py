@@ -1,4 +1,4 @@
-"""Figures: accuracy against a setting, and accuracy class by class. Drawn without pyplot, so nothing global changes."""
+"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot: nothing global changes."""
 
 import io
 import math
@@ -14,11 +14,13 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lt_repro import files
 from lt_repro.paper.table import Line, Table
-from lt_repro.render.cells import Measured
+from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
+from lt_repro.render.reliability import Panel
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes
@@ -68,7 +70,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.grid(alpha=0.3)
     title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
     axes.set_title(textwrap.fill(title, 60), fontsize="medium")
-    figure.legend(loc="outside right center", frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -82,7 +84,7 @@ def class_figure(title: str, classes: Classes) -> Figure:
     """
     class_names, counts, k = classes.names, classes.counts, len(classes.counts)
     seeds = {name: np.asarray(values, dtype=float) for name, values in classes.series.items() if len(values)}
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     above.bar(range(k), counts, width=0.8, color="0.6")
     above.set_ylabel("training images")
@@ -97,8 +99,7 @@ def class_figure(title: str, classes: Classes) -> Figure:
             continue
         width = 0.8 / len(seeds)
         places = np.arange(k) + (i - (len(seeds) - 1) / 2) * width
-        style = {"color": _COLOURS[i % 6], "hatch": _HATCHES[i % 6], "edgecolor": "white", "linewidth": 0.5}
-        below.bar(places, means, width, label=name, **style)
+        below.bar(places, means, width, label=name, **_bar(i))
         _whiskers(below, places, means, spreads, "black")
     below.set_ylim(0, 105)
     below.set_ylabel("top-1 accuracy (%)")
@@ -111,18 +112,110 @@ def class_figure(title: str, classes: Classes) -> Figure:
     below.set_xticks(list(shown), names, parse_math=False, **turned)
     below.set_xlim(-0.8, k - 0.2)
     figure.suptitle(textwrap.fill(title, 90), fontsize="medium", parse_math=False)
-    if seeds:
-        columns = max(1, min(len(seeds), 100 // max(map(len, seeds))))
-        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+    _legend(figure)
     return figure
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
+    """Returns bars of the accuracy in percent for each column, one a row; what is not measured is a gap.
+
+    Whiskers are standard deviations over the seeds, hollow stars the numbers that the paper prints. A class group that
+    the images do not have is left out, and said to be.
+
+    Args:
+        table: Its rows are the series, its columns the groups.
+        measured: Its cells as `measure` returns them.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    wide = len(table.columns)
+    absent = {i for i in range(wide) if any(one.runs and not one.values for one in measured[i::wide])}
+    columns = [(i, column) for i, column in enumerate(table.columns) if i not in absent]
+    width = 0.8 / len(table.rows)
+    for i, row in enumerate(table.rows):
+        cells = [measured[i * wide + j] for j, _ in columns]
+        places = np.arange(len(columns)) + (i - (len(table.rows) - 1) / 2) * width
+        means, spreads = (
+            np.array([_percent(v) for v in vs]) for vs in zip(*((c.mean, c.sd) for c in cells), strict=True)
+        )
+        axes.bar(places, means, width, label=row.title, **_bar(i))
+        _whiskers(axes, places, means, spreads, "black")
+        printed = [(x, 100 * c.cell.published.value) for x, c in zip(places, cells, strict=True) if c.cell.published]
+        if printed:
+            star: dict[str, Any] = {"color": "black", "mfc": "white", "ms": 9, "mew": 0.8, "linestyle": "none"}
+            label = "published" if "published" not in axes.get_legend_handles_labels()[1] else None
+            axes.plot(*zip(*printed, strict=True), "*", label=label, zorder=4, **star)
+    axes.set_xticks(range(len(columns)), [column.title.replace(" (", "\n(") for _, column in columns])
+    axes.set_xlim(-0.6, len(columns) - 0.4)
+    axes.set_ylim(0, 105)
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    none = ", ".join(table.columns[i].label for i in sorted(absent))
+    note = f" No classes here: {none}." if none else ""
+    axes.set_title(textwrap.fill(table.caption + note, 90), fontsize="medium", parse_math=False)
+    if not any(one.values for one in measured):
+        axes.text(0.5, 0.9, "nothing measured yet", transform=axes.transAxes, ha="center")
+    _legend(figure)
+    return figure
+
+
+def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
+    """Returns a panel for each series: accuracy in each bin of confidence, and by how much it misses the diagonal.
+
+    A line tells how many of the test images a bin has, since the accuracy of few says little.
+
+    Args:
+        title: What a reader is told.
+        shown: The series; one without bins is an empty panel that says so.
+    """
+    down = -(-len(shown) // 2)
+    figure = Figure(figsize=(7.0, 1.2 + 3.0 * down), layout=ConstrainedLayoutEngine(wspace=0.08))
+    every = figure.subplots(down, min(2, len(shown)), sharex=True, sharey=True, squeeze=False).flat
+    for axes, panel in zip(every, shown, strict=False):
+        axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=0.8)
+        axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="confidence (%)", ylabel="top-1 accuracy (%)")
+        axes.set(xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+        axes.label_outer()
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+        mean, sd = panel.error
+        if panel.bins is None or mean is None:
+            axes.set_title(panel.title, fontsize="medium", parse_math=False)
+            axes.text(50, 60, "not run, or no bins stored", ha="center", backgroundcolor="white")
+            continue
+        axes.set_title(f"{panel.title}\nECE {spread(mean, sd)} % (n = {len(panel.errors)})", fontsize="medium")
+        width = 100 / len(panel.bins.images)
+        full = panel.bins.images > 0
+        places = (np.arange(len(full))[full] + 0.5) * width
+        sure, right = 100 * panel.bins.confidence[full], 100 * panel.bins.accuracy[full]
+        axes.bar(places, right, width, color=_COLOURS[0], edgecolor="white", linewidth=0.5, label="accuracy")
+        look: dict[str, Any] = {"color": "none", "edgecolor": _COLOURS[1], "hatch": "////", "linewidth": 0.8}
+        axes.bar(places, sure - right, width, right, label="from accuracy to confidence", **look)
+        share = 100 * panel.bins.images / panel.bins.images.sum()
+        edges = np.linspace(0, 100, len(share) + 1)
+        axes.stairs(share, edges, color="black", linewidth=1.5, label="share of the test images")
+    for axes in list(every)[len(shown) :]:
+        axes.set_visible(False)
+    figure.suptitle(textwrap.fill(title, 70), fontsize="medium", parse_math=False)
+    _legend(figure, below=True)
+    return figure
+
+
+def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
     """Writes `<stem>.png` and `<stem>.svg` and returns their paths; the same figure gives the same bytes.
+
+    Args:
+        figure: What to write.
+        stem: The path without what the names end in.
+        foot: Lines below it in small print.
 
     Raises:
         RequestError: The folder cannot be written.
     """
+    lines = [part for line in foot for part in textwrap.wrap(line, int(19 * figure.get_figwidth()))]
+    small: dict[str, Any] = {"fontsize": 6, "color": "0.35", "va": "top", "parse_math": False, "linespacing": 1.3}
+    figure.text(0.01, -0.01, "\n".join(lines), **small)
     paths = []
     installed = {font.name for font in font_manager.fontManager.ttflist}
     family = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
@@ -133,10 +226,29 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", "Glyph")  # a box is drawn for it; the .csv has the name
-            figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+            figure.savefig(stream, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         files.write(paths[-1], stream.getvalue())
     return paths
+
+
+def _legend(figure: Figure, below: bool = False) -> None:
+    """Puts the legend of the first axes that has one to the right or below, what is published last."""
+    drawn = next((pair for axes in figure.axes if (pair := axes.get_legend_handles_labels())[0]), None)
+    if drawn:
+        ordered = sorted(zip(*drawn, strict=True), key=lambda entry: entry[1].startswith("published"))
+        handles, labels = zip(*ordered, strict=True)
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(labels)} if below else {}
+        place = place or {"loc": "outside right center"}
+        figure.legend(handles, [_folded(one) for one in labels], frameon=False, **place)
+
+
+def _folded(text: str) -> str:
+    return textwrap.fill(text, 24, break_on_hyphens=False)
+
+
+def _bar(i: int) -> dict[str, Any]:
+    return {"color": _COLOURS[i % 6], "hatch": _HATCHES[i % 6], "edgecolor": "white", "linewidth": 0.5}
 
 
 def _series(axes: Axes, places: Sequence[float], means: Any, spreads: Any, i: int, label: str, **style: Any) -> None:

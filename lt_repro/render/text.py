@@ -317,7 +317,8 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
             where = f" ({', '.join(columns)})" if len(origins) > 1 else ""
             yield f"† {row}{where}: {source}."
     used = {run.recipe.key(): run for one in measured for run in one.runs}.values()
-    yield f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}{_origin(used)}."
+    done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
+    yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
     varied = {table.axis, table.lines}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
@@ -340,6 +341,11 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged and left out: {place} ({run.recipe.key()})."
+
+
+def _seeds(measured: Sequence[Measured]) -> str:
+    found = _distinct(str(one.n) for one in measured if one.runs)
+    return f"; n {', '.join(found)}" if found else ""
 
 
 def _origin(used: Iterable[Run]) -> str:

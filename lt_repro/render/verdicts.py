@@ -126,12 +126,13 @@ def checked_line(one: Checked) -> str:
 
 
 def claim_lines(judged: Sequence[Judged]) -> list[str]:
-    """Returns a line for each claim: "holds: TEXT (+5.90 ± 1.20 points, n = 3; Sec. 4.4)".
+    """Returns a line for each claim: "holds: TEXT (Sec. 4.4). Here +5.90 ± 1.20 points, n = 3".
 
     Of several comparisons it tells how many hold and the smallest difference, or the largest in size where the claim
     is that both sides are alike. ± is the 95 % interval. What is not yet measured has no number.
     """
-    return [f"{one.verdict}: {one.claim.text.rstrip('.')} ({'; '.join(_facts(one))})" for one in judged]
+    lines = [f"{one.verdict}: {one.claim.text.rstrip('.')} ({one.claim.source})" for one in judged]
+    return [f"{line}. Here {fact}" if (fact := _fact(one)) else line for line, one in zip(lines, judged, strict=True)]
 
 
 def _check(one: Measured, published: float) -> Checked:
@@ -175,19 +176,19 @@ def _verdict(mean: float, half: float, alike: float | None) -> Verdict:
     return "does not hold" if abs(mean) - half > alike else "holds in part"
 
 
-def _facts(judged: Judged) -> list[str]:
+def _fact(judged: Judged) -> str:
     claim, measured = judged.claim, [one for one in judged.details if one.half is not None]
     if not measured:
-        return [claim.source]
+        return ""
     limit = "" if claim.alike is None else f", alike within {100 * claim.alike:.2f}"
     worst = min(measured, key=lambda one: _support(one, claim.alike))
     number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
     if judged.total == 1:
-        return [number, claim.source]
+        return number
     held = _verdicts(claim, measured).count("holds")
     lacking = judged.total - judged.measured
     count = f"{held} of {judged.total} comparisons hold" + (f", {lacking} not yet measured" if lacking else "")
-    return [f"{count}, the {'smallest' if claim.alike is None else 'largest'} {number}", claim.source]
+    return f"{count}, the {'smallest' if claim.alike is None else 'largest'} {number}"
 
 
 def _support(one: Compared, alike: float | None) -> float:

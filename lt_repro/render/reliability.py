@@ -1,0 +1,71 @@
+"""Reliability by confidence, as numbers: the bins of each series, pooled over its seeds, and its calibration error."""
+
+import csv as comma
+import io
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lt_repro.metrics import Reliability
+from lt_repro.render.cells import Measured
+from lt_repro.runs import Run
+
+
+class Panel(NamedTuple):
+    """One series: its title, its seeds, its bins, None where no run has any, and its calibration errors, one a seed."""
+
+    title: str
+    seeds: list[int]
+    bins: Reliability | None
+    errors: list[float]
+
+    @property
+    def error(self) -> tuple[float | None, float | None]:
+        """Returns mean and standard deviation (ddof 1) of the expected calibration error over the seeds, fractions."""
+        several = statistics.stdev(self.errors) if len(self.errors) > 1 else None
+        return (statistics.fmean(self.errors) if self.errors else None), several
+
+
+def panels(measured: Sequence[Measured]) -> list[Panel]:
+    """Returns a panel for each cell; runs from before bins were stored (schema 4) are left out."""
+    found = []
+    for one in measured:
+        runs = [run for run in one.runs if run.result and "reliability" in run.result]
+        errors = [run.result["ece"] for run in runs if run.result]
+        found.append(Panel(one.cell.row.title, [run.recipe.seed for run in runs], pooled(runs), errors))
+    return found
+
+
+def pooled(runs: Sequence[Run]) -> Reliability | None:
+    """Returns the bins of all test images of some runs together; None without a run."""
+    told = [run.result["reliability"] for run in runs if run.result]
+    if not told:
+        return None
+    images = np.array([bins["images"] for bins in told])
+    means = [np.array([bins[name] for bins in told], dtype=float) for name in ("confidence", "accuracy")]
+    whole = images.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return Reliability(whole, *(np.nansum(images * values, axis=0) / whole for values in means))
+
+
+def csv(shown: Sequence[Panel]) -> str:
+    """Returns one line a series and bin, in percent; an empty bin has no means."""
+    stream = io.StringIO()
+    writer = comma.writer(stream, lineterminator="\n")
+    writer.writerow(["series", "unit", "n", "ece_mean", "ece_sd", "above", "up_to", "images", "confidence", "accuracy"])
+    for panel in shown:
+        head = [panel.title, "percent", len(panel.seeds), *map(_percent, panel.error)]
+        if panel.bins is None:
+            writer.writerow([*head, "", "", "", "", ""])
+            continue
+        width = 1 / len(panel.bins.images)
+        for b, (images, *means) in enumerate(zip(*panel.bins, strict=True)):
+            edges = [_percent(b * width), _percent((b + 1) * width)]
+            writer.writerow([*head, *edges, int(images), *(_percent(None if np.isnan(m) else m) for m in means)])
+    return stream.getvalue()
+
+
+def _percent(fraction: float | None) -> float | str:
+    return "" if fraction is None else round(100 * float(fraction), 6)
