@@ -53,10 +53,14 @@ def versions() -> dict[str, str]:
 
 
 def device_words(device: torch.device) -> str:
-    """Returns a device as a reader knows it: "cpu (x86_64, 2 threads)", "cuda (NVIDIA H100)"."""
+    """Returns a device as a reader knows it: "cpu (x86_64 AVX2, 2 threads)", "cuda (NVIDIA H100)".
+
+    Of a CPU it names the widest instructions that torch uses, as those decide how sums are rounded.
+    """
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"cpu ({platform.machine()}, {threads} thread{'' if threads == 1 else 's'})"
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return f"cpu ({kind}, {threads} thread{'' if threads == 1 else 's'})"
     return device.type

@@ -43,8 +43,9 @@ class Run:
         parent: {key, weights}, the run it began with and the SHA-256 of that run's weights, or None.
         command: What was typed.
         threads: That torch computed with on the CPU.
-        determinism: What is promised to come out again: "A" the same bits on the same build of torch with as many
-            threads (CPU), "B" the same bits on the same model of GPU (--deterministic), "C" the same within the seeds.
+        determinism: What is promised to come out again: "A" the same bits on one kind of CPU with the same build of
+            torch and as many threads, "B" the same bits on the same model of GPU (--deterministic), "C" the same
+            within the seeds.
         path: The file it was read from.
     """
 

@@ -43,8 +43,8 @@ def fit(
 ) -> list[Run]:
     """Trains recipes of equal length side by side and returns their runs, each published in `out` as it ends.
 
-    A run that was begun in `out` goes on from its checkpoint, bit for bit as if it had never stopped (on the CPU with
-    the same torch and threads). Nothing is read back from the device inside an epoch.
+    A run that was begun in `out` goes on from its checkpoint, bit for bit as if it had never stopped (on one kind of
+    CPU with the same torch and threads). Nothing is read back from the device inside an epoch.
 
     Args:
         recipes: What to train; all on `images`, with the same epochs and batch.
