@@ -15,8 +15,10 @@ from lt_repro.paper.dbn_mix import (
     FIG3A,
     FIG3B,
     FIG3C,
+    GROUPS,
     PAPER,
     QUESTIONS,
+    RELIABILITY,
     TABLE1,
     TABLE2,
     TABLE3,
@@ -38,7 +40,7 @@ RAW = {
 }
 HEADINGS = {"table1": 2, "table2": 1, "table3": 1, "table4": 2, "table5": 1, "table6a": 2, "table6b": 2}
 CELLS = {"fig1": 3, "table1": 140, "table2": 9, "table3": 9, "table4": 27, "table5": 24, "table6a": 4, "table6b": 4}
-CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6}
+CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6, "groups": 20, "reliability": 4}
 # Rows of Table 5 are views of one network: its branches and what they give together.
 VIEWS = {"table5": [{"bbn/rebalancing", "bbn/conventional", "bbn/final"}]}
 VIEWS["table5"] += [{"dbn+bm+ts/rebalancing", "dbn+bm+ts/conventional", "dbn+bm+ts/final"}]
@@ -76,8 +78,8 @@ def gain(table, column, row, base):
 def test_the_paper_is_found_and_shows_everything_in_its_order():
     assert papers()["dbn_mix"] is PAPER
     order = ["fig1", "table1", "table2", "table3", "table4", "table5", "table6", "fig3"]
-    assert list(PAPER.exhibits) == order
-    assert [FIG1, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, *TABLE6, *FIG3] == TABLES
+    assert list(PAPER.exhibits) == [*order, "groups", "reliability"]  # the last two are figures of ours
+    assert [FIG1, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, *TABLE6, *FIG3, GROUPS, RELIABILITY] == TABLES
     assert (list(TABLE6), list(FIG3)) == ([TABLE6A, TABLE6B], [FIG3A, FIG3B, FIG3C])
     assert (PAPER.claims, PAPER.questions) == (CLAIMS, QUESTIONS)
 
@@ -103,7 +105,7 @@ def test_rows_of_a_column_are_recipes_of_their_own(table):
     places = {}
     for cell in table.cells():
         if cell.recipe:
-            column = "" if table is TABLE5 else cell.column.label  # the columns of Table 5 are class groups
+            column = "" if table in (TABLE5, GROUPS) else cell.column.label  # their columns are class groups
             places.setdefault(cell.recipe.key(), set()).add((one.get(cell.row.label, cell.row.label), column))
     assert all(len(rows) == 1 for rows in places.values())
 
@@ -179,6 +181,7 @@ def test_gains_are_those_of_the_prose():
 def test_only_what_the_paper_trained_itself_is_marked_measured():
     quoted = {"table1": {row.label for row in TABLE1.rows[:-2]}, "table2": {row.label for row in TABLE2.rows[:-2]}}
     quoted |= {"table3": {row.label for row in TABLE3.rows[:-1]}, "table4": {"sbn", "sbn+mixup"}, "fig1": {"sbn"}}
+    quoted |= {"groups": {"sbn"}, "reliability": {"sbn", "sbn+mixup"}}
     for table in TABLES:
         for (row, _), published in table.published.items():
             assert published.measured == (row not in quoted.get(table.id, ()))
@@ -248,3 +251,11 @@ def test_questions_are_about_settings():
     assert [question.setting for question in QUESTIONS if question.setting not in known] == []
     assert len({question.setting for question in QUESTIONS}) == len(QUESTIONS)
     assert all(question.asked.endswith("?") and question.why.endswith(".") for question in QUESTIONS)
+
+
+def test_figures_of_ours_show_the_numbers_of_the_tables():
+    for (row, column), published in GROUPS.published.items():
+        told = TABLE5.published.get((f"{row}/final", column)) or TABLE4.published[row, "100"]
+        assert published.value == told.value
+    trained = {recipe.key() for table in TABLES[:-2] for recipe in table.recipes()}
+    assert {recipe.key() for table in TABLES[-2:] for recipe in table.recipes()} <= trained

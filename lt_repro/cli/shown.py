@@ -43,7 +43,8 @@ def put_all(
     more: dict[str, Any] = {}
     for table, measured in shown:
         stem = folder(table, to) / table.id
-        foot = text.rows(table, measured)[2] + list(notes)
+        drawn = [one if table.form in ("lines", "groups") else one.unprinted() for one in measured]
+        foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
         if table.form == "classes":
             classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
             lacking = [label for label, values in classes.series.items() if not values]

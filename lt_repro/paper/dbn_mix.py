@@ -210,7 +210,7 @@ GROUPS = Table(
 )
 RELIABILITY = Table(
     id="reliability",
-    caption="Accuracy by confidence, over the test images of all seeds (CIFAR-LT-100 (100); a figure of ours).",
+    caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
     build=recipe,
     base={"dataset": "cifar100", "ratio": RATIO},
     rows=(_ROWS[0], _ROWS[1], _BBN, _ROWS[8]),
@@ -225,8 +225,9 @@ RELIABILITY = Table(
 )
 
 _SBN_MIX = _ROWS[4].edits
-_JAMAL = "quoted from Jamal et al. 2020"
-_RERUN = "quoted from Jamal et al. 2020, their rerun, as traced, from memory"
+_META = "another subset of CIFAR, with a balanced meta set beside it"
+_JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
+_RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
 _ZHOU = "quoted from BBN (Zhou et al. 2020)"
 _MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
 _OWN = ("sbn+bm+ts", "dbn+bm+ts", "dbn+bm+ts/extended")  # the rows of Tables 1 to 3 that the paper measured
@@ -310,7 +311,7 @@ TABLE1 = Table(
             "bbn": _ZHOU,
             "meta_weight_net": _JAMAL,
             "mcw": _JAMAL,
-            "metasaug": "quoted from MetaSAug (Li et al. 2021)",
+            "metasaug": f"quoted from MetaSAug (Li et al. 2021; {_META})",
             "mislas": _MISLAS,
             "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
         }
@@ -400,8 +401,8 @@ TABLE3 = Table(
             "ldam": f"{_MISLAS}, there of Cao et al. 2019",
             "bbn": f"{_MISLAS}, there of Zhou et al. 2020, twice the schedule",
             "remix": f"{_MISLAS}, there of Chou et al. 2020: Remix-DRW, 200 epochs",
-            "crt": f"{_MISLAS}: cRT with mixup, as traced, from memory",
-            "lws": f"{_MISLAS}: LWS with mixup, as traced, from memory",
+            "crt": f"{_MISLAS}: cRT with mixup (traced, not re-checked)",
+            "lws": f"{_MISLAS}: LWS with mixup (traced, not re-checked)",
             "mislas": _MISLAS,
             "ride": f"{_MISLAS} by the caption; RIDE's own release (Wang et al. 2021) has it too",
         },

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_repro.data.split import Split
@@ -94,6 +94,10 @@ class Measured:
             return None, None
         told = [run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result]
         return (statistics.fmean(told) if told else None), (statistics.stdev(told) if len(told) > 1 else None)
+
+    def unprinted(self) -> "Measured":
+        """Returns the same without what the paper prints."""
+        return replace(self, cell=replace(self.cell, published=None))
 
     def text(self) -> str:
         """Returns "mean ± sd (n)" in percent; "—" without a run, "n/a" where the class group does not exist."""

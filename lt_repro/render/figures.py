@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lt_repro import files
 from lt_repro.paper.table import Line, Table
@@ -69,7 +68,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(alpha=0.3)
     title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
-    axes.set_title(textwrap.fill(title, 60), fontsize="medium")
+    axes.set_title(_folded(title, 60), fontsize="medium")
     _legend(figure)
     return figure
 
@@ -86,11 +85,15 @@ def class_figure(title: str, classes: Classes) -> Figure:
     seeds = {name: np.asarray(values, dtype=float) for name, values in classes.series.items() if len(values)}
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    above.bar(range(k), counts, width=0.8, color="0.6")
+    bars = above.bar(range(k), counts, width=0.8, color="0.6")
     above.set_ylabel("training images")
-    if max(counts) > 20 * min(counts):
+    steep = max(counts) > 20 * min(counts)
+    if steep:
         above.set_yscale("log")
-        above.set_ylim(bottom=min(counts) / 2)
+        above.yaxis.set_major_formatter("{x:,.10g}")
+    if k <= 20:
+        above.bar_label(bars, fmt="{:,.0f}", fontsize="small")
+    above.set_ylim(min(counts) / 2 if steep else 0, max(counts) * (2.5 if steep else 1.2))
     for i, (name, values) in enumerate(seeds.items()):
         means = 100 * values.mean(axis=0)
         spreads = 100 * values.std(axis=0, ddof=1) if len(values) > 1 else np.full(k, np.nan)
@@ -103,15 +106,18 @@ def class_figure(title: str, classes: Classes) -> Figure:
         _whiskers(below, places, means, spreads, "black")
     below.set_ylim(0, 105)
     below.set_ylabel("top-1 accuracy (%)")
+    below.set_xlabel("class")
     below.grid(axis="y", alpha=0.3)
     below.set_axisbelow(True)
+    if not seeds:
+        below.text(0.5, 0.5, "nothing measured yet", transform=below.transAxes, ha="center")
     shown = range(0, k, math.ceil(k / 20) if k > 30 else 1)
     names = [_short(class_names[i], 20) for i in shown]
     long = max(map(len, names)) * len(names) > 80
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
     below.set_xticks(list(shown), names, parse_math=False, **turned)
     below.set_xlim(-0.8, k - 0.2)
-    figure.suptitle(textwrap.fill(title, 90), fontsize="medium", parse_math=False)
+    figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
     _legend(figure)
     return figure
 
@@ -153,7 +159,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_axisbelow(True)
     none = ", ".join(table.columns[i].label for i in sorted(absent))
     note = f" No classes here: {none}." if none else ""
-    axes.set_title(textwrap.fill(table.caption + note, 90), fontsize="medium", parse_math=False)
+    axes.set_title(_folded(table.caption + note, 90), fontsize="medium", parse_math=False)
     if not any(one.values for one in measured):
         axes.text(0.5, 0.9, "nothing measured yet", transform=axes.transAxes, ha="center")
     _legend(figure)
@@ -170,7 +176,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         shown: The series; one without bins is an empty panel that says so.
     """
     down = -(-len(shown) // 2)
-    figure = Figure(figsize=(7.0, 1.2 + 3.0 * down), layout=ConstrainedLayoutEngine(wspace=0.08))
+    figure = Figure(figsize=(9.0, 0.9 + 3.1 * down), layout="compressed")
     every = figure.subplots(down, min(2, len(shown)), sharex=True, sharey=True, squeeze=False).flat
     for axes, panel in zip(every, shown, strict=False):
         axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=0.8)
@@ -189,7 +195,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         full = panel.bins.images > 0
         places = (np.arange(len(full))[full] + 0.5) * width
         sure, right = 100 * panel.bins.confidence[full], 100 * panel.bins.accuracy[full]
-        axes.bar(places, right, width, color=_COLOURS[0], edgecolor="white", linewidth=0.5, label="accuracy")
+        axes.bar(places, right, width, color=_COLOURS[4], edgecolor="white", linewidth=0.5, label="accuracy")
         look: dict[str, Any] = {"color": "none", "edgecolor": _COLOURS[1], "hatch": "////", "linewidth": 0.8}
         axes.bar(places, sure - right, width, right, label="from accuracy to confidence", **look)
         share = 100 * panel.bins.images / panel.bins.images.sum()
@@ -197,8 +203,8 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         axes.stairs(share, edges, color="black", linewidth=1.5, label="share of the test images")
     for axes in list(every)[len(shown) :]:
         axes.set_visible(False)
-    figure.suptitle(textwrap.fill(title, 70), fontsize="medium", parse_math=False)
-    _legend(figure, below=True)
+    figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
+    _legend(figure)
     return figure
 
 
@@ -232,19 +238,17 @@ def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
     return paths
 
 
-def _legend(figure: Figure, below: bool = False) -> None:
-    """Puts the legend of the first axes that has one to the right or below, what is published last."""
+def _legend(figure: Figure) -> None:
+    """Puts the legend of the first axes that has one to the right, what is published last."""
     drawn = next((pair for axes in figure.axes if (pair := axes.get_legend_handles_labels())[0]), None)
     if drawn:
         ordered = sorted(zip(*drawn, strict=True), key=lambda entry: entry[1].startswith("published"))
         handles, labels = zip(*ordered, strict=True)
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(labels)} if below else {}
-        place = place or {"loc": "outside right center"}
-        figure.legend(handles, [_folded(one) for one in labels], frameon=False, **place)
+        figure.legend(handles, [_folded(one, 24) for one in labels], loc="outside right center", frameon=False)
 
 
-def _folded(text: str) -> str:
-    return textwrap.fill(text, 24, break_on_hyphens=False)
+def _folded(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def _bar(i: int) -> dict[str, Any]:
