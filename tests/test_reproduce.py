@@ -40,6 +40,7 @@ def test_everything_is_planned_and_what_is_not_here_is_said(run):
     assert told["totals"]["runs"] == len(told["plan"]) == len({line["key"] for line in told["plan"]})
     assert told["totals"]["epochs"] == sum(line["epochs"] for line in told["plan"])
     assert told["totals"]["cpu_runs_without_a_speed"] == told["totals"]["runs"]
+    assert told["totals"]["cpu_hours"] is told["totals"]["gpu_hours"] is None
     assert not any("imagenet_lt" in line["command"] for line in told["plan"])
     assert not Path("tables").exists()
 
@@ -110,6 +111,10 @@ def test_a_table_is_trained_rendered_and_not_trained_again(run):
     assert (code, again, "run 1/" in err) == (0, out, False)
     code, out, _ = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts", "--dry-run")
     assert "# 0 runs are missing" in out
+    _, out, _ = run("reproduce", "table4", *DIGITS, "--dry-run")
+    assert "CPU-hours for 7 runs, at the median speed of stored runs on cpu (" in out
+    images = 10 * 332 * (4 + 2 * 3)  # an epoch of 332 images is less than 3 x 128; four rows have one branch, three two
+    assert f"7 runs have no measured speed on a GPU: {images:.3g} images through the network, 0.0 GPU-hours if" in out
 
 
 def test_a_spent_budget_stops_in_time_and_the_same_command_goes_on(run):

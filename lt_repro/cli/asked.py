@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import put, put_json, say
-from lt_repro.cli.progress import Board, clock
+from lt_repro.cli.progress import Board
 from lt_repro.cli.shown import folder, put_all
 from lt_repro.errors import RequestError, unknown
 
@@ -184,13 +184,14 @@ def _put_plan(request: Request, tables: "Sequence[Table]", wanted: "Sequence[Rec
     lines = _planned(wanted, found, request)
     cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
     if request.as_json:
-        totals: dict[str, float] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+        totals: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
         plan: list[dict[str, Any]] = [
             {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]} for recipe in wanted
         ]
         for name in ("cpu", "gpu"):
             spent = cost(wanted, found.runs, gpu=name == "gpu")
-            totals |= {f"{name}_hours": round(spent.seconds / 3600, 3), f"{name}_runs_without_a_speed": spent.unknown}
+            hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
+            totals |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
             for line, recipe in zip(plan, wanted, strict=True):
                 one = cost([recipe], found.runs, gpu=name == "gpu")
                 line[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
@@ -219,7 +220,7 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("C
             lines.append(f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, {speed}")
         if spent.unknown:
             left = f"{spent.unknown} runs have no measured speed on a {name}"
-            hours = f"{clock(spent.images / 1e4)} if it were 10,000 images/s"
+            hours = f"{spent.images / 1e4 / 3600:.1f} {name}-hours if it were 10,000 images/s"
             lines.append(f"{left}: {spent.images:.3g} images through the network, {hours}")
     return lines
 
