@@ -99,12 +99,13 @@ def carry_out(request: Request) -> None:
     if request.train and wanted:
         from lt_repro.train import pick_device
 
+        kind = "CPU" if pick_device(request.device).type == "cpu" else "GPU"
         images = {} if pool is None else {pool.name: pool}
         needed = {recipe.dataset for recipe in wanted} - images.keys()
         images |= {n: pools.load_pool(n, pools.data_root(request.data_root)) for n in sorted(needed)}
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
-        for line in _totals(wanted, found, ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]):
+        for line in _totals(wanted, found, [kind]):
             say(line)
         try:
             found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs)
@@ -359,4 +360,4 @@ def _seconds(text: str | None) -> float:
 
 
 def _labels(text: str | None) -> list[str] | None:
-    return None if text is None else [part for part in text.split(",") if part]
+    return None if text is None else text.split(",")

@@ -234,7 +234,7 @@ class Table:
             known = [line.label for line in lines]
             for label in labels or ():
                 if label not in known:
-                    raise unknown(f"{word} of {self.id}", label, known, f"choose among: {', '.join(known)}")
+                    raise unknown(f"{word} of {self.id}", label, known)
             kept.append([line for line in lines if labels is None or line.label in labels])
         return dataclasses.replace(self, rows=kept[0], columns=kept[1])
 

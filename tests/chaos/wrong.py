@@ -20,7 +20,7 @@ from lt_repro.methods import METHODS
 from lt_repro.recipe import Recipe
 from lt_repro.render import figures
 from lt_repro.stored import sealed
-from lt_repro.sweep import local
+from lt_repro.sweep import crew, local
 
 LONG, ODD = "x" * 300, "\udcff\u202e\x1b[31m\u0130"
 TRAIN = ["train", "--dataset", "digits"]
@@ -70,6 +70,7 @@ def typed(told, words, folder, may_be_right=False):
         enter(patch.object(sys, "argv", ["ltrepro", *map(str, words)]))
         enter(patch.object(urllib.request, "urlopen", _no_network))
         enter(patch.object(local, "run_all", _no_training))
+        enter(patch.object(crew, "run_crew", _no_training))
         enter(patch.object(figures, "save", lambda *_: []))
         enter(contextlib.redirect_stdout(out))
         enter(contextlib.redirect_stderr(err))
@@ -222,6 +223,19 @@ def curated():
         add(f"{command} --run {LONG:.9}", command, "--dataset", "digits", "--ratio", "60", "--run", "--out", LONG)
         add(f"{command} LTREPRO_RUNS file", command, LTREPRO_RUNS="text.npz")
         add(f"{command} --run LTREPRO_DATA file", command, "--dataset", "cifar10", "--run", LTREPRO_DATA="text.npz")
+    for words in (
+        ["--rows", ""], ["--rows", "dbn,"], ["--rows", ODD], ["--columns", LONG], ["--columns", "100,,"],
+        ["--profile", ""], ["--profile", "SHORT"], ["--order", ""], ["--budget", ""], ["--budget", "-1m"],
+        ["--budget", "1e9"], ["--jobs", "0"], ["--jobs", "-1"], ["--jobs", "many"], ["--set", ""], ["--set", "=1"],
+        ["--set", "part"], ["--set", "dataset=digits"], ["--set", "epochs=0"], ["--set", "alpha=nan"],
+        ["--set", "lr=0"], ["--set", f"part={ODD}"], ["--seeds", "0-"], ["--ratio", "0.5"], ["--dataset", ""],
+        ["--out", "text.npz"], ["--runs", "text.npz"], ["--best=1"], ["--dry-run", "--wrong"],
+    ):  # fmt: skip
+        add(f"reproduce {' '.join(words):.30}", "reproduce", "table4", *words)
+    for command in ("reproduce", "check"):
+        for name in ("", ODD, LONG, "table", "table 4", "dbn_mix:", ":table4", "TABLE4", "all,table4"):
+            add(f"{command} {name!r:.20}", command, name)
+        add(f"{command} nothing", command)
     for run in (
         "bad/empty.json",
         "bad/list.json",
@@ -244,6 +258,7 @@ def curated():
     ):
         add(f"show {run:.20}", "show", run)
         add(f"plot-classes {run:.20}", "plot-classes", run)
+        add(f"explain {run:.20}", "explain", run)
         add(f"diff {run:.20}", "diff", run, run)
         add(f"parent {run:.20}", "train", "--method", "crt", "--set", f"parent={run}")
     for words in (["status", "--runs", "nowhere"], ["status", "--runs", "text.npz"], ["status", "--runs", LONG]):
@@ -310,9 +325,12 @@ OPTIONS = (
     "--dataset --ratio --arch --mix --tscale --alpha --gamma --eta --eps --epochs --seed --split-seed --method --set"
 )
 OPTIONS += " --device --precision --eval-every --out --data-root --deterministic --force --json --imb-factor --profile"
-OPTIONS += " --no-download --runs --seeds --plan --run --clean --debug --help --version"
+OPTIONS += " --no-download --runs --seeds --plan --run --clean --debug --help --version --rows --columns --order"
+OPTIONS += " --budget --jobs --dry-run --render-only --best --strict"
 COMMANDS = ["make-dataset", "train", *TABLES, "methods", "show", "status", "verify", "collect", "diff"]
+COMMANDS += ["reproduce", "check", "explain"]
 FLAGS = {"--tscale", "--deterministic", "--force", "--json", "--no-download", "--plan", "--run", "--clean", "--help"}
+FLAGS |= {"--dry-run", "--render-only", "--best", "--strict"}
 
 
 def drawn(rng):
@@ -332,14 +350,22 @@ def drawn(rng):
             "--seeds": "0",
             "--runs": "bad",
             "--out": "to",
+            "--rows": "dbn",
+            "--columns": "100",
+            "--order": "row",
+            "--budget": "9m",
+            "--jobs": "2",
+            "--profile": "smoke",
         }
         return usual[option] if option in usual and rng.random() < 0.7 else one(WORDS)
 
     listed, options = [one(COMMANDS) if rng.random() < 0.97 else one(WORDS)], OPTIONS.split()
+    if listed[0] in ("reproduce", "check"):
+        listed += [one(["table4", "table1", "table6", "fig3", "fig1", "groups", "reliability", "all", *WORDS])]
     for _ in range(int(rng.integers(0, 6))):
         option = one(options)
         listed += [option] if option in FLAGS else [option, value(option)] if rng.random() < 0.97 else [one(WORDS)]
-    if listed[0] in ("show", "diff", "make-dataset", "collect", "verify") and rng.random() < 0.9:
+    if listed[0] in ("show", "explain", "diff", "make-dataset", "collect", "verify") and rng.random() < 0.9:
         listed += [one(WORDS)] * (2 if listed[0] == "diff" else 1)
     told = {one(["LTREPRO_DATA", "LTREPRO_RUNS"]): one([word for word in WORDS if word])} if rng.random() < 0.1 else {}
     return told, [word for word in listed if word != "--debug"]
