@@ -233,7 +233,7 @@ def test_ablation_table_on_digits_from_nothing(run):
     _, out, _ = run("ablation-table", *here, "--seeds", "1", "--json")
     assert {tuple(cell["seeds"]) for cell in json.loads(out)["cells"]} == {(1,)}
     _, out, err = run("ablation-table", *here, "--plan")
-    assert (out, err.strip()) == ("", "0 runs are missing")
+    assert (out, err.strip()) == ("", "0 runs missing")
     _, out, err = run("ablation-table", *here, "--seeds", "0", "--runs", "new folder", "--plan")
     assert out.splitlines()[0] == "ltrepro train --dataset digits --ratio 60 --epochs 1 --out 'new folder'"
     _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")

@@ -66,7 +66,7 @@ def test_the_plan_names_parents_first_and_its_commands_fill_the_table(run):
     _, out, err = run("crt", *HERE, "--plan")
     lines = out.strip().splitlines()
     assert len(lines) == 13
-    assert "13 runs are missing" in err
+    assert "13 runs missing" in err
     for line in lines[:2] + lines[8:10]:  # a parent and its child, of either half
         trained(run, *shlex.split(line)[2:])
     _, out, err = run("crt", *HERE, "--plan")

@@ -110,11 +110,11 @@ def test_a_table_is_trained_rendered_and_not_trained_again(run):
     code, again, err = run("reproduce", "table4", *DIGITS, "--render-only")
     assert (code, again, "run 1/" in err) == (0, out, False)
     code, out, _ = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts", "--dry-run")
-    assert "# 0 runs are missing" in out
+    assert "# 0 runs missing\n" in out
     _, out, _ = run("reproduce", "table4", *DIGITS, "--dry-run")
-    assert "CPU-hours for 7 runs, at the median speed of stored runs on cpu (" in out
+    assert "CPU-minutes for 7 runs, at the median speed of stored runs on cpu (" in out
     images = 10 * 332 * (4 + 2 * 3)  # an epoch of 332 images is less than 3 x 128; four rows have one branch, three two
-    assert f"7 runs have no measured speed on a GPU: {images:.3g} images through the network, 0.0 GPU-hours if" in out
+    assert f"on a GPU for 7 runs: {images:.3g} images through the network, 0:03 GPU-minutes if it were" in out
 
 
 def test_a_spent_budget_stops_in_time_and_the_same_command_goes_on(run):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import put, put_json, say
-from lt_repro.cli.progress import Board
+from lt_repro.cli.progress import Board, clock
 from lt_repro.cli.shown import folder, put_all
 from lt_repro.errors import RequestError, unknown
 
@@ -211,19 +211,27 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("C
     from lt_repro.sweep.cost import cost
 
     epochs = sum(recipe.epochs for recipe in wanted)
-    lines = [f"{len(wanted)} runs are missing" + (f", {epochs:,} epochs" if wanted else "")]
+    lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
     for name in kinds:
         spent = cost(wanted, found.runs, gpu=name == "GPU")
         known = len(wanted) - spent.unknown
         if known:
             devices = {run.device: None for run in found.runs if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
-            lines.append(f"{spent.seconds / 3600:.1f} {name}-hours for {known} runs, {speed}")
+            lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
         if spent.unknown:
-            left = f"{spent.unknown} runs have no measured speed on a {name}"
-            hours = f"{spent.images / 1e4 / 3600:.1f} {name}-hours if it were 10,000 images/s"
-            lines.append(f"{left}: {spent.images:.3g} images through the network, {hours}")
+            passed = f"{spent.images:.3g} images through the network"
+            guess = f"{_hours(spent.images / 1e4, name)} if it were 10,000 images/s"
+            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}: {passed}, {guess}")
     return lines
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def _hours(seconds: float, kind: str) -> str:
+    return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{clock(seconds)} {kind}-minutes"
 
 
 def _planned(wanted: "Sequence[Recipe]", found: Found, request: Request) -> dict[str, str]:

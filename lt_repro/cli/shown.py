@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lt_repro.runs import Run
 
 Exhibit = tuple["Table", "list[Measured]"]
+Words = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
 
 
 def put_all(
@@ -89,7 +90,7 @@ def put_exhibits(
         return put_json({"cells": listed} | more)
     for table, measured in shown:
         put(table.caption)
-        _print(len(table.columns), functools.partial(_grid, table, measured, best))
+        _print(len(table.columns), 1, functools.partial(_part, table, measured, best))
         for line in text.rows(table, measured, best)[2]:
             put(line)
     for path in paths:
@@ -99,11 +100,11 @@ def put_exhibits(
 def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
     """Prints rows under a header; what does not fit beside the `fixed` first columns follows in further grids."""
 
-    def grid(begin: int, end: int) -> Grid:
+    def part(begin: int, end: int) -> Words:
         chosen = [*range(fixed), *range(fixed + begin, fixed + end)]
-        return _rows([header[i] for i in chosen], [[row[i] for i in chosen] for row in rows])
+        return [header[i] for i in chosen], [[row[i] for i in chosen] for row in rows]
 
-    _print(len(header) - fixed, grid)
+    _print(len(header) - fixed, fixed, part)
 
 
 def write(path: Path, content: str) -> Path:
@@ -178,29 +179,33 @@ def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
     return [judge(claim, cells) for claim, cells in pairs if claim]
 
 
-def _print(count: int, grid: Callable[[int, int], Grid]) -> None:
-    """Prints `count` columns in grids of as many as fit beside each other, rather than columns that are cut.
+def _print(count: int, fixed: int, part: Callable[[int, int], Words]) -> None:
+    """Prints `count` parts in grids of as many as fit beside each other, rather than columns that are cut.
 
     Args:
-        count: Of the columns.
-        grid: Gives the grid of the columns from one up to another, which is not in it.
+        count: Of the parts; one that does not fit by itself is printed column by column.
+        fixed: Columns at the left that every grid has.
+        part: Gives header and rows of the parts from one up to another, which is not in it.
     """
     begin = 0
     while begin < count:
         end = begin + 1
-        while end < count and _fits(grid(begin, end + 1)):
+        while end < count and _fits(_rows(*part(begin, end + 1))):
             end += 1
-        out.print(grid(begin, end))
+        header, rows = part(begin, end)
+        if len(header) > fixed + 1 and not _fits(_rows(header, rows)):
+            put_grid(header, rows, fixed)
+        else:
+            out.print(_rows(header, rows))
         begin = end
 
 
-def _grid(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int, end: int) -> Grid:
+def _part(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int, end: int) -> Words:
     from lt_repro.render import text
 
     wide = len(table.columns)
     cells = [one for i, one in enumerate(measured) if begin <= i % wide < end]
-    header, rows, _ = text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)
-    return _rows(header, rows)
+    return text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)[:2]
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
