@@ -114,7 +114,7 @@ def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
-    words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=50", "--jobs", "2"]
+    words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=25", "--jobs", "2"]
     queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         wait_for(lambda: len(list(Path("runs").glob("*.lock"))) == 2)
@@ -131,7 +131,7 @@ def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
     wait_for(lambda: not any(map(claims.held, Path("runs").glob("*.lock"))), 20.0)
     assert len(list(Path("runs").glob("*.ckpt"))) == 2
     if signum == signal.SIGTERM:
-        assert run(*LONG, "--set", "epochs=50")[0] == 0
+        assert run(*LONG, "--set", "epochs=25")[0] == 0
         runs = [Run.read(path) for path in Path("runs").glob("*.json")]
         assert [[one["ended"] for one in run.attempts] for run in runs] == [["stopped", "done"]] * 2
 
