@@ -203,6 +203,9 @@ def test_reliability_pools_the_test_images_of_all_seeds():
         whole.accuracy, nan_ok=True
     )
 
+    odd = reliability_figure("t", shown[:3])
+    assert [axes.get_visible() for axes in odd.axes] == [True] * 3 + [False]
+
     figure = reliability_figure("t", shown)
     full = whole.images > 0
     heights = [bar.get_height() for bar in figure.axes[0].patches[: 2 * full.sum()]]

@@ -54,11 +54,9 @@ def put_all(
             more["classes"] = classes.to_json()
             if not as_json:
                 put_classes(classes)
-        elif table.form == "lines":
-            paths += figures.save(figures.hparam_figure(table, measured), stem, foot)
-            paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
-        elif table.form == "groups":
-            paths += figures.save(figures.group_figure(table, measured), stem, foot)
+        elif table.form in ("lines", "groups"):
+            draw = figures.hparam_figure if table.form == "lines" else figures.group_figure
+            paths += figures.save(draw(table, measured), stem, foot)
             paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
         elif table.form == "reliability":
             panels = reliability.panels(measured)

@@ -68,7 +68,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(alpha=0.3)
     title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
-    axes.set_title(_folded(title, 60), fontsize="medium")
+    axes.set_title(_folded(title, 60), fontsize="medium", parse_math=False)
     _legend(figure)
     return figure
 
@@ -177,7 +177,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
     """
     down = -(-len(shown) // 2)
     figure = Figure(figsize=(9.0, 0.9 + 3.1 * down), layout="compressed")
-    every = figure.subplots(down, min(2, len(shown)), sharex=True, sharey=True, squeeze=False).flat
+    every = list(figure.subplots(down, min(2, len(shown)), sharex=True, sharey=True, squeeze=False).flat)
     for axes, panel in zip(every, shown, strict=False):
         axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=0.8)
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="confidence (%)", ylabel="top-1 accuracy (%)")
@@ -186,11 +186,11 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
         mean, sd = panel.error
-        if panel.bins is None or mean is None:
-            axes.set_title(panel.title, fontsize="medium", parse_math=False)
+        known = "" if mean is None else f"\nECE {spread(mean, sd)} % (n = {len(panel.errors)})"
+        axes.set_title(panel.title + known, fontsize="medium", parse_math=False)
+        if panel.bins is None:
             axes.text(50, 60, "not run, or no bins stored", ha="center", backgroundcolor="white")
             continue
-        axes.set_title(f"{panel.title}\nECE {spread(mean, sd)} % (n = {len(panel.errors)})", fontsize="medium")
         width = 100 / len(panel.bins.images)
         full = panel.bins.images > 0
         places = (np.arange(len(full))[full] + 0.5) * width
@@ -201,7 +201,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         share = 100 * panel.bins.images / panel.bins.images.sum()
         edges = np.linspace(0, 100, len(share) + 1)
         axes.stairs(share, edges, color="black", linewidth=1.5, label="share of the test images")
-    for axes in list(every)[len(shown) :]:
+    for axes in every[len(shown) :]:
         axes.set_visible(False)
     figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
     _legend(figure)
