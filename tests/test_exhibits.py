@@ -25,14 +25,6 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 HERE = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
 
 
-@pytest.fixture(autouse=True)
-def _brief(monkeypatch):
-    """A second stage of two epochs."""
-    monkeypatch.setattr(settings, "SECOND_STAGE", settings.SECOND_STAGE | {"epochs": 2})
-    digits = settings.SETTINGS["digits"] | {"second stage": {}}
-    monkeypatch.setitem(settings.SETTINGS, "digits", digits)
-
-
 def trained(run, *words):
     code, out, err = run("train", *words)
     assert code == 0, err
@@ -53,7 +45,7 @@ def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
         assert child.recipe.parent == parent.recipe
     for half in "ab":
         text = Path(f"tables/table6{half}-digits-e2-r60.md").read_text()
-        assert "4 of 4 cells measured; runs 4; n 1; profile paper; epochs 2 + 2" in text
+        assert "4 of 4 cells measured; runs 4; n 1; profile set by hand; epochs 2 + 2" in text
         assert "published" not in text
         assert "parent epochs 2 (default: 60)" in text
     before = {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()}

@@ -6,12 +6,13 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lt_repro.paper
 from lt_repro.data.pools import known_split, load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix import QUESTIONS, TABLE2, TABLE4, TABLE5
+from lt_repro.paper.dbn_mix import QUESTIONS, TABLE2, TABLE4, TABLE5, TABLE6A, TABLE6B
 from lt_repro.paper.settings import PROFILES, recipe
 from lt_repro.runs import Run
 from lt_repro.sweep import cost
@@ -162,6 +163,11 @@ def test_profiles_never_share_a_run_or_a_name():
         ["table4", "--set", "prat=block"],
         ["table4", "--set", "part"],
         ["table4", "--set", "seed=3"],
+        ["table4", "--set", "tscale=true"],
+        ["fig3a", "--set", "eta=3"],
+        ["table6", "--set", "branches=1"],
+        ["table4", "--profile", "short", "--set", "epochs=30"],
+        ["table4", "--profile", "smoke", "--set", "epoch_steps=7"],
         ["table1", "--dataset", "digits"],
         ["table5", "--ratio", "10", "--ratio", "20"],
         ["fig3", "--ratio", "many"],
@@ -254,6 +260,66 @@ def test_a_setting_of_one_method_leaves_rows_of_others_as_they_are(run):
     keys = {cell["row"].split("/")[0]: cell["recipe"] for cell in told["cells"]}
     assert keys["bbn"] == recipe("cifar100", "bbn").key()
     assert keys["dbn+bm+ts"] == recipe("cifar100", **dict(TABLE4.rows[-1].edits), lam_per="sample").key()
+    assert {cell["published"] for cell in told["cells"]} == {None}
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 200), ("net", "resnet32"), ("eta", 7.0), ("lr", 0.05)])
+def test_a_setting_reaches_every_run_whatever_the_default_of_other_images_is(run, name, value):
+    words = ["table4", "--dataset", "digits", "--ratio", "60", "--rows", "dbn+bm+ts", "--seeds", "0"]
+    (planned,) = plan(run, *words, "--set", f"{name}={value}")["plan"]
+    edits = dict(TABLE4.rows[-1].edits) | {name: value}
+    assert planned["key"] == recipe("digits", ratio=60.0, **edits).key()
+
+
+def test_a_setting_of_one_column_makes_another_table(run):
+    told = plan(run, "table1", "--set", "eta=3", "--seeds", "0")
+    assert {cell["exhibit"] for cell in told["cells"]} == {"table1-eta3"}  # on CIFAR-LT-10 it is 3, on the other 7
+    assert {cell["published"] for cell in told["cells"]} == {None}
+    _, _, err = run("reproduce", "fig1", "--set", "eta=3", "--dry-run")
+    assert "note: eta = 3 changes nothing in fig1" in err
+    assert TABLE4.within(dataset="cifar10", eta=3.0) == TABLE4.within(dataset="cifar10")
+
+
+def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
+    found = {}
+    for table in (TABLE4, TABLE4.within(gamma=1.0)):
+        cells = [cell for cell in table.cells() if cell.column.label == "100"]
+        found[table.id] = {cell.row.label: cell.recipe.key() for cell in cells}
+        assert not any(cell.recipe.unused() & {"gamma"} for cell in cells if cell.recipe.method.gamma == 1.0)
+    same = {row for row, key in found["table4"].items() if key == found["table4-gamma1"][row]}
+    assert same == {"sbn", "sbn+mixup", "sbn+ts"}
+
+
+def test_a_setting_reaches_both_stages_where_it_decides_something():
+    table = TABLE6B.within(eta=9.0, lr=0.05, epochs=30, head="cosine")
+    cell = next(cell for cell in table.cells() if cell.row.label == "dbn+ts")
+    child, parent = cell.recipe, cell.recipe.parent
+    assert (child.method.eta, child.lr, child.epochs, child.method.head) == (9.0, 0.05, 10, "cosine")
+    assert (parent.method.eta, parent.lr, parent.epochs, parent.method.head) == (7.0, 0.05, 30, "cosine")
+    child = next(TABLE6A.within(lr=0.05, bn="joint").cells()).recipe
+    assert (child.lr, child.parent.lr, child.parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
+    short = recipe("digits", "crt", parent=recipe("digits", epochs=4))
+    assert (short.epochs, recipe("digits", "crt", parent=recipe("digits")).epochs) == (4, 60)
+
+
+def test_an_impossible_split_is_refused_before_anything_is_trained(run, tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 30, 20])
+    images = np.zeros((110, 8, 8), np.uint8)
+    np.savez("mine.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    words = ["reproduce", "table4", "--dataset", "npz:mine.npz", "--ratio", "2", "--ratio", "500", "--rows", "sbn"]
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert "ratio 500" in err
+    assert not any(Path(name).exists() for name in ("runs", "tables"))
+    code, out, _ = run(*words[:6], "--profile", "smoke", "--rows", "sbn", "--dry-run")
+    assert code == 0
+    assert "no measured speed on a CPU for 3 runs\n" in out  # and no guess of nothing
+
+
+def test_the_same_ratio_twice_is_one_column(run):
+    told = plan(run, "table4", "--dataset", "digits", "--ratio", "60", "--ratio", "60.0", "--seeds", "0")
+    assert len(told["cells"]) == 9
+    told = plan(run, "table4", "--ratio", "100.00001", "--seeds", "0")
     assert {cell["published"] for cell in told["cells"]} == {None}
 
 

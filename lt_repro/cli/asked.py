@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Ratios = Annotated[
     list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
 ]
-Seeds = Annotated[str | None, typer.Option(help="Such as 0-2 or 0,3.")]
-RESERVE = 15.0  # seconds of a budget that are kept for the last checkpoint and for rendering, at most a tenth of it
+Seeds = Annotated[str | None, typer.Option(help="Train and show these, as 0-2 or 0,3.")]
+RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class Request:
 
 def carry_out(request: Request) -> None:
     """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
-    from lt_repro import files
+    from lt_repro import fields, files
     from lt_repro.data import pools
+    from lt_repro.paper.settings import PROFILES
     from lt_repro.signals import Interrupted
     from lt_repro.sweep.plan import missing, ordered
 
@@ -80,11 +81,16 @@ def carry_out(request: Request) -> None:
     pool = None
     if request.dataset is not None and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
         pool = pools.load_pool(request.dataset, pools.data_root(request.data_root))
-    across = [_ratio_column(text, pool) for text in dict.fromkeys(request.ratio)]
+    across = list({column.label: column for column in (_ratio_column(text, pool) for text in request.ratio)}.values())
     name = pool.name if pool else request.dataset
-    tables = [
-        seeded(table.of(name, across, **request.settings).profiled(request.profile), request.seeds) for table in chosen
-    ]
+    asked = {name: value for name, value in request.settings.items() if value is not None}
+    if twice := sorted(asked.keys() & PROFILES.get(request.profile, {}).keys()):
+        raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
+    tables = [seeded(table.of(name, across, **asked).profiled(request.profile), request.seeds) for table in chosen]
+    for table in tables:
+        for setting, value in asked.items():
+            if table.base.get(setting) != value:
+                say(f"note: {setting} = {fields.text(value)} changes nothing in {table.id}")
     found = found_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
     lacking = missing(picked, found.runs)
@@ -97,12 +103,15 @@ def carry_out(request: Request) -> None:
         raise typer.Exit(found.code)
     code = found.code
     if request.train and wanted:
+        from lt_repro.sweep.local import split_of
         from lt_repro.train import pick_device
 
         kind = "CPU" if pick_device(request.device).type == "cpu" else "GPU"
         images = {} if pool is None else {pool.name: pool}
         needed = {recipe.dataset for recipe in wanted} - images.keys()
         images |= {n: pools.load_pool(n, pools.data_root(request.data_root)) for n in sorted(needed)}
+        for recipe in {(r.dataset, r.ratio, r.profile, r.split_seed): r for r in wanted}.values():
+            split_of(recipe, images[recipe.dataset])
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
         for line in _totals(wanted, found, [kind]):
@@ -165,7 +174,7 @@ class Found:
 
         Args:
             table: What to measure.
-            epochs: How the command is told of another length.
+            epochs: How the command is told of another length; "" where it cannot be.
         """
         from lt_repro.render.cells import length, measure, short_runs
 
@@ -174,7 +183,8 @@ class Found:
         lengths = [length(run.recipe) for run in short_runs(table, self.runs)]
         if lengths:
             words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
-            say(f"note: {table.id} leaves out shorter runs ({words}); {epochs}{max(lengths)} shows them")
+            hint = f"; {epochs}{max(lengths)} shows them" if epochs else ""
+            say(f"note: {table.id} leaves out shorter runs ({words}){hint}")
         return measure(table, self.runs)
 
 
@@ -197,12 +207,13 @@ def _put_plan(request: Request, tables: "Sequence[Table]", wanted: "Sequence[Rec
                 one = cost([recipe], found.runs, gpu=name == "gpu")
                 line[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
         return put_json({"cells": cells, "plan": plan, "totals": totals})
+    totals_of = _totals(wanted, found)
     for command in lines.values():
         put(command)
     barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
     for exhibit, row, reason in dict.fromkeys(barred):
         request.totals(f"{exhibit}, {row}: {reason}")
-    for total in _totals(wanted, found):
+    for total in totals_of:
         request.totals(total)
 
 
@@ -216,13 +227,15 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("C
         spent = cost(wanted, found.runs, gpu=name == "GPU")
         known = len(wanted) - spent.unknown
         if known:
-            devices = {run.device: None for run in found.runs if run.device.startswith("cpu") == (name == "CPU")}
+            same = [run for run in found.runs if run.recipe.net in {recipe.net for recipe in wanted}]
+            devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
             lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
         if spent.unknown:
             passed = f"{spent.images:.3g} images through the network"
             guess = f"{_hours(spent.images / 1e4, name)} if it were 10,000 images/s"
-            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}: {passed}, {guess}")
+            more = f": {passed}, {guess}" if spent.images else ""  # nothing is known of images of one's own
+            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}{more}")
     return lines
 
 
@@ -364,7 +377,7 @@ def _seconds(text: str | None) -> float:
         raise RequestError(f"--budget {text}", "allowed: hours, minutes and seconds, such as 9m, 90s or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     whole = 3600 * hours + 60 * minutes + seconds
-    return whole - min(RESERVE, whole / 10)
+    return whole - min(RESERVE, max(whole / 10, min(5.0, whole / 4)))
 
 
 def _labels(text: str | None) -> list[str] | None:

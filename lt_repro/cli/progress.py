@@ -128,7 +128,7 @@ class Board:
             what += "" if here else ", by another process"
         else:
             what = "failed"
-            say(f"failed: {key}: {run.error.splitlines()[0]}")
+            say(f"failed: {key}: {'; '.join(run.error.splitlines())}")
         self.failed += what.startswith(("failed", "diverged"))
         if not self.live.is_started:
             say(f"run {self.total - len(self.to_do)}/{self.total}, {self._left()}: {where}: {what}")

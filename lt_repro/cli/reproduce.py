@@ -89,7 +89,7 @@ def check(
 
     tables = [seeded(table, seeds) for table in exhibits(what)]
     found = found_in(runs, may_be_new=False)
-    shown = [(table, found.measure(table)) for table in tables]
+    shown = [(table, found.measure(table, epochs="")) for table in tables]
     checked = [one for _, measured in shown for one in verdicts.check(measured)]
     cells = verdicts.places(shown)
     claims = [claim for paper in papers().values() for claim in paper.claims]
@@ -154,7 +154,8 @@ def explain(
     for setting, (ours, theirs) in away.items():
         put(f"departs: {setting} {fields.text(ours)} (the paper's, as read here: {fields.text(theirs)})")
     if not away:
-        put("it departs in no setting from the paper, as read here")
+        of = "the paper, as read here" if cells else f"this project's settings for {recipe.dataset}"
+        put(f"it departs in no setting from {of}")
     for question, value in questions:
         put(f"open in the paper: {question.setting} = {value}: {question.asked} ({question.why})")
 

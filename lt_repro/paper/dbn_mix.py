@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from lt_repro import fields
 from lt_repro.paper.claim import Claim, Comparison, Paper, Place, Question
-from lt_repro.paper.settings import RATIO, recipe
+from lt_repro.paper.settings import INHERITED, RATIO, apt
 from lt_repro.paper.table import Line, Published, Table, ratios
 from lt_repro.recipe import Recipe, find
 
@@ -40,7 +41,7 @@ _QUOTED = {  # rows that the paper did not measure itself, and where its numbers
 TABLE4 = Table(
     id="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
-    build=recipe,
+    build=apt,
     base={"dataset": "cifar100"},
     rows=_ROWS,
     columns=ratios(100, 50, 10),
@@ -64,7 +65,7 @@ def _over(name: str, *values: float) -> tuple[Line, ...]:
 FIG3A = Table(
     id="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling (Fig. 3a of the paper; the grid is ours).",
-    build=recipe,
+    build=apt,
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
@@ -77,7 +78,7 @@ FIG3A = Table(
 FIG3B = Table(
     id="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper).",
-    build=recipe,
+    build=apt,
     base=_FULL,
     rows=(Line("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
@@ -89,7 +90,7 @@ FIG3B = Table(
 FIG3C = Table(
     id="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper; the grid is ours).",
-    build=recipe,
+    build=apt,
     base=_FULL,
     rows=(Line("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
@@ -105,7 +106,7 @@ _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional
 TABLE5 = Table(
     id="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
-    build=recipe,
+    build=apt,
     base={"dataset": "cifar100", "ratio": RATIO},
     rows=tuple(
         Line(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
@@ -128,15 +129,24 @@ TABLE5 = Table(
 )
 
 
-def _representation(dataset: str, ratio: float, seed: int = 0, **variant: Any) -> Recipe:
-    return recipe(dataset, "crt", parent=recipe(dataset, ratio=ratio, seed=seed, **variant))
+def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
+    """Returns what begins with a parent: under what is given, but for its length and what it has from the parent."""
+    own = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
+    return apt(parent.dataset, method, parent=parent, **own)
 
 
-def _classifier(
-    dataset: str, ratio: float, branches: int, seed: int = 0, mix: str = "none", tscale: bool = False, **shared: Any
-) -> Recipe:
-    parent = recipe(dataset, ratio=ratio, seed=seed, mix="mixup", **shared)
-    return recipe(dataset, parent=parent, branches=branches, mix=mix, tscale=tscale)
+def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is given for a recipe, without what is given for its method."""
+    return {name: value for name, value in given.items() if name in fields.types(Recipe)}
+
+
+def _representation(dataset: str, **variant: Any) -> Recipe:
+    return _second(apt(dataset, **variant), "crt", **_stage(variant))
+
+
+def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
+    parent = apt(dataset, mix="mixup", **shared)
+    return _second(parent, branches=branches, mix=mix, tscale=tscale, **shared)
 
 
 def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequence[float]) -> Table:
@@ -173,7 +183,7 @@ TABLE6 = (TABLE6A, TABLE6B)
 FIG1 = Table(
     id="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
-    build=recipe,
+    build=apt,
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(Line("sbn", "Vanilla"), Line("bbn", "BBN", {"method": "bbn"}), Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX)),
     columns=(Line("accuracy", "accuracy"),),
@@ -191,7 +201,7 @@ _BBN = Line("bbn", "BBN", {"method": "bbn"})
 GROUPS = Table(
     id="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
+    build=apt,
     base={"dataset": "cifar100", "ratio": RATIO},
     rows=(_ROWS[0], _ROWS[4], _ROWS[5], _BBN, _ROWS[8]),
     columns=(
@@ -211,7 +221,7 @@ GROUPS = Table(
 RELIABILITY = Table(
     id="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
+    build=apt,
     base={"dataset": "cifar100", "ratio": RATIO},
     rows=(_ROWS[0], _ROWS[1], _BBN, _ROWS[8]),
     columns=(Line("accuracy", "accuracy"),),
@@ -250,8 +260,8 @@ def _quoting(
 def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
     """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
     if find(method)().parent:
-        return recipe(dataset, method, parent=recipe(dataset, **variant))
-    return recipe(dataset, method, **variant)
+        return _second(apt(dataset, **variant), method, **_stage(variant))
+    return apt(dataset, method, **variant)
 
 
 _CIFARS = tuple(

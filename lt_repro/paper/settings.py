@@ -33,7 +33,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
 SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
-"""How heads are trained on a parent's features. The paper does not say; MiSLAS' code has such a second stage."""
+"""How heads are trained on a parent's features, if no longer than it. The paper does not say; MiSLAS' code does so."""
 INHERITED = (*SHARED, "crop", "flip", "seed", "precision", "epoch_steps")
 """What a run takes from its parent unless told otherwise."""
 
@@ -55,8 +55,21 @@ def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
     if parent := given.get("parent"):
         usual |= {name: getattr(parent, name) for name in INHERITED} | {"branches": len(parent.spec.branches)}
         usual |= SECOND_STAGE | row.get("second stage", {})
+        usual["epochs"] = min(usual["epochs"], parent.epochs)
     known = settings(cls)
     return Recipe.of(cls, **{n: v for n, v in usual.items() if n in known} | given | {"dataset": dataset})
+
+
+def apt(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
+    """Returns a recipe as `recipe` does, without what is given and decides nothing there.
+
+    So a setting that is given to a whole table leaves alone the rows that make no use of it.
+
+    Raises:
+        RequestError: As `recipe`.
+    """
+    idle = recipe(dataset, method, **given).unused()
+    return recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
 
 
 def departures(actual: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -1,10 +1,11 @@
 """A Table is data: labelled rows and columns as edits on one base recipe. A Figure is a Table with a numeric axis."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
+from lt_repro import fields
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
 from lt_repro.paper.settings import PROFILES, UNREAD
@@ -27,7 +28,8 @@ class Line(NamedTuple):
 
 def ratios(*values: float) -> tuple[Line, ...]:
     """Returns the columns of the given imbalance ratios."""
-    return tuple(Line(f"{value:g}", f"ratio {value:g}", {"ratio": float(value)}) for value in values)
+    texts = [fields.text(float(value)) for value in values]
+    return tuple(Line(text, f"ratio {text}", {"ratio": float(text)}) for text in texts)
 
 
 class Published(NamedTuple):
@@ -86,7 +88,7 @@ class Table:
         lines: For a figure, the setting that the rows vary, or None when there is one row.
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
             column, or "reliability", accuracy by confidence, each row a series.
-        profile: How long its runs are, one of `settings.PROFILES`.
+        profile: How long its runs are: one of `settings.PROFILES`, or "set by hand".
     """
 
     id: str
@@ -130,20 +132,33 @@ class Table:
         """Returns the same exhibit with other columns or under other settings; None leaves a setting alone.
 
         The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
-        prints stays only where every setting is the paper's. A row whose method has no such setting stays as it is.
+        prints stays only where every setting is the paper's. A row whose method has no such setting stays as it is, and
+        a setting that changes no recipe of the exhibit is forgotten.
 
         Args:
             columns: In place of the paper's.
             settings: Fields of the recipe or the method; those at the paper's value change nothing.
 
         Raises:
-            RequestError: A name is unknown or a value not allowed.
+            RequestError: A name is unknown, a value not allowed, or a row or column decides that setting.
         """
-        start = dict(self.columns[0].edits) | dict(self.base)
-        usual = self.build(**start)
         asked = {name: value for name, value in settings.items() if value is not None}
-        other = {n: v for n, v in asked.items() if self.build(**start | {n: v}) != usual}
+        decided = {name for line in (*self.rows, *self.columns) for name in line.edits} - set(_FIRST)
+        if clash := sorted(decided & asked.keys()):
+            raise RequestError(
+                f"{', '.join(clash)} set for {self.id}",
+                "allowed: what its rows and columns do not decide",
+                "choose among them with --rows and --columns",
+            )
         across = self.columns if columns is None else columns
+
+        def recipes(names: Iterable[str]) -> list[tuple[Recipe, ...]]:
+            told = {name: asked[name] for name in names}
+            one = dataclasses.replace(self, base=dict(self.base) | told, columns=across, seeds=self.seeds[:1])
+            return [cell.recipes for cell in one.cells()]
+
+        whole = recipes(asked)
+        other = {name: value for name, value in asked.items() if recipes(asked.keys() - {name}) != whole}
         moved = [line.label for line in across] != [line.label for line in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
         if other.get("profile") == "as_is":
@@ -151,7 +166,7 @@ class Table:
         marks = [_mark(name, value) for name, value in named.items()] + [
             _mark("ratio", line.label) for line in across if moved
         ]
-        words = ", ".join(f"{name} {_plain(value)}" for name, value in other.items())
+        words = ", ".join(f"{name} {fields.text(value)}" for name, value in other.items())
         caption = self.caption + (f" Not at the paper's settings: {words}." if other else "")
         return dataclasses.replace(
             self,
@@ -160,6 +175,7 @@ class Table:
             base=dict(self.base) | other,
             columns=across,
             published={} if other else self.published,
+            profile="set by hand" if {"epochs", "epoch_steps"} & other.keys() else self.profile,
         )
 
     def of(self, images: str | None, across: Sequence[Line], **settings: Any) -> Self:
@@ -206,7 +222,7 @@ class Table:
         if not (given := PROFILES[profile]):
             return self
         words = ", ".join(f"{name} {value}" for name, value in given.items())
-        usual = self.build(**dict(self.columns[0].edits) | dict(self.base)).epochs
+        usual = next((cell.recipe.epochs for cell in self.cells() if cell.recipe), 1)
 
         def scaled(line: Line) -> Line:
             if "epochs" not in line.edits:
@@ -257,8 +273,4 @@ def _place(name: str) -> int:
 def _mark(name: str, value: Any) -> str:
     if value in ("as_is", "as-is"):
         return "as-is"
-    return _SHORT.get(name, name) + _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return _SHORT.get(name, name) + fields.text(value).replace(",", "-")
