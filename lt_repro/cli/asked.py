@@ -70,51 +70,38 @@ class Request:
 
 def carry_out(request: Request) -> None:
     """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
-    from lt_repro import fields, files
+    from lt_repro import files
     from lt_repro.data import pools
-    from lt_repro.paper.settings import PROFILES
     from lt_repro.signals import Interrupted
     from lt_repro.sweep.plan import missing, ordered
 
     until = time.monotonic() + _seconds(request.budget)
-    chosen = exhibits(request.what)
     pool = None
     if request.dataset is not None and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
         pool = pools.load_pool(request.dataset, pools.data_root(request.data_root))
-    across = list({column.label: column for column in (_ratio_column(text, pool) for text in request.ratio)}.values())
-    name = pool.name if pool else request.dataset
-    asked = {name: value for name, value in request.settings.items() if value is not None}
-    if twice := sorted(asked.keys() & PROFILES.get(request.profile, {}).keys()):
-        raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
-    tables = [seeded(table.of(name, across, **asked).profiled(request.profile), request.seeds) for table in chosen]
-    for table in tables:
-        for setting, value in asked.items():
-            if table.base.get(setting) != value:
-                say(f"note: {setting} = {fields.text(value)} changes nothing in {table.id}")
+    tables, idle = _tables(request, pool)
     found = found_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
     lacking = missing(picked, found.runs)
     wanted = ordered(lacking.recipes, picked, request.order)
-    if request.plan or request.train:
-        for note in (*found.notes, *lacking.notes):
+    kinds, images = ["CPU", "GPU"], {}
+    if request.train and wanted:
+        from lt_repro.train import pick_device
+
+        kinds = ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]
+        images = _images(request, wanted, pool)
+        for place in {folder(table, request.to) for table in tables}:
+            files.ensure_writable(place)  # before hours of training, not after
+    totals = _totals(wanted, found, kinds)
+    if request.plan or request.train:  # what is said comes after all that can be refused
+        for note in (*idle, *found.notes, *lacking.notes):
             say(f"note: {note}")
     if request.plan:
-        _put_plan(request, tables, wanted, found)
+        _put_plan(request, tables, wanted, found, totals)
         raise typer.Exit(found.code)
     code = found.code
     if request.train and wanted:
-        from lt_repro.sweep.local import split_of
-        from lt_repro.train import pick_device
-
-        kind = "CPU" if pick_device(request.device).type == "cpu" else "GPU"
-        images = {} if pool is None else {pool.name: pool}
-        needed = {recipe.dataset for recipe in wanted} - images.keys()
-        images |= {n: pools.load_pool(n, pools.data_root(request.data_root)) for n in sorted(needed)}
-        for recipe in {(r.dataset, r.ratio, r.profile, r.split_seed): r for r in wanted}.values():
-            split_of(recipe, images[recipe.dataset])
-        for place in {folder(table, request.to) for table in tables}:
-            files.ensure_writable(place)  # before hours of training, not after
-        for line in _totals(wanted, found, [kind]):
+        for line in totals:
             say(line)
         try:
             found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs)
@@ -127,6 +114,39 @@ def carry_out(request: Request) -> None:
     shown = [(table, found.measure(table, request.length)) for table in tables]
     put_all(shown, found.notes, pool, request.to, request.as_json, request.best)
     raise typer.Exit(code)
+
+
+def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
+    """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
+    from lt_repro import fields
+    from lt_repro.paper.settings import PROFILES
+
+    columns = [_ratio_column(text, pool) for text in request.ratio]
+    across = list({column.label: column for column in columns}.values())
+    given = {name: value for name, value in request.settings.items() if value is not None}
+    if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
+        raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
+    tables, idle = [], []
+    for exhibit in exhibits(request.what):
+        table = exhibit.of(pool.name if pool else request.dataset, across, **given)
+        unused = [name for name, value in given.items() if table.base.get(name) != value]
+        idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
+        tables.append(seeded(table.profiled(request.profile), request.seeds))
+    return tables, idle
+
+
+def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
+    """Returns the images of all recipes by name, after each split that they want has been made once."""
+    from lt_repro.data import pools
+    from lt_repro.sweep.local import split_of
+
+    root = pools.data_root(request.data_root)
+    images = {} if pool is None else {pool.name: pool}
+    needed = {recipe.dataset for recipe in wanted} - images.keys()
+    images |= {name: pools.load_pool(name, root) for name in sorted(needed)}
+    for recipe in {(r.dataset, r.ratio, r.profile, r.split_seed): r for r in wanted}.values():
+        split_of(recipe, images[recipe.dataset])
+    return images
 
 
 def exhibits(what: Sequence[str]) -> "list[Table]":
@@ -188,36 +208,37 @@ class Found:
         return measure(table, self.runs)
 
 
-def _put_plan(request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: Found) -> None:
+def _put_plan(
+    request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: Found, totals: Sequence[str]
+) -> None:
     from lt_repro.render.cells import to_json
     from lt_repro.sweep.cost import cost
 
     lines = _planned(wanted, found, request)
     cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
     if request.as_json:
-        totals: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+        sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
         plan: list[dict[str, Any]] = [
             {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]} for recipe in wanted
         ]
         for name in ("cpu", "gpu"):
             spent = cost(wanted, found.runs, gpu=name == "gpu")
             hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
-            totals |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
+            sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
             for line, recipe in zip(plan, wanted, strict=True):
                 one = cost([recipe], found.runs, gpu=name == "gpu")
                 line[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
-        return put_json({"cells": cells, "plan": plan, "totals": totals})
-    totals_of = _totals(wanted, found)
+        return put_json({"cells": cells, "plan": plan, "totals": sums})
     for command in lines.values():
         put(command)
     barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
     for exhibit, row, reason in dict.fromkeys(barred):
         request.totals(f"{exhibit}, {row}: {reason}")
-    for total in totals_of:
+    for total in totals:
         request.totals(total)
 
 
-def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str] = ("CPU", "GPU")) -> list[str]:
+def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str]) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
     from lt_repro.sweep.cost import cost
 

@@ -47,7 +47,7 @@ def reproduce(
     carry_out(
         Request(
             what,
-            train=not render_only,
+            train=not (render_only or dry_run),
             plan=dry_run,
             dataset=dataset,
             ratio=ratio or [],
