@@ -33,7 +33,8 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
 SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
-"""How heads are trained on a parent's features, if no longer than it. The paper does not say; MiSLAS' code does so."""
+"""How heads are trained on a parent's features, though never longer than the parent was. The paper does not say; the
+code of MiSLAS has such a second stage."""
 INHERITED = (*SHARED, "crop", "flip", "seed", "precision", "epoch_steps")
 """What a run takes from its parent unless told otherwise."""
 
