@@ -92,10 +92,10 @@ def carry_out(request: Request) -> None:
         images = _images(request, wanted, pool)
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
-    totals = _totals(wanted, found, kinds)
-    if request.plan or request.train:  # what is said comes after all that can be refused
-        for note in (*idle, *found.notes, *lacking.notes):
-            say(f"note: {note}")
+    for_runs = request.plan or request.train
+    totals = _totals(wanted, found, kinds) if for_runs else []
+    for note in (*idle, *(found.notes + lacking.notes if for_runs else ())):  # after all that can be refused
+        say(f"note: {note}")
     if request.plan:
         _put_plan(request, tables, wanted, found, totals)
         raise typer.Exit(found.code)
@@ -242,13 +242,13 @@ def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str]) -> l
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
     from lt_repro.sweep.cost import cost
 
-    epochs = sum(recipe.epochs for recipe in wanted)
+    epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
     lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
     for name in kinds:
         spent = cost(wanted, found.runs, gpu=name == "GPU")
         known = len(wanted) - spent.unknown
         if known:
-            same = [run for run in found.runs if run.recipe.net in {recipe.net for recipe in wanted}]
+            same = [run for run in found.runs if run.recipe.net in nets]
             devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
             lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
