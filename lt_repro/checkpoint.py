@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,23 +98,36 @@ def sweep(path: Path) -> None:
         files.remove(file.with_name(file.name + _DAMAGED))
 
 
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
-    """Returns a run's final weights, on the CPU, if their digest is `sha256`; nothing in the file is executed.
+    """Returns a run's final weights, on the CPU, if their `tensor_digest` is `sha256`; nothing in the file is executed.
 
     Raises:
-        DamagedError: The file is not what the run wrote.
+        DamagedError: The file does not hold what the run wrote.
     """
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        mend = "it is left as it is; move it away with its run file and train that run again"
-        raise DamagedError(f"{path} is damaged: its content does not match its digest", "", mend)
-    return _loaded(content, path)
+    try:
+        weights = _loaded(path.read_bytes(), path)
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+    if tensor_digest(weights) != sha256:
+        fix = "it was left as it is; move it away with its run file and train that run again"
+        raise DamagedError(f"{path} is damaged: its tensors do not match the digest in the run file", "", fix)
+    return weights
+
+
+def tensor_digest(tensors: "Mapping[str, Tensor]") -> str:
+    """Returns the SHA-256 of tensors: of names, dtypes, shapes and bytes, whatever container they are stored in.
+
+    Each tensor, by rising name, adds the canonical JSON of [name, dtype, shape], a line feed, and its elements in
+    row-major order as they lie in memory (little-endian on every machine this runs on).
+    """
+    import torch
+
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        found.update(f"{canonical([name, str(plain.dtype), list(plain.shape)])}\n".encode())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def dump(state: dict[str, Any]) -> bytes:

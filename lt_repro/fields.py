@@ -25,6 +25,8 @@ def added(before: Any) -> Any:
 
     At that value it is left out of a recipe's key, and stored recipes may lack it.
     """
+    if before == {}:  # which a dataclass wants made anew each time
+        return dataclasses.field(default_factory=dict, metadata={"before": before})
     return dataclasses.field(default=before, metadata={"before": before})
 
 

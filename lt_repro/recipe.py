@@ -28,26 +28,27 @@ class Recipe:
         net: One of `nets.resnet.BLOCKS`.
         epochs: Passes over the training set, >= 1.
         batch: Images per step and draw, >= 1.
-        lr: Learning rate between warm-up and the first drop, > 0.
+        lr: Learning rate between warm-up and the first milestone, > 0.
         weight_decay: Of SGD, on every parameter, >= 0.
-        profile: How class sizes fall from the first class to the last; "as_is" takes all images there are.
+        imb_type: How class sizes fall from the first class to the last; "as_is" takes all images there are.
         split_seed: Which draw of the long-tailed split; 0 is the field's.
         momentum: Of SGD, in [0, 1).
         warmup: Fraction of training with a linearly rising rate.
-        drops: Fractions of training at which the rate drops.
-        drop_factor: What each drop multiplies the rate by.
+        milestones: Fractions of training at which the rate is multiplied by `lr_decay`.
+        lr_decay: What each milestone multiplies the rate by.
         epoch_images: An epoch is as many images as the set has, or K x N_max ("balanced").
         normalise: "shared" has CIFAR-10's constants; "own" the data set's own mean and deviation.
         crop: Pixels of black frame from which random crops are taken; 0 for none.
         flip: Whether half of the images are flipped left to right.
         seed: Of the initial weights and of every draw.
         precision: "auto" is bf16 where the hardware gains by it; hashed as the word.
-        schedule: "steps" drops the rate at `drops`; "cosine" takes it to 0 along half a cosine.
+        schedule: "steps" drops the rate at `milestones`; "cosine" takes it to 0 along half a cosine.
         epoch_steps: At most so many steps an epoch, for a trial; 0 for no limit.
-        parent: The run that this one begins with, where the method wants one; on the same images, in the same network.
+        parents: The runs that this one needs, by the roles that its method names; on the same images, in the same
+            network. Never changed in place.
 
     Raises:
-        RequestError: A value is not allowed, or the parent is missing, not wanted, or of other images.
+        RequestError: A value is not allowed, or a parent is missing, not wanted, or of other images.
     """
 
     dataset: str
@@ -58,12 +59,12 @@ class Recipe:
     batch: int
     lr: float
     weight_decay: float
-    profile: Literal["exp", "step", "as_is"] = "exp"
+    imb_type: Literal["exp", "step", "as_is"] = "exp"
     split_seed: int = 0
     momentum: float = 0.9
     warmup: float = 0.025
-    drops: tuple[float, ...] = (0.6, 0.8)
-    drop_factor: float = 0.1
+    milestones: tuple[float, ...] = (0.6, 0.8)
+    lr_decay: float = 0.1
     epoch_images: Literal["set", "balanced"] = "set"
     normalise: Literal["shared", "own"] = "shared"
     crop: int = 4
@@ -72,7 +73,7 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     schedule: Literal["steps", "cosine"] = fields.added("steps")
     epoch_steps: int = fields.added(0)
-    parent: "Recipe | None" = fields.added(None)
+    parents: Mapping[str, "Recipe"] = fields.added({})
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -92,41 +93,46 @@ class Recipe:
             "momentum": (0.0, 0.999),
             "weight_decay": (0.0, 1.0),
             "warmup": (0.0, 1.0),
-            "drop_factor": (0.0, 1.0),
+            "lr_decay": (0.0, 1.0),
         }
         fields.within(self, bounds, open_below=frozenset({"lr"}))
-        if list(self.drops) != sorted(self.drops) or not all(0 < drop < 1 for drop in self.drops):
-            raise RequestError(f"drops = {self.drops}", "allowed: rising fractions of training between 0 and 1")
-        self._check_parent()
+        if list(self.milestones) != sorted(self.milestones) or not all(0 < one < 1 for one in self.milestones):
+            raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
+        self._check_parents()
 
-    def _check_parent(self) -> None:
-        name, wanted = self.method.name(), self.method.parent
-        if self.parent is None:
-            if wanted:
-                raise RequestError(
-                    f"method {name} without a parent", "allowed: a run to begin with", "add --set parent=RUN"
-                )
-            return
-        if not wanted:
-            raise RequestError(f"a parent with method {name}", "allowed: one where the method begins with it")
-        for shared in SHARED:
-            mine, its = getattr(self, shared), getattr(self.parent, shared)
-            if mine != its:
-                raise RequestError(f"{shared} = {mine} with a parent of {shared} = {its}", "allowed: the parent's own")
-        here, there = len(self.spec.branches), len(self.parent.spec.branches)
-        if there not in (1, here):
+    def _check_parents(self) -> None:
+        name, roles = self.method.name(), self.method.parents
+        if lacking := [role for role in roles if role not in self.parents]:
             raise RequestError(
-                f"{here} branches from a parent of {there}", "allowed: as many as the parent has, or a parent of one"
+                f"method {name} without a parent", f"allowed: a run as {lacking[0]}", "add --set parent=RUN"
             )
+        if odd := self.parents.keys() - set(roles):
+            raise RequestError(
+                f"a parent with method {name}", f"allowed: {', '.join(roles) or 'no parent'}, not {sorted(odd)[0]}"
+            )
+        for parent in self.parents.values():
+            for shared in SHARED:
+                mine, its = getattr(self, shared), getattr(parent, shared)
+                if mine != its:
+                    raise RequestError(
+                        f"{shared} = {mine} with a parent of {shared} = {its}", "allowed: the parent's own"
+                    )
+        if "features" in self.parents:
+            here, there = len(self.spec.branches), len(self.parents["features"].spec.branches)
+            if there not in (1, here):
+                raise RequestError(
+                    f"{here} branches from a parent of {there}", "allowed: as many as the parent has, or one"
+                )
 
     @property
     def spec(self) -> NetSpec:
         """Returns what network is trained."""
-        return self.method.net(self.parent.spec if self.parent else None)
+        parent = self.parents.get("features")
+        return self.method.net(parent.spec if parent else None)
 
     def unused(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
-        return self.method.unused() | ({"drops", "drop_factor"} if self.schedule == "cosine" else set())
+        return self.method.unused() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
 
     @classmethod
     def of(cls, method: type[Method], **values: Any) -> Self:
@@ -152,12 +158,12 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf".
 
-        The parent is a recipe within the recipe. A field at the value that means "as before" is left out
+        Parents are recipes within the recipe. A field at the value that means "as before" is left out
         (`fields.added`).
         """
         values = {name: getattr(self, name) for name in fields.types(type(self))}
         values["method"] = {"name": self.method.name()} | _said(self.method, dataclasses.asdict(self.method))
-        values["parent"] = self.parent and self.parent.to_json()
+        values["parents"] = {role: parent.to_json() for role, parent in self.parents.items()}
         return {name: _words(value) for name, value in _said(self, values).items()}
 
     @classmethod
@@ -172,9 +178,13 @@ class Recipe:
         inner = dict(values.get("method", {}))
         method = find(str(inner.pop("name", "")))
         own = _checked(cls, {name: value for name, value in values.items() if name != "method"})
-        if own.get("parent") is not None:
-            own["parent"] = cls.from_json(own["parent"])
+        if "parents" in own:
+            own["parents"] = {role: cls.from_json(parent) for role, parent in dict(own["parents"]).items()}
         return cls(method=method(**_checked(method, inner)), **own)
+
+    def lineage(self) -> list["Recipe"]:
+        """Returns the recipe, then its parents, each followed by its own."""
+        return [self, *(one for parent in self.parents.values() for one in parent.lineage())]
 
     def key(self) -> str:
         """Returns the name of the run: a readable slug and 8 hex digits of the SHA-256 of the canonical JSON."""
@@ -186,8 +196,8 @@ class Recipe:
         return f"{slug}-{digest(self.to_json())[:8]}"
 
 
-SHARED = ("dataset", "ratio", "profile", "split_seed", "net", "normalise")
-"""What a run has in common with its parent: the images, and the network that the weights are of."""
+SHARED = ("dataset", "ratio", "imb_type", "split_seed", "net", "normalise")
+"""What a run has in common with its parents: the images, and the network that the weights are of."""
 
 
 def find(name: str) -> type[Method]:

@@ -30,7 +30,8 @@ class Run:
         history: {"loss": [mean training loss of each epoch], NAME: [the same of what the method logged, or None]}.
         split: {digest, counts (K), class_names (K)}.
         data_digest: SHA-256 of the selected training images and the test images.
-        weights: {file, sha256} of the final weights, which lie beside the working run; None when diverged.
+        weights: {file, sha256} of the final weights, which lie beside the working run, the digest that of the tensors
+            (`checkpoint.tensor_digest`); None when diverged.
         seconds: Of training and evaluation, over all attempts.
         images_per_second: Images per second of training (a dual-branch step passes two batches), from cached features
             where they were.
@@ -40,9 +41,9 @@ class Run:
         commit: Of this code, with "+" when it was changed; None outside a checkout.
         attempts: [{epoch, step, ended}], where each process began and how it ended; with `damaged`, the checkpoints
             that it found damaged and passed over.
-        parent: {key, weights}, the run it began with and the SHA-256 of that run's weights, or None.
+        parents: {role: {key, weights}}, the runs it was given and the SHA-256 of their weights.
         command: What was typed.
-        threads: That torch computed with on the CPU.
+        threads: That torch computed with on the CPU; None elsewhere.
         determinism: What is promised to come out again: "A" the same bits on one kind of CPU with the same build of
             torch and as many threads, "B" the same bits on the same model of GPU (--deterministic), "C" the same
             within the seeds.
@@ -65,10 +66,10 @@ class Run:
     versions: dict[str, str]
     commit: str | None
     attempts: list[dict[str, Any]]
-    parent: dict[str, str] | None = None
-    command: str | None = None
-    threads: int | None = None
-    determinism: Literal["A", "B", "C"] | None = None
+    parents: dict[str, dict[str, str]]
+    command: str
+    threads: int | None
+    determinism: Literal["A", "B", "C"]
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
@@ -78,12 +79,6 @@ class Run:
         part = self.result if branch is None else self.result["branches"].get(branch, {})
         value: float | None = part.get("accuracy", {}).get(metric)
         return value
-
-    @property
-    def class_names(self) -> list[str]:
-        """Returns the K names of the classes; their numbers where the run file is older than their names."""
-        names: list[str] = self.split.get("class_names") or [str(k) for k in range(len(self.split["counts"]))]
-        return names
 
     @property
     def weights_path(self) -> Path | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def learning_rate(
-    t: float, *, base: float, warmup: float, drops: Sequence[float], factor: float, schedule: str = "steps"
+    t: float, *, base: float, warmup: float, milestones: Sequence[float], factor: float, schedule: str = "steps"
 ) -> float:
     """Returns the learning rate at the fraction `t` of training: linear warm-up, then down in steps (Sec. 4.2).
 
@@ -15,14 +15,14 @@ def learning_rate(
 
     Args:
         t: Fraction of training in [0, 1], taken at the middle of a step.
-        base: The rate between warm-up and the first drop.
+        base: The rate between warm-up and the first milestone.
         warmup: Fraction of training over which the rate rises linearly from 0 to `base`; 0 for none.
-        drops: Fractions of training at which the rate is multiplied by `factor`.
-        factor: What each drop multiplies the rate by.
-        schedule: "steps", or "cosine", which knows no drops.
+        milestones: Fractions of training at which the rate is multiplied by `factor`.
+        factor: What each milestone multiplies the rate by.
+        schedule: "steps", or "cosine", which has no milestones.
     """
     rise = min(1.0, t / warmup) if warmup > 0 else 1.0
     if schedule == "cosine":
         return base * rise * (1 + math.cos(math.pi * t)) / 2
-    passed = sum(t >= drop for drop in drops)
+    passed = sum(t >= milestone for milestone in milestones)
     return float(base * rise * factor**passed)

@@ -136,11 +136,10 @@ def _alive(path: Path) -> bool:
 def _weights(path: Path, digests: dict[str, str | None]) -> str:
     if path.stem not in digests:
         return "no run file belongs to it"
-    if digests[path.stem] is None:
+    if (expected := digests[path.stem]) is None:
         return "its run file knows of no weights"
     try:
-        return (
-            "" if checkpoint.sha256(path) == digests[path.stem] else "its content does not match its run file's digest"
-        )
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        checkpoint.load_weights(path, expected)
+    except DamagedError as error:
+        return str(error).splitlines()[0].partition(" is damaged: ")[2] or str(error).splitlines()[0]
+    return ""

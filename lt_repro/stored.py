@@ -7,9 +7,8 @@ from typing import Any
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError
 
-SCHEMA = 4
-"""2 added `parent` and the class names of the split; 3 `command`, `threads`, `determinism` and what was damaged on the
-way; 4 `result.reliability`. What an older file lacks is read as None."""
+SCHEMA = 5
+"""Of the first release; nothing older is read."""
 FAILED = ".failed.json"
 """How the name ends of the record that a run leaves which broke; it is no run file."""
 _LARGEST = 10 << 20  # bytes; a run file has a few thousand
@@ -32,8 +31,8 @@ def read(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
         if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
             raise ValueError("it is no run file")
-        if values["schema"] > SCHEMA:
-            raise ValueError(f"it has schema {values['schema']}, this version reads up to {SCHEMA}")
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"it has schema {values['schema']}, this version reads schema {SCHEMA}")
         payload = values.pop("payload_sha256", None)
         if payload != digest(values):
             raise ValueError("its content does not match its digest")

@@ -1,6 +1,5 @@
 """The one training loop: `fit(recipes) -> runs`. A `Lane` is one run under way; usually there is one."""
 
-import hashlib
 import math
 import os
 import time
@@ -156,15 +155,15 @@ class Lane:
             statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
             net = ResNet(recipe.net, recipe.spec, len(self.counts), *statistics)
             net.own.update(recipe.method.modules(len(self.counts)))
-        self.parent: dict[str, str] | None = None
-        if recipe.parent:
-            begun, weights = runs.weights(recipe.parent, [*parents, out])
+        self.parents: dict[str, dict[str, str]] = {}
+        for role, parent in recipe.parents.items():
+            begun, weights = runs.weights(parent, [*parents, out])
             if begun.split["digest"] != images.split.digest:
                 raise RequestError(
                     f"the parent {begun.path} is of another split, {begun.split['digest'][:8]}",
                     f"allowed: a parent trained on this one, {images.split.digest[:8]}",
                 )
-            self.parent = {"key": recipe.parent.key(), "weights": (begun.weights or {})["sha256"]}
+            self.parents[role] = {"key": parent.key(), "weights": (begun.weights or {})["sha256"]}
             net.take_features(weights)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.SGD(self._groups(), momentum=recipe.momentum, fused=device.type in ("cpu", "cuda"))
@@ -248,7 +247,7 @@ class Lane:
             for name, stream in method.streams.items()
         }
         moments = [(epoch * self.steps + step + 0.5) / (recipe.epochs * self.steps) for step in range(self.steps)]
-        rate = {"base": recipe.lr, "warmup": recipe.warmup, "drops": recipe.drops, "factor": recipe.drop_factor}
+        rate = {"base": recipe.lr, "warmup": recipe.warmup, "milestones": recipe.milestones, "factor": recipe.lr_decay}
         rate["schedule"] = recipe.schedule
         self.rates = [learning_rate(t, **rate) for t in moments]  # type: ignore[arg-type]
         self.t, self.lr = (torch.tensor(values, device=self.device) for values in (moments, self.rates))
@@ -355,7 +354,7 @@ class Lane:
             "key": self.recipe.key(),
             "precision": self.precision,
             "data": self.images.digest,
-            "parent": self.parent,
+            "parents": self.parents,
             "net": self.net.state_dict(),
             "momentum": [self.optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()],
             "loss_sum": self.loss_sum,
@@ -378,7 +377,7 @@ class Lane:
             "key": self.recipe.key(),
             "precision": self.precision,
             "data": self.images.digest,
-            "parent": self.parent,
+            "parents": self.parents,
         }
         for name, now in here.items():
             if state[name] != now:
@@ -423,7 +422,7 @@ class Lane:
                 "counts": self.counts.tolist(),
                 "class_names": list(self.images.class_names),
             },
-            parent=self.parent,
+            parents=self.parents,
             data_digest=self.images.digest,
             weights=weights,
             seconds=round(self.seconds + time.monotonic() - self.started, 3),
@@ -441,9 +440,12 @@ class Lane:
         return run
 
     def _weights(self) -> tuple[bytes, dict[str, str]]:
-        """Returns the final weights as they are stored, and their file's name and SHA-256."""
-        content = checkpoint.dump(dict(self.net.cpu().state_dict()))  # a plain dict: torch's has the modules' names too
-        return content, {"file": f"{self.recipe.key()}.pt", "sha256": hashlib.sha256(content).hexdigest()}
+        """Returns the final weights as they are stored, and their file's name and the SHA-256 of the tensors."""
+        weights = dict(self.net.cpu().state_dict())  # a plain dict: torch's has the modules' names too
+        return checkpoint.dump(weights), {
+            "file": f"{self.recipe.key()}.pt",
+            "sha256": checkpoint.tensor_digest(weights),
+        }
 
     def _restored(self, run: Run) -> Run:
         if run.weights and not run.weights_path:

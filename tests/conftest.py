@@ -32,9 +32,9 @@ ROWS = {
 METHODS = {label: DbnMix(**fields) for label, fields in ROWS.items()}
 EVERY = METHODS | {
     "layer3, joint, sample, cosine": DbnMix(
-        2, "bilateral", True, part="layer3", bn="joint", lam_per="sample", head="cosine"
+        2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine"
     ),
-    "layer2, gamma 1": DbnMix(2, "bilateral", True, part="layer2", gamma=1.0),
+    "layer2, gamma 1": DbnMix(2, "bilateral", True, branch_at="layer2", gamma=1.0),
     "frozen dbn+bm+ts": DbnMix(2, "bilateral", True, frozen=True),
     "bbn": Bbn(),
     "bbn, layer3, joint, balanced": Bbn(math.inf, "layer3", "joint"),

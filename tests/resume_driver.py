@@ -28,8 +28,11 @@ def made(label, precision):
     if label == "probe":  # it is no method of the package, and has no settings in the paper
         return dataclasses.replace(recipe("digits", precision=precision, **SETTINGS), method=method)
     settings = SETTINGS | dataclasses.asdict(method) | {"precision": precision}
-    if method.parent:
-        settings |= {"parent": recipe("digits", branches=2, precision=precision, **SETTINGS), "ratio": 60.0}
+    if method.parents:
+        settings |= {
+            "parents": {"features": recipe("digits", branches=2, precision=precision, **SETTINGS)},
+            "ratio": 60.0,
+        }
     if label == "crt, cached":
         settings |= {"crop": 0}
     return recipe("digits", method.name(), **settings)
@@ -58,8 +61,9 @@ def main(mode: str, out: Path, only: str = "") -> None:
             continue
         stop = Stop()
         beside = out / "parents"
-        if made.parent and not (beside / f"{made.parent.key()}.json").exists():
-            fit([made.parent], images, out=beside, device="cpu")
+        for parent in made.parents.values():
+            if not (beside / f"{parent.key()}.json").exists():
+                fit([parent], images, out=beside, device="cpu")
 
         def watch(lane, name=name, stop=stop):
             if mode in ("straight", "go") or lane.epoch != 1:

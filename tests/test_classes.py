@@ -68,17 +68,24 @@ def test_groups_without_classes_are_absent_and_rows_of_table5_have_no_gains():
 def test_table6_begins_every_run_with_a_parent_of_its_seed(table):
     for cell in table.cells():
         for made, seed in zip(cell.recipes, (0, 1, 2), strict=True):
-            assert (made.seed, made.parent.seed, made.epochs, made.parent.epochs) == (seed, seed, 10, 200)
+            assert (made.seed, made.parents["features"].seed, made.epochs, made.parents["features"].epochs) == (
+                seed,
+                seed,
+                10,
+                200,
+            )
     rows = {cell.row.label: cell.recipe for cell in table.cells()}
     if table.id == "table6a":
         assert {made.method.name() for made in rows.values()} == {"crt"}
-        variants = [made.parent.method for made in rows.values()]
+        variants = [made.parents["features"].method for made in rows.values()]
         assert len({made.method for made in rows.values()}) == 1
     else:
         variants = [made.method for made in rows.values()]
         assert all(made.method.frozen for made in rows.values())
-        assert {(made.parent.method.branches, made.parent.method.mix) for made in rows.values()} == {(1, "mixup")}
-        assert len({made.parent.key() for made in rows.values()}) == 1
+        assert {
+            (made.parents["features"].method.branches, made.parents["features"].method.mix) for made in rows.values()
+        } == {(1, "mixup")}
+        assert len({made.parents["features"].key() for made in rows.values()}) == 1
     told = [(m.branches, m.mix, m.tscale) for m in variants]
     assert told == [(2, "none", False), (2, "none", True), (2, "bilateral", False), (2, "bilateral", True)]
 
@@ -88,8 +95,8 @@ def test_seeds_of_runs_with_parents_belong_together_and_short_parents_stay_out()
     runs = [run(made, accuracy=0.1 * (1 + made.seed)) for made in first.recipes]
     (cell, *_) = measure(TABLE6A, runs)
     assert (cell.n, cell.mean) == (3, pytest.approx(0.2))
-    short = first.recipe.replace(parent=first.recipe.parent.replace(epochs=10))
-    odd = first.recipes[1].replace(parent=first.recipe.parent)  # a parent of another seed
+    short = first.recipe.replace(parents={"features": first.recipe.parents["features"].replace(epochs=10)})
+    odd = first.recipes[1].replace(parents={"features": first.recipe.parents["features"]})  # a parent of another seed
     extra = [run(short), run(odd)]
     assert measure(TABLE6A, [*extra, *runs])[0] == cell
     assert measure(TABLE6A, extra)[0].n == 0
@@ -114,8 +121,8 @@ def test_every_recipe_builds_and_published_values_are_fractions(table):
 
 def test_a_cell_whose_parent_diverged_says_so():
     first = next(TABLE6A.cells())
-    (cell, other, *_) = measure(TABLE6A, [fake(first.recipe.parent, None)])
-    assert cell.reason == f"its parent {first.recipe.parent.key()} diverged"
+    (cell, other, *_) = measure(TABLE6A, [fake(first.recipe.parents["features"], None)])
+    assert cell.reason == f"its parent {first.recipe.parents['features'].key()} diverged"
     assert (cell.status, other.reason) == ("missing", None)
     assert to_json(TABLE6A, [cell])["cells"][0]["reason"] == cell.reason
     assert cell.reason in text.markdown(TABLE6A, [cell, other, other, other])
@@ -166,11 +173,18 @@ def test_a_diverged_run_is_in_no_series():
 
 def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
     bbn = recipe("digits", "bbn", ratio=60.0)
-    crt = recipe("digits", "crt", parent=DBN)
+    crt = recipe("digits", "crt", parents={"features": DBN})
     groups = together(
         [
             run(made)
-            for made in (SBN, SBN.replace(seed=1), DBN, bbn, crt, crt.replace(seed=2, parent=DBN.replace(seed=2)))
+            for made in (
+                SBN,
+                SBN.replace(seed=1),
+                DBN,
+                bbn,
+                crt,
+                crt.replace(seed=2, parents={"features": DBN.replace(seed=2)}),
+            )
         ]
     )
     assert {label: len(runs) for label, runs in groups.items()} == {
@@ -179,12 +193,12 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
         "BBN": 1,
         "cRT": 2,
     }
-    both = together([run(crt), run(crt.replace(parent=SBN))])
+    both = together([run(crt), run(crt.replace(parents={"features": SBN}))])
     assert [label.partition(",")[0] for label in both] == ["cRT (on branches 2", "cRT (on branches 1"]
 
 
 def test_no_run_is_lost_where_two_labels_would_be_the_same():
-    pair = together([run(SBN), run(SBN.replace(part="layer3"))])
+    pair = together([run(SBN), run(SBN.replace(branch_at="layer3"))])
     assert sum(map(len, pair.values())) == 2
     assert len(pair) == 2
 

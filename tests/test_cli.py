@@ -40,12 +40,12 @@ def test_make_dataset_writes_the_split_and_prints_its_histogram(run):
     code, out, err = run("make-dataset", "digits", "--imb-factor", repr(1 / 60), "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == content | {"path": str(path)}
-    named = "name ratio profile split_seed n_train n_test counts groups positions digest path"
+    named = "name ratio imb_type split_seed n_train n_test counts groups positions digest path"
     assert set(named.split()) == set(json.loads(out))
 
 
 def test_make_dataset_step_profile_second_draw_and_out(run):
-    run("make-dataset", "digits", "--ratio", 10, "--profile", "step", "--split-seed", 3, "--out", "mine/a.json")
+    run("make-dataset", "digits", "--ratio", 10, "--imb-type", "step", "--split-seed", 3, "--out", "mine/a.json")
     content = json.loads(Path("mine/a.json").read_text())
     assert content["counts"] == [124] * 5 + [12] * 5
     assert content["split_seed"] == 3
@@ -120,7 +120,7 @@ def test_options_reach_the_recipe(run):
     ]
     words += [
         "--set",
-        "drops=0.5,0.75",
+        "milestones=0.5,0.75",
         "--set",
         "lam_per=sample",
         "--set",
@@ -133,8 +133,8 @@ def test_options_reach_the_recipe(run):
     _, out, _ = run("train", *DIGITS, *words, "--json")
     found = json.loads(out)
     recipe, method = found["recipe"], found["recipe"]["method"]
-    assert (recipe["seed"], recipe["split_seed"], recipe["precision"], recipe["drops"]) == (4, 2, "bf16", [0.5, 0.75])
-    assert (recipe["flip"], recipe["lr"]) == (True, 0.05)
+    assert (recipe["seed"], recipe["split_seed"], recipe["precision"]) == (4, 2, "bf16")
+    assert (recipe["flip"], recipe["lr"], recipe["milestones"]) == (True, 0.05, [0.5, 0.75])
     assert (method["alpha"], method["gamma"], method["lam_per"], method["eta"]) == (0.5, "inf", "sample", 3.0)
     assert [point["epoch"] for point in found["curve"]] == [1, 2]
 
@@ -147,11 +147,11 @@ def test_method_and_set_say_the_same_as_the_short_options(run):
 
 
 def test_show_says_where_a_run_departs_from_the_paper(run):
-    _, out, _ = run("train", *DIGITS, "--arch", "dbn", "--set", "part=layer2")
+    _, out, _ = run("train", *DIGITS, "--arch", "dbn", "--set", "branch_at=layer2")
     key = Path(out.strip().splitlines()[-1]).stem
     code, out, _ = run("show", key[:12])
     assert code == 0
-    assert "part layer2 (default: block)" in out
+    assert "branch_at layer2 (default: block)" in out
     assert "epochs 2 (default: 60)" in out
     _, out, _ = run("show", key, "--json")
     assert json.loads(out)["key"] == key
@@ -386,7 +386,7 @@ WRONG = {
     "ratio and factor": ["make-dataset", "digits", "--ratio", "10", "--imb-factor", "0.1"],
     "factor of two": ["make-dataset", "digits", "--imb-factor", "2"],
     "factor zero": ["make-dataset", "digits", "--imb-factor", "0"],
-    "unknown profile": ["make-dataset", "digits", "--profile", "linear"],
+    "unknown imb_type": ["make-dataset", "digits", "--imb-type", "linear"],
     "negative split seed": ["make-dataset", "digits", "--split-seed", "-1"],
     "npz that is not there": ["make-dataset", "npz:nothing.npz"],
     "npz that is a folder": ["make-dataset", "npz:."],
@@ -410,7 +410,7 @@ WRONG = {
     "method and tscale": ["train", "--method", "dbn_mix", "--tscale"],
     "unknown method": ["train", "--dataset", "digits", "--method", "dbnmix"],
     "unknown field": ["train", "--dataset", "digits", "--set", "parts=block"],
-    "unknown value": ["train", "--dataset", "digits", "--arch", "dbn", "--set", "part=layer5"],
+    "unknown value": ["train", "--dataset", "digits", "--arch", "dbn", "--set", "branch_at=layer5"],
     "field without value": ["train", "--dataset", "digits", "--set", "lr"],
     "empty field": ["train", "--dataset", "digits", "--set", "lr="],
     "field twice": ["train", "--dataset", "digits", "--set", "lr=0.1", "--set", "lr=0.2"],
@@ -420,7 +420,7 @@ WRONG = {
     "eta without tscale": ["train", "--dataset", "digits", "--eta", "5"],
     "alpha without mix": ["train", "--dataset", "digits", "--alpha", "0.5"],
     "gamma without a reverse batch": ["train", "--dataset", "digits", "--gamma", "2"],
-    "part of one branch": ["train", "--dataset", "digits", "--set", "part=layer3"],
+    "part of one branch": ["train", "--dataset", "digits", "--set", "branch_at=layer3"],
     "alpha zero": ["train", "--dataset", "digits", "--mix", "bilateral", "--alpha", "0"],
     "eps above one": ["train", "--dataset", "digits", "--tscale", "--eps", "1.5"],
     "eta nan": ["train", "--dataset", "digits", "--tscale", "--eta", "nan"],
@@ -451,10 +451,10 @@ WRONG = {
     "a parent without a name": ["train", "--method", "crt", "--set", "parent"],
     "two parents": ["train", "--method", "crt", "--set", "parent=a", "--set", "parent=b"],
     "ratio that is no number": ["train", "--dataset", "digits", "--ratio", "many"],
-    "as-is and a profile": ["make-dataset", "digits", "--ratio", "as-is", "--profile", "step"],
+    "as-is and an imb_type": ["make-dataset", "digits", "--ratio", "as-is", "--imb-type", "step"],
     "as-is and a factor": ["make-dataset", "digits", "--ratio", "as-is", "--imb-factor", "0.1"],
-    "as_is with another ratio": ["train", "--dataset", "digits", "--ratio", "10", "--set", "profile=as_is"],
-    "drops under a cosine": ["train", "--dataset", "digits", "--set", "schedule=cosine", "--set", "drops=0.5"],
+    "as_is with another ratio": ["train", "--dataset", "digits", "--ratio", "10", "--set", "imb_type=as_is"],
+    "drops under a cosine": ["train", "--dataset", "digits", "--set", "schedule=cosine", "--set", "milestones=0.5"],
     "schedule": ["train", "--dataset", "digits", "--set", "schedule=linear"],
     "folder that is no folder": ["make-dataset", "folder:text.npz"],
     "folder without train": ["make-dataset", "folder:."],
@@ -489,7 +489,7 @@ def test_names_are_suggested(refused):
     assert "did you mean 'bilateral'" in refused("train", "--dataset", "digits", "--mix", "bilatral")
     assert "did you mean 'cifar100'" in refused("make-dataset", "cifar-100")
     assert "train" in refused("tarin")
-    assert "did you mean 'part'" in refused("train", "--dataset", "digits", "--set", "prat=block")
+    assert "did you mean 'branch_at'" in refused("train", "--dataset", "digits", "--set", "branch_ta=block")
 
 
 def test_a_damaged_stored_file_exits_with_1_and_stays(run, refused, tmp_path):

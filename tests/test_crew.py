@@ -54,7 +54,7 @@ def one_thread():
 
 def test_two_at_once_come_out_as_one_by_one(one_thread):
     parents = [brief(branches=2, seed=seed) for seed in (0, 1)]
-    wanted = [*parents, *(brief(method="crt", parent=parent) for parent in parents), brief()]
+    wanted = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
     seen = []
     ended = list(run_crew(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
     assert sorted(run.recipe.key() for run in ended) == sorted(one.key() for one in wanted)

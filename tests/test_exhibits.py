@@ -37,12 +37,12 @@ def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
     assert "run 13/13" in err
     runs = {path.stem: Run.read(path) for path in Path("runs").glob("*.json")}
     assert len(runs) == 13
-    children = [found for found in runs.values() if found.recipe.parent]
+    children = [found for found in runs.values() if found.recipe.parents]
     assert len(children) == 8
     for child in children:
-        parent = runs[child.parent["key"]]
-        assert child.parent == {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}
-        assert child.recipe.parent == parent.recipe
+        parent = runs[child.parents["features"]["key"]]
+        assert child.parents == {"features": {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}}
+        assert child.recipe.parents["features"] == parent.recipe
     for half in "ab":
         text = Path(f"tables/table6{half}-digits-e2-r60.md").read_text()
         assert "4 of 4 cells measured; runs 4; n 1; profile set by hand; epochs 2 + 2" in text
@@ -76,7 +76,7 @@ def test_commands_say_every_recipe_apart(table):
         == {"table5": 6, "table6a": 24}.get(table.id, 15)
     )
     places = {recipe.key(): i for i, recipe in enumerate(wanted)}
-    assert all(places[recipe.parent.key()] < places[recipe.key()] for recipe in wanted if recipe.parent)
+    assert all(places[recipe.parents["features"].key()] < places[recipe.key()] for recipe in wanted if recipe.parents)
 
 
 def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run, refused):
@@ -133,7 +133,7 @@ def test_a_path_names_the_run_at_that_path(run, refused):
     other.with_suffix(".pt").write_bytes(b"xx")
     assert "bad" in refused("train", "--method", "crt", "--set", f"parent={other}", code=1)
     child = trained(run, "--method", "crt", "--set", f"parent={parent.path.with_suffix('.pt')}")
-    assert child.parent["weights"] == parent.weights["sha256"]
+    assert child.parents["features"]["weights"] == parent.weights["sha256"]
     other.unlink()
     replace(parent, weights={"file": "x", "sha256": "0" * 64}).publish(Path("bad"))
     assert "begun with other weights" in refused("train", "--method", "crt", "--set", f"parent={other}")
@@ -262,7 +262,7 @@ def test_a_parent_may_be_given_by_path_and_gives_images_seed_and_network(run):
     parent = trained(run, "--dataset", "digits", "--ratio", "20", "--epochs", "1", "--seed", "3", "--out", "elsewhere")
     child = trained(run, "--method", "crt", "--set", f"parent={parent.path}", "--set", "crop=0")
     assert (child.recipe.dataset, child.recipe.ratio, child.recipe.seed) == ("digits", 20.0, 3)
-    assert child.recipe.parent == parent.recipe
+    assert child.recipe.parents["features"] == parent.recipe
     assert child.path.parent == Path("runs")
     _, out, _ = run("show", child.recipe.key())
     assert parent.recipe.key() in out
@@ -363,14 +363,14 @@ def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
     assert code == 0, err
     split = json.loads(out)
     assert split["counts"] == [12, 3, 6, 24]
-    assert (split["ratio"], split["profile"], split["n_test"]) == (8.0, "as_is", 16)
+    assert (split["ratio"], split["imb_type"], split["n_test"]) == (8.0, "as_is", 16)
     _, out, _ = run("make-dataset", *here)
     assert all(f" {name} " in out for name in ("auk", "ibis", "tern", "wren"))
     here = ["--dataset", birds, "--ratio", "as-is"]
     found = trained(run, *here, "--epochs", "1")
     assert found.split["class_names"] == ["auk", "ibis", "tern", "wren"]
     assert found.split["digest"] == split["digest"]
-    assert (found.recipe.ratio, found.recipe.profile) == (8.0, "as_is")
+    assert (found.recipe.ratio, found.recipe.imb_type) == (8.0, "as_is")
     for name, runs in {"ablation-table": 9, "branch-table": 1, "crt": 8, "plot-classes": 0, "plot-hparams": 33}.items():
         code, out, err = run(name, *here, *OWN, "--plan")
         planned = out.strip().splitlines()
@@ -386,7 +386,7 @@ def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
     assert len(list(Path("tables").glob("*-e1-as-is.md"))) == 4
     parent = next(Run.read(path) for path in Path("runs").glob("*dbn_mix-e1-s0*") if path.suffix == ".json")
     child = trained(run, "--dataset", birds, "--method", "crt", "--set", f"parent={parent.recipe.key()}")
-    assert child.recipe.profile == "as_is"
+    assert child.recipe.imb_type == "as_is"
 
 
 def test_the_dataset_of_a_parent_of_own_images_must_be_named(run, refused, birds, monkeypatch):

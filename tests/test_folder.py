@@ -200,7 +200,7 @@ def test_links_are_followed(tmp_path):
 def test_a_split_as_the_images_are(tmp_path):
     pool = load(made(tmp_path, (2, 5, 3)))
     ratio = natural_ratio(pool.train_labels)
-    images = select(pool, make_split(pool.train_labels, ratio=ratio, profile="as_is", name=pool.name))
+    images = select(pool, make_split(pool.train_labels, ratio=ratio, imb_type="as_is", name=pool.name))
     assert ratio == 2.5
     assert images.split.counts.tolist() == [2, 5, 3]
     assert images.class_names == ("ant", "bee", "cat")

@@ -36,7 +36,7 @@ BAD = [
     {"eps": 1.5},
     {"eps": -0.1},
     {"tscale": 1},
-    {"part": "layer4"},
+    {"branch_at": "layer4"},
     {"bn": "shared"},
     {"lam_per": "epoch"},
     {"head": "mlp"},
@@ -154,7 +154,7 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_json_round_trip(name, probe):
     method = EVERY[name]
-    parent = {"parent": recipe("digits", ratio=60.0)} if method.parent else {"ratio": 60.0}
+    parent = {"parents": {"features": recipe("digits", ratio=60.0)}} if method.parents else {"ratio": 60.0}
     made = recipe("digits", method.name(), **parent, **dataclasses.asdict(method))
     text = json.dumps(made.to_json(), allow_nan=False)
     back = Recipe.from_json(json.loads(text))
@@ -167,7 +167,7 @@ def test_json_round_trip(name, probe):
     ("cls", "fields"),
     [
         *((DbnMix, fields) for fields in BAD),
-        *((Bbn, fields) for fields in ({"gamma": 0.0}, {"gamma": math.nan}, {"part": "layer4"}, {"bn": "train"})),
+        *((Bbn, fields) for fields in ({"gamma": 0.0}, {"gamma": math.nan}, {"branch_at": "layer4"}, {"bn": "train"})),
         (Crt, {"bn": "per_branch"}),
     ],
     ids=str,
@@ -193,10 +193,10 @@ def test_lambda_is_beta_alpha_alpha(alpha, variance):
 
 
 def test_unused_fields_are_those_that_change_nothing():
-    assert ROWS["sbn"].unused() == {"alpha", "lam_per", "eta", "eps", "gamma", "part", "bn"}
+    assert ROWS["sbn"].unused() == {"alpha", "lam_per", "eta", "eps", "gamma", "branch_at", "bn"}
     assert ROWS["dbn+bm+ts"].unused() == frozenset()
-    assert ROWS["sbn+bm"].unused() == {"eta", "eps", "part", "bn"}
-    assert EVERY["frozen dbn+bm+ts"].unused() == {"part", "bn"}
+    assert ROWS["sbn+bm"].unused() == {"eta", "eps", "branch_at", "bn"}
+    assert EVERY["frozen dbn+bm+ts"].unused() == {"branch_at", "bn"}
 
 
 def test_a_method_needs_a_title_and_a_loss_and_nothing_else():

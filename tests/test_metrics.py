@@ -71,7 +71,7 @@ def test_calibration_error_of_sure_predictions():
     assert reliability(logits, np.array([0, 1])).images.tolist() == [0] * 14 + [2]
 
 
-PAPER = {"base": 0.1, "warmup": 0.025, "drops": (0.6, 0.8), "factor": 0.1}
+PAPER = {"base": 0.1, "warmup": 0.025, "milestones": (0.6, 0.8), "factor": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_learning_rate_crosses_every_milestone_in_ten_epochs_of_three_steps():
 
 
 def test_learning_rate_without_warmup_begins_at_the_base():
-    assert learning_rate(0.0, base=0.1, warmup=0.0, drops=(), factor=0.1) == 0.1
+    assert learning_rate(0.0, base=0.1, warmup=0.0, milestones=(), factor=0.1) == 0.1

@@ -11,9 +11,9 @@ from lt_repro.nets.resnet import BLOCKS, ResNet
 TWO = ("conventional", "rebalancing")
 
 
-def net(name="resnet8", branches=TWO, part="block", head="linear", bn="per_branch", classes=4):
+def net(name="resnet8", branches=TWO, branch_at="block", head="linear", bn="per_branch", classes=4):
     torch.manual_seed(0)
-    return ResNet(name, NetSpec(branches, part, head, bn), classes, [0.5], [0.25])
+    return ResNet(name, NetSpec(branches, branch_at, head, bn), classes, [0.5], [0.25])
 
 
 def parameters(module):
@@ -26,9 +26,9 @@ def test_resnet32_has_464_154_parameters():
     assert sum(isinstance(m, nn.Conv2d) for m in single.modules()) == 31
 
 
-@pytest.mark.parametrize(("part", "own"), [("block", 1), ("layer3", 5), ("layer2", 10)])
-def test_branches_part_where_the_spec_says(part, own):
-    single, dual = net("resnet32", ("single",), part), net("resnet32", TWO, part)
+@pytest.mark.parametrize(("branch_at", "own"), [("block", 1), ("layer3", 5), ("layer2", 10)])
+def test_branches_part_where_the_spec_says(branch_at, own):
+    single, dual = net("resnet32", ("single",), branch_at), net("resnet32", TWO, branch_at)
     assert len(dual.branches[0]) - 1 == own  # and the pool
     assert parameters(dual) - parameters(single) == parameters(single.branches) + parameters(single.heads)
     assert parameters(single) == parameters(net("resnet32", ("single",), "block"))

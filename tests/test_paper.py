@@ -196,7 +196,7 @@ def test_the_large_data_sets_have_the_papers_settings(place):
     cell = next(cell for cell in BY_ID[table].cells() if cell.row.label == row)
     r, m = cell.recipe, cell.recipe.method
     assert (r.net, r.batch, r.epochs, r.lr, r.weight_decay, m.alpha, m.gamma, m.eta, m.eps) == LARGE[place]
-    assert (r.momentum, r.drops, r.drop_factor, r.profile) == (0.9, (0.6, 0.8), 0.1, "as_is")
+    assert (r.momentum, r.milestones, r.lr_decay, r.imb_type) == (0.9, (0.6, 0.8), 0.1, "as_is")
     assert (m.branches, m.mix, m.tscale) == (2, "bilateral", True)
     assert r.ratio == {"table2": 1280 / 5, "table3": 1000 / 2}[table]
 
@@ -204,7 +204,7 @@ def test_the_large_data_sets_have_the_papers_settings(place):
 def test_crt_on_inaturalist_begins_with_a_vanilla_network_of_it():
     cell = next(cell for cell in TABLE3.cells() if cell.row.label == "crt")
     for recipe in cell.recipes:
-        parent = recipe.parent
+        parent = recipe.parents["features"]
         assert (parent.dataset, parent.seed, parent.epochs) == ("inat2018", recipe.seed, 200)
         assert (parent.method.branches, parent.method.mix, parent.method.tscale) == (1, "none", False)
 

@@ -716,5 +716,5 @@ def test_the_known_split_of_digits_is_that_of_its_images():
     assert pools.known_split("digits", 60.0, "exp", 0).digest == split.digest
     assert pools.known_split("bloodmnist-01234567", 60.0, "exp", 0) is None
     ratio = natural_ratio(pool.train_labels, pool.hold_out)
-    split = make_split(pool.train_labels, ratio=ratio, profile="as_is", hold_out=pool.hold_out, name=pool.name)
+    split = make_split(pool.train_labels, ratio=ratio, imb_type="as_is", hold_out=pool.hold_out, name=pool.name)
     assert pools.known_split("digits", ratio, "as_is", 0).digest == split.digest

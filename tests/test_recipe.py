@@ -22,7 +22,7 @@ def test_settings_by_data_set(dataset):
     r = recipe(dataset)
     m = r.method
     assert (r.net, r.batch, r.epochs, r.lr, r.weight_decay, m.alpha, m.gamma, m.eta, m.eps) == PRINTED[dataset]
-    assert (r.momentum, r.drops, r.drop_factor, r.warmup) == (0.9, (0.6, 0.8), 0.1, 0.025)
+    assert (r.momentum, r.milestones, r.lr_decay, r.warmup) == (0.9, (0.6, 0.8), 0.1, 0.025)
 
 
 def test_digits_has_cifar10s_hyper_parameters_and_a_net_of_its_size():
@@ -48,14 +48,14 @@ def test_key_is_a_slug_and_eight_hex_digits_and_does_not_move():
 def test_every_field_decides_the_key():
     first = recipe("cifar100")
     changes = {"ratio": 50.0, "net": "resnet20", "epochs": 10, "batch": 64, "lr": 0.2, "weight_decay": 5e-4}
-    changes |= {"profile": "step", "split_seed": 1, "momentum": 0.8, "warmup": 0.0, "drops": (0.8, 0.9)}
-    changes |= {"drop_factor": 0.01, "epoch_images": "balanced", "normalise": "own", "crop": 0, "flip": False}
+    changes |= {"imb_type": "step", "split_seed": 1, "momentum": 0.8, "warmup": 0.0, "milestones": (0.8, 0.9)}
+    changes |= {"lr_decay": 0.01, "epoch_images": "balanced", "normalise": "own", "crop": 0, "flip": False}
     changes |= {"seed": 1, "precision": "fp32", "branches": 2, "mix": "mixup", "tscale": True, "alpha": 0.2}
     changes |= {
         "gamma": 1.0,
         "eta": 3.0,
         "eps": 0.2,
-        "part": "layer3",
+        "branch_at": "layer3",
         "bn": "joint",
         "lam_per": "sample",
         "head": "cosine",
@@ -68,67 +68,74 @@ def test_every_field_decides_the_key():
 
 
 def test_the_parent_decides_the_key_down_to_its_seed():
-    first = recipe("cifar100", "crt", parent=recipe("cifar100"))
-    others = [first.replace(parent=first.parent.replace(**edits)) for edits in ({"seed": 1}, {"tscale": True})]
-    frozen = recipe("cifar100", parent=first.parent, frozen=True)
+    first = recipe("cifar100", "crt", parents={"features": recipe("cifar100")})
+    others = [
+        first.replace(parents={"features": first.parents["features"].replace(**edits)})
+        for edits in ({"seed": 1}, {"tscale": True})
+    ]
+    frozen = recipe("cifar100", parents={"features": first.parents["features"]}, frozen=True)
     assert len({made.key() for made in (first, *others, frozen)}) == 4
     assert first.key().startswith("cifar100-r100-crt-e10-s0-")
 
 
 def test_fields_added_later_are_left_out_at_the_value_that_means_as_before():
     first = recipe("cifar100")
-    assert not {"schedule", "parent"} & set(first.to_json())
+    assert not {"schedule", "parents"} & set(first.to_json())
     assert "frozen" not in first.to_json()["method"]
-    full = first.to_json() | {"schedule": "steps", "parent": None}
+    full = first.to_json() | {"schedule": "steps", "parents": {}}
     assert Recipe.from_json(full).key() == first.key()
-    told = recipe("cifar100", parent=first, frozen=True).to_json()
-    assert (told["schedule"], told["parent"], told["method"]["frozen"]) == ("cosine", first.to_json(), True)
-    assert Recipe.from_json(told).parent == first
+    told = recipe("cifar100", parents={"features": first}, frozen=True).to_json()
+    assert (told["schedule"], told["parents"], told["method"]["frozen"]) == (
+        "cosine",
+        {"features": first.to_json()},
+        True,
+    )
+    assert Recipe.from_json(told).parents == {"features": first}
 
 
 def test_a_run_takes_from_its_parent_what_it_is_not_told():
     parent = recipe("digits", ratio=20.0, seed=4, split_seed=1, net="resnet14", crop=0, precision="bf16")
-    made = recipe("digits", "crt", parent=parent)
+    made = recipe("digits", "crt", parents={"features": parent})
     assert (made.ratio, made.seed, made.split_seed, made.net, made.crop) == (20.0, 4, 1, "resnet14", 0)
     assert (made.flip, made.precision, made.normalise) == (False, "bf16", "own")
-    assert recipe("cifar10", "crt", parent=recipe("cifar10", flip=False)).flip is False
-    assert recipe("cifar10", parent=recipe("cifar10", branches=2)).method.branches == 2
+    assert recipe("cifar10", "crt", parents={"features": recipe("cifar10", flip=False)}).flip is False
+    assert recipe("cifar10", parents={"features": recipe("cifar10", branches=2)}).method.branches == 2
     assert (made.epochs, made.schedule, made.warmup, made.lr) == (60, "cosine", 0.0, 0.1)
-    assert recipe("cifar10", "crt", parent=recipe("cifar10")).epochs == 10
-    assert recipe("digits", "crt", parent=parent, seed=5, crop=1).seed == 5
+    assert recipe("cifar10", "crt", parents={"features": recipe("cifar10")}).epochs == 10
+    assert recipe("digits", "crt", parents={"features": parent}, seed=5, crop=1).seed == 5
 
 
 @pytest.mark.parametrize(
     ("method", "settings", "said"),
     [
-        ("crt", {"parent": None}, "without a parent"),
+        ("crt", {"parents": {}}, "without a parent"),
         ("bbn", {}, "a parent with method bbn"),
         ("dbn_mix", {"frozen": False}, "a parent with method dbn_mix"),
-        ("dbn_mix", {"frozen": True, "parent": None}, "without a parent"),
+        ("dbn_mix", {"frozen": True, "parents": {}}, "without a parent"),
         ("crt", {"ratio": 50.0}, "ratio = 50.0 with a parent of ratio = 100.0"),
         ("crt", {"split_seed": 1}, "split_seed = 1"),
         ("crt", {"net": "resnet20"}, "net = resnet20"),
         ("crt", {"normalise": "own"}, "normalise = own"),
-        ("crt", {"profile": "step"}, "profile = step"),
+        ("crt", {"imb_type": "step"}, "imb_type = step"),
         ("dbn_mix", {"frozen": True, "branches": 1}, "1 branches from a parent of 2"),
     ],
     ids=str,
 )
 def test_a_parent_that_does_not_fit_is_refused(method, settings, said):
     with pytest.raises(RequestError, match=said) as caught:
-        recipe("cifar100", method, **{"parent": recipe("cifar100", branches=2)} | settings)
+        recipe("cifar100", method, **{"parents": {"features": recipe("cifar100", branches=2)}} | settings)
     assert len(str(caught.value).splitlines()) <= 3
 
 
 @pytest.mark.parametrize("value", [1 / 3, 0.1, 100.0, 1e-5, 33.333333333333336, math.inf, (1 / 3, 2 / 3), True, 3, "a"])
 def test_a_value_is_read_back_as_it_is_shown(value):
-    kind = {float: "lr", tuple: "drops", bool: "flip", int: "epochs", str: "dataset"}[type(value)]
+    kind = {float: "lr", tuple: "milestones", bool: "flip", int: "epochs", str: "dataset"}[type(value)]
     assert fields.parse(Recipe, kind, fields.text(value)) == value
 
 
 def test_drops_decide_nothing_under_a_cosine():
-    assert {"drops", "drop_factor"} <= recipe("cifar100", schedule="cosine").unused()
-    assert not {"drops", "drop_factor"} & recipe("cifar100").unused()
+    assert {"milestones", "lr_decay"} <= recipe("cifar100", schedule="cosine").unused()
+    assert not {"milestones", "lr_decay"} & recipe("cifar100").unused()
 
 
 def test_infinity_is_a_word_in_json():
@@ -152,10 +159,10 @@ def test_infinity_is_a_word_in_json():
         {"momentum": 1.0},
         {"weight_decay": -1e-4},
         {"warmup": 2.0},
-        {"drops": (0.8, 0.6)},
-        {"drops": (0.0, 0.6)},
-        {"drop_factor": 2.0},
-        {"profile": "linear"},
+        {"milestones": (0.8, 0.6)},
+        {"milestones": (0.0, 0.6)},
+        {"lr_decay": 2.0},
+        {"imb_type": "linear"},
         {"epoch_images": "all"},
         {"normalise": "none"},
         {"precision": "fp16"},
@@ -179,8 +186,10 @@ def test_from_json_refuses_missing_and_unknown_fields():
         {k: v for k, v in whole.items() if k != "lr"},
         whole | {"colour": 1},
         whole | {"method": {"name": "dbn_mix"}},
-        whole | {"parent": "abc"},
-        whole | {"parent": 3},
+        whole | {"parents": "abc"},
+        whole | {"parents": 3},
+        whole | {"parents": {"features": "abc"}},
+        whole | {"parents": {"features": 3}},
         whole | {"method": {"name": "bnb"}},
         whole | {"method": whole["method"] | {"beta": 1}},
     ):
@@ -191,12 +200,15 @@ def test_from_json_refuses_missing_and_unknown_fields():
 def test_departures_name_what_differs_from_the_papers_settings():
     full = {"branches": 2, "mix": "bilateral", "tscale": True}
     assert departures(recipe("cifar100", ratio=50.0, seed=4, **full)) == {}
-    found = departures(recipe("cifar10", part="layer3", epochs=10, eta=7.0, split_seed=1, **full))
-    assert found == {"part": ("layer3", "block"), "epochs": (10, 200), "eta": (7.0, 3.0), "split_seed": (1, 0)}
+    found = departures(recipe("cifar10", branch_at="layer3", epochs=10, eta=7.0, split_seed=1, **full))
+    assert found == {"branch_at": ("layer3", "block"), "epochs": (10, 200), "eta": (7.0, 3.0), "split_seed": (1, 0)}
     assert departures(recipe("cifar10", "bbn", ratio=200.0, seed=1)) == {}
     parent = recipe("cifar10", epochs=10, seed=2)
-    assert departures(recipe("cifar10", "crt", parent=parent, lr=0.2)) == {"lr": (0.2, 0.1), "parent epochs": (10, 200)}
-    assert departures(recipe("cifar10", parent=parent, frozen=True)) == {"parent epochs": (10, 200)}
+    assert departures(recipe("cifar10", "crt", parents={"features": parent}, lr=0.2)) == {
+        "lr": (0.2, 0.1),
+        "parent epochs": (10, 200),
+    }
+    assert departures(recipe("cifar10", parents={"features": parent}, frozen=True)) == {"parent epochs": (10, 200)}
 
 
 def test_every_data_set_of_the_settings_builds():

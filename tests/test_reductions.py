@@ -159,9 +159,9 @@ def bbn_loss(batches, epoch, net):
     return Bbn().loss(net, batches, at(epoch=epoch))
 
 
-def joint_net(part="block"):
+def joint_net(branch_at="block"):
     torch.manual_seed(0)
-    return ResNet("resnet8", Bbn(part=part).net(), 4, [0.5], [0.2])
+    return ResNet("resnet8", Bbn(branch_at=branch_at).net(), 4, [0.5], [0.2])
 
 
 def test_bbns_alpha_at_epoch_0_100_and_199_of_200():

@@ -180,13 +180,13 @@ def test_markdown():
 
 
 def test_footer_names_sources_origin_and_departures():
-    table = PAPER.within(epochs=2, alpha=0.5, gamma=1.0, flip=False, drops=(0.5, 0.75))
+    table = PAPER.within(epochs=2, alpha=0.5, gamma=1.0, flip=False, milestones=(0.5, 0.75))
     body = "\n".join(text.rows(table, measure(table, runs_of(table, {0: (0.38,)})))[2])
     assert "2 (default: 200)" in body
     assert "alpha 0.5 (default: 1)" in body
     assert "gamma" not in body  # without a reverse sampler it decides nothing
     assert "flip false (default: true)" in body
-    assert "drops 0.5,0.75 (default: 0.6,0.8)" in body
+    assert "milestones 0.5,0.75 (default: 0.6,0.8)" in body
     assert body.count("epochs 2 (default") == 1
     assert (
         "1 of 3 cells measured; runs 1; n 1; profile set by hand; epochs 2; commit 01234567; "

@@ -94,7 +94,7 @@ def test_a_cost_is_work_over_the_median_measured_speed(run):
     assert cost.cost([wanted], found, gpu=False).seconds == pytest.approx(cost.work(wanted) / (sum(speeds) / 2))
     assert cost.cost([wanted], found, gpu=True) == (0.0, 1, cost.work(wanted))
     assert cost.cost([wanted.replace(net="resnet20")], found, gpu=False) == (0.0, 1, cost.work(wanted))
-    child = recipe("digits", "crt", parent=wanted)
+    child = recipe("digits", "crt", parents={"features": wanted})
     assert cost.cost([child], found, gpu=False).seconds == pytest.approx(cost.work(child) / (sum(speeds) / 2))
 
 
@@ -161,7 +161,7 @@ def test_profiles_never_share_a_run_or_a_name():
         ["table4", "--order", "random"],
         ["table4", "--budget", "soon"],
         ["table4", "--set", "prat=block"],
-        ["table4", "--set", "part"],
+        ["table4", "--set", "branch_at"],
         ["table4", "--set", "seed=3"],
         ["table4", "--set", "tscale=true"],
         ["fig3a", "--set", "eta=3"],
@@ -201,7 +201,7 @@ def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
     assert code == 0
     assert "departs: epoch_steps 3 (the paper's, as read here: 0)" in out
     assert "it belongs to no cell" in out
-    assert "open in the paper: part = block:" in out
+    assert "open in the paper: branch_at = block:" in out
     told = json.loads(run("explain", path, "--json")[1])
     assert told["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
     whole = {"recipe": recipe("cifar100", branches=2, seed=4), "path": None}
@@ -246,8 +246,8 @@ def test_questions_are_asked_only_where_their_setting_decides_something(run, tmp
         return {q.setting for q in QUESTIONS if q.when(one)}
 
     plain, twin = recipe("cifar100"), recipe("cifar100", branches=2)
-    child = recipe("cifar100", "crt", parent=twin)
-    second = {"parent", "frozen", "schedule"}
+    child = recipe("cifar100", "crt", parents={"features": twin})
+    second = {"parents", "frozen", "schedule"}
     assert asked(child) - asked(twin) == second
     assert asked(twin) - asked(plain) == {"mix"}
     assert "tscale" in asked(recipe("cifar100", tscale=True)) - asked(plain)
@@ -294,13 +294,13 @@ def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
 def test_a_setting_reaches_both_stages_where_it_decides_something():
     table = TABLE6B.within(eta=9.0, lr=0.05, epochs=30, head="cosine")
     cell = next(cell for cell in table.cells() if cell.row.label == "dbn+ts")
-    child, parent = cell.recipe, cell.recipe.parent
+    child, parent = cell.recipe, cell.recipe.parents["features"]
     assert (child.method.eta, child.lr, child.epochs, child.method.head) == (9.0, 0.05, 10, "cosine")
     assert (parent.method.eta, parent.lr, parent.epochs, parent.method.head) == (7.0, 0.05, 30, "cosine")
     child = next(TABLE6A.within(lr=0.05, bn="joint").cells()).recipe
     assert (child.lr, child.parent.lr, child.parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
-    short = recipe("digits", "crt", parent=recipe("digits", epochs=4))
-    assert (short.epochs, recipe("digits", "crt", parent=recipe("digits")).epochs) == (4, 60)
+    short = recipe("digits", "crt", parents={"features": recipe("digits", epochs=4)})
+    assert (short.epochs, recipe("digits", "crt", parents={"features": recipe("digits")}).epochs) == (4, 60)
 
 
 def test_an_impossible_split_is_refused_before_anything_is_trained(run, tmp_path):

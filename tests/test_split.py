@@ -182,9 +182,9 @@ def test_the_order_of_the_labels_does_not_matter():
 @pytest.mark.parametrize(("classes", "counts"), [(4, [20, 20, 5, 5]), (5, [20, 20, 5, 5, 5])])
 def test_step_profile(classes, counts):
     labels = np.repeat(np.arange(classes), 20)
-    split = make_split(labels, ratio=4, profile="step")
+    split = make_split(labels, ratio=4, imb_type="step")
     assert split.counts.tolist() == counts
-    assert split.profile == "step"
+    assert split.imb_type == "step"
     exponential = make_split(labels, ratio=4)
     assert split.positions[0] == exponential.positions[0]
 
@@ -201,9 +201,9 @@ def test_step_profile(classes, counts):
 def test_as_is_keeps_every_image(sizes, hold_out, ratio, counts):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
     assert natural_ratio(labels, hold_out) == ratio
-    split = make_split(labels, ratio=ratio, profile="as_is", seed=3, hold_out=hold_out)
+    split = make_split(labels, ratio=ratio, imb_type="as_is", seed=3, hold_out=hold_out)
     assert split.counts.tolist() == counts
-    assert (split.profile, split.ratio) == ("as_is", ratio)
+    assert (split.imb_type, split.ratio) == ("as_is", ratio)
     for drawn, kept, size in zip(split.positions, split.held_out, sizes, strict=True):
         assert len(kept) == hold_out
         assert sorted(drawn + kept) == list(range(size))
@@ -212,9 +212,9 @@ def test_as_is_keeps_every_image(sizes, hold_out, ratio, counts):
 def test_as_is_draws_in_the_order_of_the_other_profiles():
     labels = np.repeat(np.arange(3), (20, 30, 25))
     options = {"seed": 5, "hold_out": 2}
-    whole = make_split(labels, ratio=natural_ratio(labels, 2), profile="as_is", **options)
-    for profile in ("exp", "step"):
-        part = make_split(labels, ratio=4, profile=profile, **options)
+    whole = make_split(labels, ratio=natural_ratio(labels, 2), imb_type="as_is", **options)
+    for imb_type in ("exp", "step"):
+        part = make_split(labels, ratio=4, imb_type=imb_type, **options)
         assert part.held_out == whole.held_out
         assert all(large[: len(small)] == small for large, small in zip(whole.positions, part.positions, strict=True))
     assert whole.positions[0] != tuple(sorted(whole.positions[0]))
@@ -222,19 +222,19 @@ def test_as_is_draws_in_the_order_of_the_other_profiles():
 
 def test_as_is_takes_the_images_own_ratio_to_nine_digits():
     labels = np.repeat(np.arange(2), (10, 3))
-    split = make_split(labels, ratio=10 / 3, profile="as_is")
-    assert make_split(labels, ratio=3.3333333333, profile="as_is") == split
+    split = make_split(labels, ratio=10 / 3, imb_type="as_is")
+    assert make_split(labels, ratio=3.3333333333, imb_type="as_is") == split
     assert split.ratio == 10 / 3
     for ratio in (3.33333333, 3.3333334, 3, 1):
         with pytest.raises(RequestError) as caught:
-            make_split(labels, ratio=ratio, profile="as_is")
+            make_split(labels, ratio=ratio, imb_type="as_is")
         message = str(caught.value)
         assert f"ratio {ratio} " in message
         assert "theirs is 3.3333333333333335\n" in message
         assert "`--ratio as-is`" in message
         assert len(message.splitlines()) == 2
     with pytest.raises(RequestError, match="theirs is 8"):
-        make_split(labels, ratio=10 / 3, profile="as_is", hold_out=2)
+        make_split(labels, ratio=10 / 3, imb_type="as_is", hold_out=2)
 
 
 def test_the_ratio_that_images_have_needs_images():
@@ -275,9 +275,9 @@ def test_digest_of_digits_is_pinned(digits):
 
 
 def test_digests_of_the_other_profiles_are_pinned(digits):
-    step = make_split(digits, ratio=60, profile="step", hold_out=50, name="digits")
+    step = make_split(digits, ratio=60, imb_type="step", hold_out=50, name="digits")
     assert step.digest == "5fb9bce187aa23e89c6f2349ddbe7a0f1f3fe45335e1e7bc5a4446d569115c3d"
-    as_is = make_split(digits, ratio=natural_ratio(digits, 50), profile="as_is", hold_out=50, name="digits")
+    as_is = make_split(digits, ratio=natural_ratio(digits, 50), imb_type="as_is", hold_out=50, name="digits")
     assert as_is.digest == "0864e9c89b81f12628117881f5cd53fbe652968b533460874937bcea337225f8"
 
 
@@ -286,7 +286,7 @@ def test_digest_covers_each_field():
     others = [
         replace(split, name="toys"),
         replace(split, ratio=2.5),
-        replace(split, profile="step"),
+        replace(split, imb_type="step"),
         replace(split, seed=1),
         replace(split, positions=((0, 1), (0,))),
         replace(split, positions=((1,), (0, 0))),
@@ -297,7 +297,7 @@ def test_digest_covers_each_field():
 
 def test_digest_is_that_of_the_published_json():
     split = Split("toy", 2.0, "exp", 0, ((1, 0), (0,)), ((), ()))
-    text = '{"name":"toy","positions":[[1,0],[0]],"profile":"exp","ratio":2,"split_seed":0}'
+    text = '{"imb_type":"exp","name":"toy","positions":[[1,0],[0]],"ratio":2,"split_seed":0}'
     assert split.digest == digest(json.loads(text))
     assert canonical(json.loads(text)) == text
 
@@ -345,8 +345,8 @@ def test_canonical_refuses_what_json_has_not(value):
         ({"ratio": math.nan}, ["nan"]),
         ({"ratio": 21}, ["ratio 21", "up to 20"]),
         ({"ratio": 17, "hold_out": 4}, ["ratio 17", "up to 16"]),
-        ({"ratio": 21, "profile": "step"}, ["ratio 21", "up to 20"]),
-        ({"ratio": 2, "profile": "stp"}, ["'stp'", "did you mean 'step'", "as_is, exp, step"]),
+        ({"ratio": 21, "imb_type": "step"}, ["ratio 21", "up to 20"]),
+        ({"ratio": 2, "imb_type": "stp"}, ["'stp'", "did you mean 'step'", "as_is, exp, step"]),
         ({"ratio": 2, "seed": -1}, ["-1", "4294967295"]),
         ({"ratio": 2, "seed": 2**32}, ["4294967296"]),
         ({"ratio": 2, "seed": 0.5}, ["0.5"]),

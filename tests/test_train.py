@@ -43,7 +43,7 @@ def test_a_run_says_what_came_out(small, images, tmp_path):
     assert len(run.history["loss"]) == 3
     split = {"digest": images.split.digest, "counts": images.split.counts.tolist(), "class_names": list("abcd")}
     assert run.split == split
-    assert run.parent is None
+    assert run.parents == {}
     assert json.loads(run.path.read_text())["key"] == made.key()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{made.key()}.json", f"{made.key()}.pt"]
 
@@ -361,7 +361,7 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
     flip = lane.drawn["uniform"][3]
     assert 0 < flip.sum() < total
     rates = [
-        learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.5, drops=(0.6, 0.8), factor=0.1)
+        learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.5, milestones=(0.6, 0.8), factor=0.1)
         for step in range(lane.steps)
     ]
     assert lane.rates == rates
@@ -452,7 +452,7 @@ def begun(small, images, tmp_path):
     (run,) = fit([parent], images, out=tmp_path)
 
     def make(method="crt", **settings):
-        return recipe("made_up", method, **{"parent": parent, "epochs": 3} | settings)
+        return recipe("made_up", method, **{"parents": {"features": parent}, "epochs": 3} | settings)
 
     return run, make
 
@@ -477,8 +477,8 @@ def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, 
     assert new.keys() == old.keys()
     assert all(torch.equal(value, old[name]) for name, value in below(new).items())
     assert not any(torch.equal(new[name], old[name]) for name in new.keys() - below(new).keys())
-    assert run.parent == {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}
-    assert json.loads(run.path.read_text())["parent"] == run.parent
+    assert run.parents == {"features": {"key": parent.recipe.key(), "weights": parent.weights["sha256"]}}
+    assert json.loads(run.path.read_text())["parents"] == run.parents
 
 
 def test_fresh_heads_are_not_the_parents_and_differ_by_seed(begun, images, tmp_path):
@@ -532,7 +532,7 @@ def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
     parent = small(**ROWS["sbn+mixup"])
     (run,) = fit([parent], images, out=tmp_path)
     old = weights_of(run)
-    made = recipe("made_up", parent=parent, frozen=True, epochs=1, **ROWS["dbn+bm"])
+    made = recipe("made_up", parents={"features": parent}, frozen=True, epochs=1, **ROWS["dbn+bm"])
     new = weights_of(fit([made], images, out=tmp_path)[0])
     for i in (0, 1):
         mine = {name.removeprefix(f"branches.{i}."): v for name, v in new.items() if name.startswith(f"branches.{i}.")}
@@ -543,12 +543,12 @@ def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
 
 
 def test_heads_on_frozen_features_part_where_the_parent_does(small, images, tmp_path):
-    (parent,) = fit([small(**ROWS["dbn"], part="layer3")], images, out=tmp_path)
+    (parent,) = fit([small(**ROWS["dbn"], branch_at="layer3")], images, out=tmp_path)
     for made in (
-        recipe("made_up", parent=parent.recipe, epochs=1),
-        recipe("made_up", "crt", parent=parent.recipe, epochs=1),
+        recipe("made_up", parents={"features": parent.recipe}, epochs=1),
+        recipe("made_up", "crt", parents={"features": parent.recipe}, epochs=1),
     ):
-        assert made.spec.part == "layer3"
+        assert made.spec.branch_at == "layer3"
         (run,) = fit([made], images, out=tmp_path)
         assert all(torch.equal(value, weights_of(run)[name]) for name, value in below(weights_of(parent)).items())
 
@@ -569,7 +569,7 @@ def test_features_are_cached_only_where_nothing_random_comes_before_them(begun, 
     assert cached["crt"].shape == (len(images.train_labels), 2, 64)
     assert cached["crt"].dtype == torch.float32
     (parent,) = fit([small(precision="bf16", **ROWS["dbn"])], images, out=tmp_path)
-    made = recipe("made_up", "crt", parent=parent.recipe, crop=0, flip=False)
+    made = recipe("made_up", "crt", parents={"features": parent.recipe}, crop=0, flip=False)
     assert Lane(made, images, tmp_path, torch.device("cpu")).cached.dtype == torch.bfloat16
 
 
@@ -643,7 +643,7 @@ def test_a_diverged_run_is_no_parent(small, images, tmp_path):
     (run,) = fit([parent], images, out=tmp_path)
     assert run.status == "diverged"
     with pytest.raises(RequestError, match="diverged"):
-        fit([recipe("made_up", "crt", parent=parent)], images, out=tmp_path)
+        fit([recipe("made_up", "crt", parents={"features": parent})], images, out=tmp_path)
 
 
 def test_the_rate_follows_half_a_cosine(small, images, tmp_path):
@@ -655,10 +655,12 @@ def test_the_rate_follows_half_a_cosine(small, images, tmp_path):
         lane.epoch += 1
     n = 3 * lane.steps
     assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * (i + 0.5) / n)) / 2 for i in range(n)])
-    assert learning_rate(0.0, base=0.2, warmup=0, drops=(0.5,), factor=0.1, schedule="cosine") == 0.2
-    assert learning_rate(0.5, base=0.2, warmup=0, drops=(0.5,), factor=0.1, schedule="cosine") == pytest.approx(0.1)
-    assert learning_rate(1.0, base=0.2, warmup=0, drops=(), factor=0.1, schedule="cosine") == pytest.approx(0.0)
-    assert learning_rate(0.1, base=0.2, warmup=0.2, drops=(), factor=0.1, schedule="cosine") == pytest.approx(
+    assert learning_rate(0.0, base=0.2, warmup=0, milestones=(0.5,), factor=0.1, schedule="cosine") == 0.2
+    assert learning_rate(0.5, base=0.2, warmup=0, milestones=(0.5,), factor=0.1, schedule="cosine") == pytest.approx(
+        0.1
+    )
+    assert learning_rate(1.0, base=0.2, warmup=0, milestones=(), factor=0.1, schedule="cosine") == pytest.approx(0.0)
+    assert learning_rate(0.1, base=0.2, warmup=0.2, milestones=(), factor=0.1, schedule="cosine") == pytest.approx(
         0.1 * (1 + math.cos(0.1 * math.pi)) / 2
     )
 

@@ -144,7 +144,7 @@ def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -
     images = {} if pool is None else {pool.name: pool}
     needed = {recipe.dataset for recipe in wanted} - images.keys()
     images |= {name: pools.load_pool(name, root) for name in sorted(needed)}
-    for recipe in {(r.dataset, r.ratio, r.profile, r.split_seed): r for r in wanted}.values():
+    for recipe in {(r.dataset, r.ratio, r.imb_type, r.split_seed): r for r in wanted}.values():
         split_of(recipe, images[recipe.dataset])
     return images
 
@@ -276,7 +276,7 @@ def _planned(wanted: "Sequence[Recipe]", found: Found, request: Request) -> dict
     paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
     lines = {}
     for recipe in wanted:
-        path = paths.get(recipe.parent.key()) if recipe.parent else None
+        path = next((paths[one.key()] for one in recipe.parents.values() if one.key() in paths), None)
         named = str(path) if path and path.parent != first else None
         again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
         lines[recipe.key()] = command(recipe, request.dataset or recipe.dataset, named) + where + again
@@ -334,7 +334,7 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
         from lt_repro.data.split import natural_ratio
 
         assert pool is not None, "the pool is read whenever its own ratio is asked for"
-        return {"ratio": natural_ratio(pool.train_labels, pool.hold_out), "profile": "as_is"}
+        return {"ratio": natural_ratio(pool.train_labels, pool.hold_out), "imb_type": "as_is"}
     try:
         return {"ratio": float(text)}
     except ValueError:
@@ -346,7 +346,7 @@ def _ratio_column(text: str, pool: "Pool | None") -> "Line":
     from lt_repro.paper.table import Line, ratios
 
     settings = ratio_settings(text, pool)
-    return Line(text, "as is", settings) if "profile" in settings else ratios(settings["ratio"])[0]
+    return Line(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
 
 
 def _where(runs: list[Path] | None, data_root: Path | None) -> str:

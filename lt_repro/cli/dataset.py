@@ -23,7 +23,7 @@ def make_dataset(
     name: Annotated[str, typer.Argument(help=DATASETS)],
     ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
     imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as LDAM's code has it.")] = None,
-    profile: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
+    imb_type: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
     split_seed: Annotated[int, typer.Option(help="Which draw; 0 is the field's.")] = 0,
     data_root: DataRoot = None,
     no_download: Annotated[bool, typer.Option("--no-download", help="Never use the network.")] = False,
@@ -34,7 +34,7 @@ def make_dataset(
 
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
-    [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --profile step[/bold]
+    [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --imb-type step[/bold]
 
     [bold]ltrepro make-dataset folder:birds --ratio as-is[/bold]
 
@@ -54,14 +54,14 @@ def make_dataset(
         pool = pools.load_pool(name, root)
     split = make_split(
         pool.train_labels,
-        **_shape(ratio, imb_factor, profile, pool),
+        **_shape(ratio, imb_factor, imb_type, pool),
         seed=split_seed,
         hold_out=pool.hold_out,
         name=pool.name,
     )
     n_test = len(pools.select(pool, split).test_labels)
     content = split.to_json() | {"n_test": n_test}
-    path = to or Path("splits") / f"{pool.name}-{split.profile}-r{split.ratio:g}-s{split_seed}.json"
+    path = to or Path("splits") / f"{pool.name}-{split.imb_type}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
     if path.exists() and not path.is_file():
         raise files.cannot_write(path, "it is no file")
@@ -77,11 +77,11 @@ def make_dataset(
     put(str(path))
 
 
-def _shape(ratio: str | None, factor: float | None, profile: str | None, pool: "Pool") -> dict[str, Any]:
-    """Returns ratio and profile of the split."""
-    if ratio == "as-is" and profile is not None:
-        raise RequestError(f"--ratio as-is and --profile {profile} at once", "allowed: one of them")
-    usual = {"ratio": 100.0, "profile": profile or "exp"}
+def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: "Pool") -> dict[str, Any]:
+    """Returns ratio and imb_type of the split."""
+    if ratio == "as-is" and imb_type is not None:
+        raise RequestError(f"--ratio as-is and --imb-type {imb_type} at once", "allowed: one of them")
+    usual = {"ratio": 100.0, "imb_type": imb_type or "exp"}
     return usual | (ratio_settings(ratio, pool) if factor is None else {"ratio": _ratio(ratio, factor)})
 
 

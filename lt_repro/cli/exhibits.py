@@ -215,7 +215,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     if len(series := together(list(found.values()))) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
-    classes = by_class(first.class_names, counts, series)
+    classes = by_class(first.split["class_names"], counts, series)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
     paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
     if as_json:

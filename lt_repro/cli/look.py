@@ -60,13 +60,13 @@ def show(
     if as_json:
         return put_json(content | {"path": str(found.path)})
     recipe = content["recipe"] | {f"method.{name}": value for name, value in content["recipe"]["method"].items()}
-    recipe |= {"parent": found.recipe.parent.key()} if found.recipe.parent else {}
+    recipe["parents"] = {role: parent.key() for role, parent in found.recipe.parents.items()}
     del recipe["method"]
     named = ("device", "precision", "images_per_second", "seconds", "commit", "versions", "data_digest")
     provenance = {name: content[name] for name in named} | {
         "split": content["split"]["digest"],
         "weights": (content["weights"] or {}).get("sha256"),
-        "parent's weights": (content["parent"] or {}).get("weights"),
+        "parents' weights": {role: parent["weights"] for role, parent in content["parents"].items()},
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
     }
     grid = Grid(box=None, show_header=False, padding=(0, 2))

@@ -83,9 +83,8 @@ class Board:
                 for recipe in one.cell.recipes:
                     where = f"{table.id}, {one.cell.row.title}, {one.cell.column.title}, seed {recipe.seed}"
                     self.places.setdefault(recipe.key(), (number, where))
-                    while recipe.parent:
-                        recipe = recipe.parent
-                        self.places.setdefault(recipe.key(), (number, f"a parent for {where}"))
+                    for parent in recipe.lineage()[1:]:
+                        self.places.setdefault(parent.key(), (number, f"a parent for {where}"))
         images = {recipe.key(): work(recipe) for recipe in recipes}
         known = all(images.values())  # else an epoch counts as an epoch
         self.to_do = {r.key(): float((images[r.key()] if known else r.epochs) or 0) for r in recipes}

@@ -170,8 +170,8 @@ def _settings(assign: list[str] | None) -> dict[str, Any]:
     given = {}
     for text in assign or []:
         name, equals, value = text.partition("=")
-        if name not in kinds or name in ("dataset", "ratio", "method", "parent", "seed"):
-            hidden = {"dataset", "ratio", "method", "parent", "seed"}
+        if name not in kinds or name in ("dataset", "ratio", "method", "parents", "seed"):
+            hidden = {"dataset", "ratio", "method", "parents", "seed"}
             raise unknown("setting", name, kinds.keys() - hidden, "type --set field=value")
         if not equals:
             raise RequestError(f"--set {text}", "allowed: --set field=value")

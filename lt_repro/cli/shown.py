@@ -134,11 +134,11 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     from lt_repro.sweep.local import split_of
 
     recipe = table.recipes()[0]
-    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+    split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
     if pool is not None:
         split = split_of(recipe, pool)
     assert split is not None, "the images are read whenever the data set is not a known one"
-    told = [run.class_names for runs in series.values() for run in runs if "class_names" in run.split]
+    told = [run.split["class_names"] for runs in series.values() for run in runs]
     names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
     return by_class(names, split.counts.tolist(), series)
 

@@ -115,7 +115,7 @@ def collect(
             refused.append(str(error).splitlines()[0])
             continue
         recipe = run.recipe
-        split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+        split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
         if split and split.digest != run.split["digest"]:
             refused.append(f"{path} is of another split, {run.split['digest'][:8]}, not {split.digest[:8]}")
             continue
@@ -218,5 +218,5 @@ def _moved(first: "Run", second: "Run") -> list[tuple[str, float, float]]:
     """Returns the classes whose accuracy differs, (name, first, second) in fractions, the most moved first."""
     if not (first.result and second.result) or len(first.split["counts"]) != len(second.split["counts"]):
         return []
-    pairs = zip(first.class_names, first.result["per_class"], second.result["per_class"], strict=True)
+    pairs = zip(first.split["class_names"], first.result["per_class"], second.result["per_class"], strict=True)
     return sorted((trio for trio in pairs if trio[1] != trio[2]), key=lambda trio: -abs(trio[1] - trio[2]))

@@ -48,7 +48,7 @@ def train(
 
     [bold]ltrepro train --dataset digits --ratio 60 --mix mixup --seed 1[/bold]
 
-    [bold]ltrepro train --arch dbn --mix bilateral --tscale --set part=layer3 --epochs 10[/bold]
+    [bold]ltrepro train --arch dbn --mix bilateral --tscale --set branch_at=layer3 --epochs 10[/bold]
 
     [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
 
@@ -75,7 +75,7 @@ def train(
     given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
     if parent:
-        given["parent"] = parent.recipe
+        given["parents"] = {"features": parent.recipe}
     pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
     recipe = _recipe(pool.name, method or "dbn_mix", given | ratio_settings(ratio, pool), assign)
     beside = [parent.path.parent] if parent and parent.path else []
@@ -96,7 +96,7 @@ def train(
         (run,) = run_all([recipe], pool, folder, parents=beside, **told)
     if isinstance(run, Failed):
         raise FailedError(*run.error.splitlines())
-    if parent and run.parent and run.parent["weights"] != (parent.weights or {}).get("sha256"):
+    if parent and run.parents and run.parents["features"]["weights"] != (parent.weights or {}).get("sha256"):
         raise RequestError(
             f"{run.path} was begun with other weights than those of {parent.path}",
             "allowed: one run of a recipe in a folder",
@@ -158,8 +158,8 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     cls = find(method)
     for text in assign:
         name, equals, value = text.partition("=")
-        if name not in settings(cls) or name in ("dataset", "parent"):
-            raise unknown("setting", name, set(settings(cls)) - {"dataset", "parent"}, "type --set field=value")
+        if name not in settings(cls) or name in ("dataset", "parents"):
+            raise unknown("setting", name, set(settings(cls)) - {"dataset", "parents"}, "type --set field=value")
         if not equals:
             raise RequestError(f"--set {text}", "allowed: --set field=value")
         if name in given:

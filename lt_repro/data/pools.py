@@ -218,7 +218,7 @@ def load_pool(name: str, root: Path) -> Pool:
     return pool
 
 
-def known_split(name: str, ratio: float, profile: str, seed: int) -> Split | None:
+def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | None:
     """Returns the split of a known data set, made without its images; None of an unknown one."""
     if name not in NAMES:
         return None
@@ -227,7 +227,7 @@ def known_split(name: str, ratio: float, profile: str, seed: int) -> Split | Non
     else:
         cifar = _CIFAR[name]
         labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
-    return make_split(labels, ratio=ratio, profile=profile, seed=seed, hold_out=hold_out, name=name)
+    return make_split(labels, ratio=ratio, imb_type=imb_type, seed=seed, hold_out=hold_out, name=name)
 
 
 def _ways_on(given: str, name: str) -> NotThere:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 
-PROFILES = ("exp", "step", "as_is")
+IMB_TYPES = ("exp", "step", "as_is")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Split:
     Attributes:
         name: The pool's name.
         ratio: n_max / n_min as asked for, >= 1. Truncation may make the real one larger, but not of "as_is".
-        profile: How the counts fall from the first class to the last, "exp" or "step"; "as_is" for all there are.
+        imb_type: How the counts fall from the first class to the last, "exp" or "step"; "as_is" for all there are.
         seed: What the draw was seeded with.
         positions: For each of the K classes, its n_k training images in the drawn order.
         held_out: For each class, the images kept back to test; empty where the pool has test images of its own.
@@ -30,7 +30,7 @@ class Split:
 
     name: str
     ratio: float
-    profile: str
+    imb_type: str
     seed: int
     positions: tuple[tuple[int, ...], ...]
     held_out: tuple[tuple[int, ...], ...]
@@ -46,7 +46,7 @@ class Split:
         return digest(
             {
                 "name": self.name,
-                "profile": self.profile,
+                "imb_type": self.imb_type,
                 "ratio": self.ratio,
                 "split_seed": self.seed,
                 "positions": self.positions,
@@ -59,7 +59,7 @@ class Split:
         return {
             "name": self.name,
             "ratio": self.ratio,
-            "profile": self.profile,
+            "imb_type": self.imb_type,
             "split_seed": self.seed,
             "n_train": int(self.counts.sum()),
             "counts": self.counts.tolist(),
@@ -89,7 +89,7 @@ def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
 
 
 def natural_ratio(labels: ArrayLike, hold_out: int = 0) -> float:
-    """Returns n_max / n_min of the images as they are: the one ratio of the profile "as_is".
+    """Returns n_max / n_min of the images as they are: the one ratio of the imb_type "as_is".
 
     Args:
         labels: (N,) integers 0..K-1, each present, K >= 2.
@@ -114,7 +114,7 @@ def _left(sizes: NDArray[np.int64], hold_out: int) -> NDArray[np.int64]:
 
 
 def make_split(
-    labels: ArrayLike, *, ratio: float, profile: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
+    labels: ArrayLike, *, ratio: float, imb_type: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
 ) -> Split:
     """Returns the long-tailed split that the field uses.
 
@@ -125,7 +125,7 @@ def make_split(
     Args:
         labels: (N,) integers 0..K-1, each present, K >= 2, in the pool's order.
         ratio: n_max / n_min, finite and >= 1; with "as_is" the `natural_ratio`.
-        profile: "exp" for the rule above; "step" gives the first K // 2 classes n_max images and the others
+        imb_type: "exp" for the rule above; "step" gives the first K // 2 classes n_max images and the others
             int(n_max / ratio); "as_is" gives every class all its images.
         seed: Of a private generator, 0..2^32-1; NumPy's global one is left alone.
         hold_out: Images of each class kept back to test: its first ones after the shuffle. n_max is what remains of
@@ -133,19 +133,19 @@ def make_split(
         name: The pool's name.
 
     Raises:
-        RequestError: Labels with a gap, an unknown profile, a ratio, seed or hold_out outside its range, a ratio
+        RequestError: Labels with a gap, an unknown imb_type, a ratio, seed or hold_out outside its range, a ratio
             so large that a class would be empty, or with "as_is" another ratio than the images have.
     """
     sizes = class_sizes(labels)
-    if profile not in PROFILES:
-        raise unknown("profile", profile, PROFILES)
+    if imb_type not in IMB_TYPES:
+        raise unknown("imb_type", imb_type, IMB_TYPES)
     if not (math.isfinite(ratio) and ratio >= 1):
         raise RequestError(f"ratio {ratio}", "allowed: n_max / n_min, a finite number from 1 up")
     if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise RequestError(f"split seed {seed!r}", "allowed: a whole number from 0 to 4294967295")
     left = _left(sizes, hold_out)
     n_max = int(left.min())
-    if profile == "as_is":
+    if imb_type == "as_is":
         natural = natural_ratio(labels, hold_out)
         if not math.isclose(ratio, natural, rel_tol=1e-9):
             raise RequestError(
@@ -154,10 +154,10 @@ def make_split(
             )
         ratio, counts = natural, left.tolist()
     else:
-        counts = _counts(n_max, len(sizes), ratio, profile)
+        counts = _counts(n_max, len(sizes), ratio, imb_type)
     if counts[-1] == 0:
         # Rounding in (1/ratio) can make n_max itself one too many, so the answer is searched for, not computed.
-        largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, profile)[-1])
+        largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, imb_type)[-1])
         raise RequestError(
             f"ratio {ratio:g} leaves the last class without images: the largest has {n_max}",
             f"allowed: ratios up to {largest}",
@@ -169,15 +169,15 @@ def make_split(
         generator.shuffle(drawn)
         held_out.append(tuple(drawn[:hold_out].tolist()))
         positions.append(tuple(drawn[hold_out : hold_out + count].tolist()))
-    return Split(name, float(ratio), profile, int(seed), tuple(positions), tuple(held_out))
+    return Split(name, float(ratio), imb_type, int(seed), tuple(positions), tuple(held_out))
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _counts(n_max: int, classes: int, ratio: float, profile: str) -> list[int]:
-    if profile == "step":
+def _counts(n_max: int, classes: int, ratio: float, imb_type: str) -> list[int]:
+    if imb_type == "step":
         return [n_max if k < classes // 2 else int(n_max / ratio) for k in range(classes)]
     return [int(n_max * (1 / ratio) ** (k / (classes - 1))) for k in range(classes)]
 

@@ -2,7 +2,7 @@
 
 A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It says which batches and
 random numbers a step takes (`draws`, `streams`), what network it trains and which part of it (`net`, `trains`), what a
-parent run gives it (`parent`), and turns them into a scalar (`loss`). It never calls `backward` and never touches the
+parent run gives it (`parents`), and turns them into a scalar (`loss`). It never calls `backward` and never touches the
 optimiser, the device, files or globals.
 """
 
@@ -34,7 +34,7 @@ class NetSpec(NamedTuple):
     """
 
     branches: tuple[str, ...] = ("single",)
-    part: str = "block"
+    branch_at: str = "block"
     head: str = "linear"
     bn: str = "per_branch"
 
@@ -98,9 +98,9 @@ class Method(ABC):
         return {}
 
     @property
-    def parent(self) -> Literal["init"] | None:
-        """Returns what a parent run is wanted for: its features, to begin with ("init"); None for no parent."""
-        return None
+    def parents(self) -> tuple[Literal["features"], ...]:
+        """Returns the roles of the runs that this one needs: "features" gives all below the heads, to start from."""
+        return ()
 
     @property
     def trains(self) -> Mapping[str, tuple[float, float]]:

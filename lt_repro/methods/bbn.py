@@ -41,7 +41,7 @@ class Bbn(Method):
 
     Args:
         gamma: Of the reverse sampler, > 0; 1 is BBN's reversed distribution, infinity the class-balanced one.
-        part: Where the branches part: own last block, or own stages from layer3 or layer2 on.
+        branch_at: Where the branches part: own last block, or own stages from layer3 or layer2 on.
         bn: Whether the trunk normalises each branch's batch on its own or both together.
 
     Raises:
@@ -51,7 +51,7 @@ class Bbn(Method):
     title: ClassVar[str] = "BBN"
 
     gamma: float = 1.0
-    part: Literal["block", "layer3", "layer2"] = "block"
+    branch_at: Literal["block", "layer3", "layer2"] = "block"
     bn: Literal["per_branch", "joint"] = "per_branch"
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Bbn(Method):
 
     def net(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns the conventional and the re-balancing branch under one joint head."""
-        return NetSpec(("conventional", "rebalancing"), self.part, "joint", self.bn)
+        return NetSpec(("conventional", "rebalancing"), self.branch_at, "joint", self.bn)
 
     def draws(self, t: float) -> tuple[Draw, ...]:
         """Returns the uniform and the reverse batch."""

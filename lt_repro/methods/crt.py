@@ -52,9 +52,9 @@ class Crt(Method):
         return (parent or NetSpec())._replace(head="linear")
 
     @property
-    def parent(self) -> Literal["init"] | None:
-        """Returns that the features are the parent's."""
-        return "init"
+    def parents(self) -> tuple[Literal["features"], ...]:
+        """Returns that the features are a parent's."""
+        return ("features",)
 
     @property
     def trains(self) -> Mapping[str, tuple[float, float]]:

@@ -34,7 +34,8 @@ class DbnMix(Method):
     Deviations:
         1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is
            class-balanced, 1 is BBN's reversed distribution, which is stronger.
-        2. Where the branches part is not said; `part` = "block" gives each its own last residual block (BBN's code).
+        2. Where the branches part is not said; `branch_at` = "block" gives each its own last residual block, as BBN's
+           code does.
         3. How BatchNorm in the trunk sees the two batches is not said; `bn` = "per_branch" normalises each on its own.
         4. One lambda per batch or per sample is not said; `lam_per` = "batch", as in the code of the mixup paper.
         5. The classifier is not said to be linear; `head` = "linear".
@@ -56,7 +57,7 @@ class DbnMix(Method):
         gamma: Of the reverse sampler, > 0; infinity is class-balanced.
         eta: Of the temperatures, > 0; infinity turns them off.
         eps: Of the temperatures, in [0, 1]; 0 turns them off.
-        part: Where the branches part: own last block, or own stages from layer3 or layer2 on.
+        branch_at: Where the branches part: own last block, or own stages from layer3 or layer2 on.
         bn: Whether the trunk normalises each branch's batch on its own or both together.
         lam_per: One lambda per batch or per sample.
         head: "linear", or "cosine" with scale 30.
@@ -76,7 +77,7 @@ class DbnMix(Method):
     gamma: float = inf
     eta: float = 7.0
     eps: float = 0.6
-    part: Literal["block", "layer3", "layer2"] = "block"
+    branch_at: Literal["block", "layer3", "layer2"] = "block"
     bn: Literal["per_branch", "joint"] = "per_branch"
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
@@ -96,12 +97,12 @@ class DbnMix(Method):
     def net(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns one branch, or the conventional and the re-balancing one; on a parent's features where frozen."""
         names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
-        return NetSpec(names, parent.part if parent else self.part, self.head, self.bn)
+        return NetSpec(names, parent.branch_at if parent else self.branch_at, self.head, self.bn)
 
     @property
-    def parent(self) -> Literal["init"] | None:
-        """Returns that the features are the parent's where they are frozen."""
-        return "init" if self.frozen else None
+    def parents(self) -> tuple[Literal["features"], ...]:
+        """Returns that the features are a parent's where they are frozen."""
+        return ("features",) if self.frozen else ()
 
     @property
     def trains(self) -> Mapping[str, tuple[float, float]]:
@@ -153,5 +154,5 @@ class DbnMix(Method):
         if len(self.draws(0.0)) == 1:
             idle |= {"gamma"}
         if self.branches == 1 or self.frozen:
-            idle |= {"part", "bn"}
+            idle |= {"branch_at", "bn"}
         return frozenset(idle)

@@ -156,7 +156,7 @@ class ResNet(nn.Module):
         count, channels = BLOCKS[name], len(mean)
         inside = [WIDTHS[0]] + [width for width in WIDTHS for _ in range(count)]
         sizes = list(pairwise(inside))
-        cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.part]
+        cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.branch_at]
         stem = [Normalise(mean, std), nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False)]
         self.trunk = nn.Sequential(*stem, nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(), *(Block(*size) for size in sizes[:cut]))
         self.branches = nn.ModuleList(

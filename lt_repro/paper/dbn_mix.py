@@ -132,7 +132,7 @@ TABLE5 = Table(
 def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
     """Returns what begins with a parent: under what is given, but for its length and what it has from the parent."""
     own = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return apt(parent.dataset, method, parent=parent, **own)
+    return apt(parent.dataset, method, parents={"features": parent}, **own)
 
 
 def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _quoting(
 
 def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
     """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
-    if find(method)().parent:
+    if find(method)().parents:
         return _second(apt(dataset, **variant), method, **_stage(variant))
     return apt(dataset, method, **variant)
 
@@ -613,12 +613,12 @@ CLAIMS = (
 
 
 def _begun(recipe: Recipe) -> bool:
-    return recipe.parent is not None
+    return bool(recipe.parents)
 
 
 QUESTIONS = (
     Question(
-        "part", "Where do the branches part?", "block: BBN's layout, an own last residual block, pooling and head."
+        "branch_at", "Where do the branches part?", "block: BBN's layout, an own last residual block, pooling and head."
     ),
     Question("bn", "How does BatchNorm in the trunk see two batches?", "per_branch: BBN passes them one by one."),
     Question("lam_per", "One lambda per batch or per sample?", "batch: the code of the mixup paper."),
@@ -647,11 +647,11 @@ QUESTIONS = (
     ),
     Question("warmup", "Is there a warm-up?", "2.5 % of training: the LDAM schedule that Sec. 4.2 cites has one."),
     Question(
-        "drops",
+        "milestones",
         "When does the rate drop, where the length of training is not said?",
         "At 0.6 and 0.8: epochs 120 and 160 of Sec. 4.2 are those of 200.",
     ),
-    Question("drop_factor", "How far does the rate drop?", "x0.1: Sec. 4.2; the LDAM code that it cites has x0.01."),
+    Question("lr_decay", "How far does the rate drop?", "x0.1: Sec. 4.2; the LDAM code that it cites has x0.01."),
     Question("weight_decay", "Is 2e-4 enough?", "2e-4: Sec. 4.2; many later long-tailed codes have 5e-4."),
     Question(
         "normalise",
@@ -660,7 +660,7 @@ QUESTIONS = (
     ),
     Question("split_seed", "Which images make up the long-tailed set?", "0: LDAM's draw, which the field shares."),
     Question(
-        "parent",
+        "parents",
         "What is re-trained for representation learning (Table 6a)?",
         "Both linear heads, by cRT on all below them, frozen: what Kang et al. mean by representation.",
         _begun,

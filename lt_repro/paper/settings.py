@@ -17,10 +17,10 @@ SETTINGS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under it
     "cifar10": ALWAYS | {"dbn_mix": _LT10},
     "cifar100": ALWAYS | {"dbn_mix": _LT10 | {"eta": 7.0}},
     "imagenet_lt": OTHERS  # the standard schedule; the extended one has epochs 200
-    | {"profile": "as_is", "net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
+    | {"imb_type": "as_is", "net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
     | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 9.0, "eps": 0.2}},
     "inat2018": OTHERS
-    | {"profile": "as_is", "net": "resnet50", "batch": 256, "weight_decay": 1e-4}
+    | {"imb_type": "as_is", "net": "resnet50", "batch": 256, "weight_decay": 1e-4}
     | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}},
     "digits": OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
     | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}
@@ -53,7 +53,7 @@ def recipe(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
     cls = find(method)
     row = SETTINGS.get(dataset, OTHERS)
     usual = {"ratio": RATIO} | row | row.get(method, {})
-    if parent := given.get("parent"):
+    if parent := given.get("parents", {}).get("features"):
         usual |= {name: getattr(parent, name) for name in INHERITED} | {"branches": len(parent.spec.branches)}
         usual |= SECOND_STAGE | row.get("second stage", {})
         usual["epochs"] = min(usual["epochs"], parent.epochs)
@@ -76,19 +76,19 @@ def apt(dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
 def departures(actual: Recipe) -> dict[str, tuple[Any, Any]]:
     """Returns every setting that differs from the paper's, as this project reads it: name -> (actual, default).
 
-    What an experiment chooses is no departure: data set, ratio, seed, parent and, of DBN-Mix, branches, mixing,
-    temperature, frozen. Where the parent departs, so does the run, under "parent NAME".
+    What an experiment chooses is no departure: data set, ratio, seed, parents and, of DBN-Mix, branches, mixing,
+    temperature, frozen. Where a parent departs, so does the run, under "parent NAME".
     """
     method = type(actual.method)
     free = {name: getattr(actual.method, name) for name in CHOSEN if name in settings(method)}
-    if actual.parent:
-        free["parent"] = actual.parent
+    if actual.parents:
+        free["parents"] = actual.parents
     default = recipe(actual.dataset, method.name(), ratio=actual.ratio, seed=actual.seed, **free)
     pairs = {}
     for name in settings(method):
         both = [getattr(r if hasattr(r, name) else r.method, name) for r in (actual, default)]
         if both[0] != both[1]:
             pairs[name] = (both[0], both[1])
-    if actual.parent:
-        pairs |= {f"parent {name}": pair for name, pair in departures(actual.parent).items()}
+    for parent in actual.parents.values():
+        pairs |= {f"parent {name}": pair for name, pair in departures(parent).items()}
     return pairs

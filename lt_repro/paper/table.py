@@ -161,7 +161,7 @@ class Table:
         other = {name: value for name, value in asked.items() if recipes(asked.keys() - {name}) != whole}
         moved = [line.label for line in across] != [line.label for line in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
-        if other.get("profile") == "as_is":
+        if other.get("imb_type") == "as_is":
             named = {name: value for name, value in named.items() if name != "ratio"}
         marks = [_mark(name, value) for name, value in named.items()] + [
             _mark("ratio", line.label) for line in across if moved
@@ -257,13 +257,13 @@ class Table:
 
 def _takes(method: str | None, name: str) -> bool:
     """Returns whether a row is told a setting: not if its method lacks what another has and begins with no parent."""
-    if method is None or METHODS[method]().parent or name in settings(METHODS[method]):
+    if method is None or METHODS[method]().parents or name in settings(METHODS[method]):
         return True
     return not any(name in settings(other) for other in METHODS.values())
 
 
-_FIRST = ("dataset", "epochs", "ratio", "profile")
-_SHORT = {"dataset": "", "epochs": "e", "ratio": "r", "profile": ""}
+_FIRST = ("dataset", "epochs", "ratio", "imb_type")
+_SHORT = {"dataset": "", "epochs": "e", "ratio": "r", "imb_type": ""}
 
 
 def _place(name: str) -> int:

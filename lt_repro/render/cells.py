@@ -133,7 +133,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         by_seed = sorted(cell.recipes, key=lambda recipe: recipe.seed)
         own = [found[recipe.key()] for recipe in by_seed if recipe.key() in found]
         ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
-        parents = (found.get(recipe.parent.key()) for recipe in by_seed if recipe.parent)
+        parents = (found.get(one.key()) for recipe in by_seed for one in recipe.parents.values())
         barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
         reason = f"its parent {', '.join(barren)} diverged" if barren and not own else cell.lacks
         measured.append(Measured(cell, ended["done"], ended["diverged"], reason))
@@ -150,18 +150,18 @@ def conflicts(
 ) -> tuple[list[Run], list[str]]:
     """Returns the runs that stand on the right split, and a line for whatever was left out or differs in its pixels.
 
-    Runs of the same data set, ratio, profile and split seed must be of the split that is known for it; where none is
+    Runs of the same data set, ratio, imb_type and split seed must be of the split that is known for it; where none is
     known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
     sources of one pool can differ in how a few pictures were decoded.
 
     Args:
         runs: Any runs.
-        known: Gives the split of (data set, ratio, profile, split seed), or None.
+        known: Gives the split of (data set, ratio, imb_type, split seed), or None.
     """
     groups: dict[tuple[str, float, str, int], list[Run]] = {}
     for run in runs:
         recipe = run.recipe
-        groups.setdefault((recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed), []).append(run)
+        groups.setdefault((recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed), []).append(run)
     kept, lines = [], []
     for subset, group in groups.items():
         where = f"{subset[0]} (ratio {subset[1]:g})"
@@ -194,8 +194,8 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
 
 
 def length(recipe: Recipe) -> int:
-    """Returns the epochs that a reader means: of the run itself, or of the parent it began with."""
-    return length(recipe.parent) if recipe.parent else recipe.epochs
+    """Returns the epochs that a reader means: of the run itself, or of the first run that it builds on."""
+    return recipe.lineage()[-1].epochs
 
 
 def alike(recipe: Recipe) -> str:
@@ -208,10 +208,11 @@ def _shortened(recipe: Recipe) -> str:
 
 
 def _levelled(recipe: Recipe, **of_the_first: Any) -> Recipe:
-    """Returns a recipe with seed 0 throughout, and settings of the first run in the chain of its parents replaced."""
-    if recipe.parent is None:
+    """Returns a recipe with seed 0 throughout, and settings of the runs without parents that it builds on replaced."""
+    if not recipe.parents:
         return recipe.replace(seed=0, **of_the_first)
-    return recipe.replace(seed=0, parent=_levelled(recipe.parent, **of_the_first))
+    parents = {role: _levelled(parent, **of_the_first) for role, parent in recipe.parents.items()}
+    return recipe.replace(seed=0, parents=parents)
 
 
 def _file(run: Run) -> str:

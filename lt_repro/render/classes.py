@@ -93,7 +93,8 @@ def _flat(recipe: Recipe) -> dict[str, str]:
     """Returns what tells a recipe from others: what was chosen, what departs, and the same of a parent as "on NAME"."""
     chosen = {name: getattr(recipe.method, name) for name in CHOSEN if hasattr(recipe.method, name)}
     away = {name: actual for name, (actual, _) in departures(recipe).items() if not name.startswith("parent ")}
-    begun = {"method": recipe.parent.method.name()} | _flat(recipe.parent) if recipe.parent else {}
+    parent = next(iter(recipe.parents.values()), None)
+    begun = {"method": parent.method.name()} | _flat(parent) if parent else {}
     flat = {name: fields.text(value) for name, value in (chosen | away).items()}
     return flat | {f"on {name}": value for name, value in begun.items()}
 

@@ -189,7 +189,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         known = "" if mean is None else f"\nECE {spread(mean, sd)} % (n = {len(panel.errors)})"
         axes.set_title(panel.title + known, fontsize="medium", parse_math=False)
         if panel.bins is None:
-            axes.text(50, 60, "not run, or no bins stored", ha="center", backgroundcolor="white")
+            axes.text(50, 60, "not run", ha="center", backgroundcolor="white")
             continue
         width = 100 / len(panel.bins.images)
         full = panel.bins.images > 0

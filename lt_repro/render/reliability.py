@@ -29,12 +29,11 @@ class Panel(NamedTuple):
 
 
 def panels(measured: Sequence[Measured]) -> list[Panel]:
-    """Returns a panel for each cell; runs from before bins were stored (schema 4) are left out."""
+    """Returns a panel for each cell."""
     found = []
     for one in measured:
-        runs = [run for run in one.runs if run.result and "reliability" in run.result]
-        errors = [run.result["ece"] for run in runs if run.result]
-        found.append(Panel(one.cell.row.title, [run.recipe.seed for run in runs], pooled(runs), errors))
+        errors = [run.result["ece"] for run in one.runs if run.result]
+        found.append(Panel(one.cell.row.title, one.seeds, pooled(one.runs), errors))
     return found
 
 

@@ -359,7 +359,7 @@ def _origin(used: Iterable[Run]) -> str:
 
 
 def _epochs(recipe: Recipe) -> str:
-    return f"{_epochs(recipe.parent)} + {recipe.epochs}" if recipe.parent else str(recipe.epochs)
+    return " + ".join(str(one.epochs) for one in reversed(recipe.lineage()))
 
 
 def _short(commit: str | None) -> str:

@@ -23,7 +23,7 @@ def work(recipe: Recipe) -> int | None:
     epochs x (images an epoch) x (branches), where an epoch is the set, K x N_max, or `epoch_steps` batches. The test
     images are left out: their time is in the measured speed.
     """
-    split = known_split(recipe.dataset, recipe.ratio, recipe.profile, recipe.split_seed)
+    split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
     if split is None:
         return None
     return recipe.epochs * _images(recipe, split.counts.tolist()) * len(recipe.spec.branches)
@@ -62,4 +62,4 @@ def _images(recipe: Recipe, counts: Sequence[int]) -> int:
 
 def _kind(recipe: Recipe) -> tuple[str, bool]:
     """Returns what decides a speed: the network, and whether heads are trained on features of a parent."""
-    return recipe.net, recipe.parent is not None
+    return recipe.net, bool(recipe.parents)

@@ -34,7 +34,7 @@ def split_of(recipe: Recipe, pool: Pool) -> Split:
     Raises:
         RequestError: As `images_of`.
     """
-    wanted: dict[str, Any] = {"ratio": recipe.ratio, "profile": recipe.profile, "seed": recipe.split_seed}
+    wanted: dict[str, Any] = {"ratio": recipe.ratio, "imb_type": recipe.imb_type, "seed": recipe.split_seed}
     return make_split(pool.train_labels, **wanted, hold_out=pool.hold_out, name=pool.name)
 
 
@@ -86,7 +86,7 @@ def run_all(
     """
     images: dict[tuple[float, str, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
-    begun = {recipe.parent.key() for recipe in recipes if recipe.parent}
+    begun = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
     barren: dict[str, str] = {}  # what nothing can begin with, and why
     waited = False
     since = time.time() if since is None else since
@@ -94,15 +94,15 @@ def run_all(
         while pending:
             left = len(pending)
             for key, recipe in list(pending.items()):
-                parent = recipe.parent.key() if recipe.parent else ""
-                if parent in pending:
+                above = [parent.key() for parent in recipe.parents.values()]
+                if any(parent in pending for parent in above):
                     continue
-                if parent in barren:
+                if lost := [parent for parent in above if parent in barren]:
                     del pending[key]
                     barren[key] = "failed"
-                    yield Failed(recipe, f"its parent {parent} {barren[parent]}")
+                    yield Failed(recipe, f"its parent {lost[0]} {barren[lost[0]]}")
                     continue
-                subset = (recipe.ratio, recipe.profile, recipe.split_seed)
+                subset = (recipe.ratio, recipe.imb_type, recipe.split_seed)
                 if subset not in images:
                     images[subset] = images_of(recipe, pool)
                 ended = _ended(recipe, out, images[subset], key in begun)

@@ -37,15 +37,15 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     notes: dict[str, str] = {}
 
     def want(recipe: Recipe) -> bool:
-        """Asks for a recipe, after the parent that it begins with; returns whether it can be trained."""
-        if recipe.parent:
-            run = there.get(recipe.parent.key())
+        """Asks for a recipe, after the parents that it begins with; returns whether it can be trained."""
+        for parent in recipe.parents.values():
+            run = there.get(parent.key())
             if run and run.status == "diverged":
                 notes[run.recipe.key()] = f"the parent {run.recipe.key()} diverged: nothing can begin with it"
                 return False
             if run and not run.weights_path:
                 notes[run.recipe.key()] = f"the weights of the parent {run.recipe.key()} are gone: it is trained again"
-            if not (run and run.weights_path) and not want(recipe.parent):
+            if not (run and run.weights_path) and not want(parent):
                 return False
         wanted.setdefault(recipe.key(), recipe)
         return True
@@ -80,12 +80,9 @@ def ordered(recipes: Sequence[Recipe], tables: Iterable[Table], order: str) -> l
         for i, cell in enumerate(table.cells()):
             place = {"row": i // len(table.columns), "column": i % len(table.columns)}.get(order, 0)
             for recipe in cell.recipes:
-                first = recipe
                 at = work(recipe) or math.inf if order == "cheapest" else 1000.0 * number + place
-                rank[recipe.key()] = min(at, rank.get(recipe.key(), math.inf))
-                while first.parent:
-                    first = first.parent
-                    rank[first.key()] = min(at, rank.get(first.key(), math.inf))
+                for one in recipe.lineage():
+                    rank[one.key()] = min(at, rank.get(one.key(), math.inf))
     return sorted(recipes, key=lambda recipe: rank.get(recipe.key(), 0.0))
 
 
@@ -98,17 +95,18 @@ def command(recipe: Recipe, dataset: str, parent: str | None = None) -> str:
         parent: How its parent is named; by its key, unless told otherwise.
     """
     method = type(recipe.method)
-    natural = recipe.profile == "as_is"
-    usual = paper_recipe(recipe.dataset, method.name(), **{"parent": recipe.parent} if recipe.parent else {})
+    natural = recipe.imb_type == "as_is"
+    usual = paper_recipe(recipe.dataset, method.name(), parents=recipe.parents)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
-    words += ["--set", f"parent={parent or recipe.parent.key()}"] if recipe.parent else []
-    words += ["--ratio", "as-is"] if natural and not recipe.parent else []
+    for one in recipe.parents.values():
+        words += ["--set", f"parent={parent or one.key()}"]
+    words += ["--ratio", "as-is"] if natural and not recipe.parents else []
     for name in settings(method):
         value = _value(recipe, name)
-        if name in ("dataset", "parent") or value == _value(usual, name):
+        if name in ("dataset", "parents") or value == _value(usual, name):
             continue
-        if natural and name in ("ratio", "profile"):
+        if natural and name in ("ratio", "imb_type"):
             continue
         if method.name() == "dbn_mix" and name in ("branches", "mix", "tscale"):
             words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]

@@ -40,7 +40,7 @@ def recipes():
     from lt_repro.paper.settings import recipe
 
     parent = recipe("digits", branches=2, mix="bilateral", tscale=True, **SETTINGS)
-    return [parent, recipe("digits", "crt", parent=parent, **SETTINGS)]
+    return [parent, recipe("digits", "crt", parents={"features": parent}, **SETTINGS)]
 
 
 def train(plan, out, log):

@@ -191,7 +191,7 @@ def curated():
 
     for owner, method in [(Recipe, "dbn_mix"), *((cls, name) for name, cls in METHODS.items())]:
         for field, kind in fields.types(owner).items():
-            if field in ("dataset", "method", "parent"):
+            if field in ("dataset", "method", "parents"):
                 continue
             base = getattr(kind, "__origin__", kind)
             for text in ABSURD.get(base if base in ABSURD else str, []):
@@ -227,8 +227,8 @@ def curated():
         ["--rows", ""], ["--rows", "dbn,"], ["--rows", ODD], ["--columns", LONG], ["--columns", "100,,"],
         ["--profile", ""], ["--profile", "SHORT"], ["--order", ""], ["--budget", ""], ["--budget", "-1m"],
         ["--budget", "1e9"], ["--jobs", "0"], ["--jobs", "-1"], ["--jobs", "many"], ["--set", ""], ["--set", "=1"],
-        ["--set", "part"], ["--set", "dataset=digits"], ["--set", "epochs=0"], ["--set", "alpha=nan"],
-        ["--set", "lr=0"], ["--set", f"part={ODD}"], ["--seeds", "0-"], ["--ratio", "0.5"], ["--dataset", ""],
+        ["--set", "branch_at"], ["--set", "dataset=digits"], ["--set", "epochs=0"], ["--set", "alpha=nan"],
+        ["--set", "lr=0"], ["--set", f"branch_at={ODD}"], ["--seeds", "0-"], ["--ratio", "0.5"], ["--dataset", ""],
         ["--out", "text.npz"], ["--runs", "text.npz"], ["--best=1"], ["--dry-run", "--wrong"],
     ):  # fmt: skip
         add(f"reproduce {' '.join(words):.30}", "reproduce", "table4", *words)
@@ -324,9 +324,9 @@ WORDS += [
 OPTIONS = (
     "--dataset --ratio --arch --mix --tscale --alpha --gamma --eta --eps --epochs --seed --split-seed --method --set"
 )
-OPTIONS += " --device --precision --eval-every --out --data-root --deterministic --force --json --imb-factor --profile"
-OPTIONS += " --no-download --runs --seeds --plan --run --clean --debug --help --version --rows --columns --order"
-OPTIONS += " --budget --jobs --dry-run --render-only --best --strict"
+OPTIONS += " --device --precision --eval-every --out --data-root --deterministic --force --json --imb-factor"
+OPTIONS += " --imb-type --profile --no-download --runs --seeds --plan --run --clean --debug --help --version --rows"
+OPTIONS += " --columns --order --budget --jobs --dry-run --render-only --best --strict"
 COMMANDS = ["make-dataset", "train", *TABLES, "methods", "show", "status", "verify", "collect", "diff"]
 COMMANDS += ["reproduce", "check", "explain"]
 FLAGS = {"--tscale", "--deterministic", "--force", "--json", "--no-download", "--plan", "--run", "--clean", "--help"}
