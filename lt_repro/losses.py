@@ -1,26 +1,29 @@
 """Losses as pure functions of logits. Legend: B images of a batch, K classes; equations are DBN-Mix's."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 
-def temperatures(counts: Tensor, eta: float, eps: float) -> Tensor:
+def temperatures(counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released"] = "paper") -> Tensor:
     """Returns the temperature of every class, equations (15) and (16).
 
     B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has
-    temperature 1, the others more.
+    temperature 1, the others more. The authors' released code has eps K N_k / N_max in the place of eps N_k / N_max.
 
     Args:
         counts: (K,) training images a class, floating point, each > 0.
         eta: > 0; infinity turns the scaling off (T = 1).
         eps: In [0, 1]; 0 turns the scaling off.
+        formula: (15) as printed ("paper"), or with the factor K of the released code.
 
     Returns:
         (K,) temperatures >= 1, in the dtype of `counts`.
     """
-    balance = eps * counts / counts.max() + (1 - eps)
+    factor = len(counts) if formula == "released" else 1
+    balance = eps * factor * counts / counts.max() + (1 - eps)
     return (balance.max() / balance) ** (1 / eta)
 
 
@@ -40,6 +43,29 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | fl
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     return -(targets * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
+
+
+def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """Returns the mean cross-entropy of "not this class", the second sum in the loss of DBN-Mix's released code.
+
+    p = softmax(z / T);  L = -sum_k (1 - y_k) log(1 - p_k), averaged over the batch. Finite also where p_k = 1 in the
+    computer: of the largest p, log(1 - p) is the log-sum-exp over the other classes minus that over all.
+
+    Args:
+        logits: (B, K), floating point; computed in fp32 at least.
+        targets: (B, K), rows sum to 1.
+        temperature: (K,) of each class, or 1.
+
+    Returns:
+        A scalar.
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    log_p = torch.log_softmax(logits / temperature, dim=1)
+    top = torch.zeros_like(log_p, dtype=torch.bool).scatter(1, log_p.argmax(dim=1, keepdim=True), True)
+    others = log_p.masked_fill(top, -torch.inf)
+    log_rest = torch.where(top, others.logsumexp(dim=1, keepdim=True), torch.log1p(-others.exp()))  # others: p <= 1/2
+    return -((1 - targets) * log_rest).sum(dim=1).mean()
 
 
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:

@@ -38,12 +38,14 @@ class Recipe:
         lr_decay: What each milestone multiplies the rate by.
         epoch_images: An epoch is as many images as the set has, or K x N_max ("balanced").
         normalise: "shared" has CIFAR-10's constants; "own" the data set's own mean and deviation.
-        crop: Pixels of black frame from which random crops are taken; 0 for none.
+        crop: Pixels around an image within which random crops are taken; 0 for none.
         flip: Whether half of the images are flipped left to right.
         seed: Of the initial weights and of every draw.
         precision: "auto" is bf16 where the hardware gains by it; hashed as the word.
         schedule: "steps" drops the rate at `milestones`; "cosine" takes it to 0 along half a cosine.
         epoch_steps: At most so many steps an epoch, for a trial; 0 for no limit.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        crop_pad: What surrounds an image before a crop is taken: black pixels ("zero"), or the image mirrored.
         parents: The runs that this one needs, by the roles that its method names; on the same images, in the same
             network. Never changed in place.
 
@@ -73,6 +75,8 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     schedule: Literal["steps", "cosine"] = fields.added("steps")
     epoch_steps: int = fields.added(0)
+    nesterov: bool = fields.added(False)
+    crop_pad: Literal["zero", "reflect"] = fields.added("zero")
     parents: Mapping[str, "Recipe"] = fields.added({})
 
     def __post_init__(self) -> None:
@@ -98,6 +102,8 @@ class Recipe:
         fields.within(self, bounds, open_below=frozenset({"lr"}))
         if list(self.milestones) != sorted(self.milestones) or not all(0 < one < 1 for one in self.milestones):
             raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
+        if self.nesterov and not self.momentum:
+            raise RequestError("nesterov = True with momentum = 0", "allowed: Nesterov's momentum above 0")
         self._check_parents()
 
     def _check_parents(self) -> None:
@@ -132,7 +138,8 @@ class Recipe:
 
     def unused(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
-        return self.method.unused() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
+        idle = self.method.unused() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
+        return idle | (set() if self.crop else {"crop_pad"})
 
     @classmethod
     def of(cls, method: type[Method], **values: Any) -> Self:
@@ -178,8 +185,8 @@ class Recipe:
         inner = dict(values.get("method", {}))
         method = find(str(inner.pop("name", "")))
         own = _checked(cls, {name: value for name, value in values.items() if name != "method"})
-        if "parents" in own:
-            own["parents"] = {role: cls.from_json(parent) for role, parent in dict(own["parents"]).items()}
+        if isinstance(own.get("parents"), Mapping):
+            own["parents"] = {role: cls.from_json(parent) for role, parent in own["parents"].items()}
         return cls(method=method(**_checked(method, inner)), **own)
 
     def lineage(self) -> list["Recipe"]:
@@ -215,6 +222,11 @@ def settings(method: type[Method]) -> dict[str, Any]:
     """Returns the type of everything that can be set: the recipe's fields and the method's, by name."""
     own = {name: kind for name, kind in fields.types(Recipe).items() if name != "method"}
     return own | fields.types(method)
+
+
+def get(recipe: Recipe, name: str) -> Any:
+    """Returns a setting of a recipe or of its method, by its field's name."""
+    return getattr(recipe if name in fields.types(Recipe) else recipe.method, name)
 
 
 def _words(value: Any) -> Any:

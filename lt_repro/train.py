@@ -136,13 +136,15 @@ class Lane:
         height, width = images.train_images.shape[1:3]
         if min(height, width) < 8:
             raise RequestError(f"images of {height} x {width} pixels", "allowed: 8 x 8 and larger")
-        if recipe.crop > min(height, width):
+        most = min(height, width) - (recipe.crop_pad == "reflect")
+        if recipe.crop > most:
             raise RequestError(
-                f"crop = {recipe.crop} for {height} x {width} pixels", f"allowed: 0 to {min(height, width)}"
+                f"crop = {recipe.crop} for {height} x {width} pixels",
+                f"allowed: 0 to {most} with crop_pad {recipe.crop_pad}",
             )
         self.precision = pick_precision(recipe.precision, device)
         self.counts = images.split.counts
-        self.padded = augment.pad(torch.from_numpy(images.train_images), recipe.crop).to(device)
+        self.padded = augment.pad(torch.from_numpy(images.train_images), recipe.crop, recipe.crop_pad).to(device)
         self.labels = torch.from_numpy(images.train_labels).to(device)
         balanced = recipe.epoch_images == "balanced"
         self.total = int(self.counts.max()) * len(self.counts) if balanced else len(self.labels)
@@ -166,7 +168,8 @@ class Lane:
             self.parents[role] = {"key": parent.key(), "weights": (begun.weights or {})["sha256"]}
             net.take_features(weights)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.SGD(self._groups(), momentum=recipe.momentum, fused=device.type in ("cpu", "cuda"))
+        moves: dict[str, Any] = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        self.optimiser = torch.optim.SGD(self._groups(), **moves, fused=device.type in ("cpu", "cuda"))
         self.started = self.saved = self.begun = time.monotonic()
         self.epoch = self.step = 0
         self.bad: dict[str, int] | None = None

@@ -34,6 +34,7 @@ EVERY = METHODS | {
     "layer3, joint, sample, cosine": DbnMix(
         2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine"
     ),
+    "released": DbnMix(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement"),
     "layer2, gamma 1": DbnMix(2, "bilateral", True, branch_at="layer2", gamma=1.0),
     "frozen dbn+bm+ts": DbnMix(2, "bilateral", True, frozen=True),
     "bbn": Bbn(),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lt_repro.data.draws import class_probabilities, generator, reverse, uniform
-from lt_repro.losses import branch_loss, combine, soft_cross_entropy, temperatures
+from lt_repro.losses import branch_loss, combine, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.mixing import bilateral_mixup, bilateral_ratios, mixup
 
 CIFAR10 = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
@@ -154,6 +154,51 @@ def test_temperature_rises_towards_the_tail():
     assert found[0] == 1
 
 
+# The released code's temperatures: (15) with the factor K
+
+
+@pytest.mark.parametrize(("counts", "eta", "eps"), [(CIFAR10, 3.0, 0.6), (CIFAR100, 7.0, 0.6), (CIFAR100, 9.0, 0.2)])
+def test_released_temperatures_have_the_factor_k(counts, eta, eps):
+    balance = [eps * len(counts) * n / max(counts) + (1 - eps) for n in counts.tolist()]
+    expected = [(max(balance) / b) ** (1 / eta) for b in balance]
+    found = temperatures(torch.from_numpy(counts).double(), eta, eps, "released")
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    k_left_out = temperatures(torch.from_numpy(counts).double(), eta, eps)
+    assert not np.allclose(k_left_out, expected, rtol=1e-3)
+
+
+def long_tail(classes, n_max, ratio):
+    return torch.tensor([int(n_max * (1 / ratio) ** (k / (classes - 1))) for k in range(classes)]).float()
+
+
+@pytest.mark.parametrize(
+    ("classes", "n_max", "ratio", "eta", "vector"),
+    [
+        (100, 500, 200, 7.0, (1, 1.207683, 1.450087, 1.698677, 1.914796)),
+        (100, 500, 100, 7.0, (1, 1.178594, 1.385596, 1.605153, 1.796527)),
+        (100, 500, 50, 7.0, (1, 1.149903, 1.319349, 1.508371, 1.679863)),
+        (100, 500, 10, 7.0, (1, 1.086102, 1.178594, 1.278123, 1.378051)),
+        (10, 5000, 100, 3.0, (1, 1.358058, 1.949044, 2.243452, 2.405142)),
+    ],
+)
+def test_released_temperatures_of_the_cifars(classes, n_max, ratio, eta, vector):
+    found = temperatures(long_tail(classes, n_max, ratio), eta, 0.6, "released")
+    places = [0, classes // 4, classes // 2, 3 * classes // 4, classes - 1]
+    np.testing.assert_allclose(found[places], vector, rtol=3e-6)
+
+
+@pytest.mark.parametrize(("eps", "as_printed"), [(0.3, 0.3 * 100 / (1 + 0.3 * 99)), (0.6, 60 / 60.4)])
+def test_released_temperatures_are_those_of_the_paper_at_another_eps(eps, as_printed):
+    """eps K : 1 - eps is eps' : 1 - eps' at eps' = eps K / (1 + eps (K - 1)), and a common factor cancels in (16)."""
+    counts = torch.from_numpy(CIFAR100).double()
+    torch.testing.assert_close(temperatures(counts, 7.0, eps, "released"), temperatures(counts, 7.0, as_printed))
+
+
+@pytest.mark.parametrize(("eta", "eps"), [(7.0, 0.0), (math.inf, 0.6)])
+def test_released_temperatures_are_one_at_eps_zero_and_eta_infinite(eta, eps):
+    assert (temperatures(torch.from_numpy(CIFAR100).float(), eta, eps, "released") == 1).all()
+
+
 # Loss and prediction, equations 17 to 20
 
 
@@ -181,6 +226,73 @@ def test_cross_entropy_of_hard_labels_is_torchs():
 
 def test_cross_entropy_of_bf16_logits_is_computed_in_fp32():
     assert soft_cross_entropy(double(6, 3).bfloat16(), soft(6, 3).float()).dtype == torch.float32
+
+
+# The released code's second sum
+
+
+def slow_complement(logits, targets, temperature):
+    rows = []
+    for z, y in zip(logits.tolist(), targets.tolist(), strict=True):
+        e = [math.exp(z_k / t_k) for z_k, t_k in zip(z, temperature, strict=True)]
+        rest = [math.fsum(e[:k] + e[k + 1 :]) / math.fsum(e) for k in range(len(e))]
+        rows.append(-math.fsum((1 - y_k) * math.log(r) for y_k, r in zip(y, rest, strict=True)))
+    return rows
+
+
+VECTOR = (
+    torch.tensor([[2, -1, 0.5, 0], [0, 0, 0, 0], [10, -10, 3, 1]], dtype=torch.float64),
+    torch.tensor([[0.7, 0, 0.3, 0], [0, 1, 0, 0], [0.5, 0.5, 0, 0]], dtype=torch.float64),
+    torch.tensor([1, 1.2, 1.5, 1.8], dtype=torch.float64),
+)
+
+
+def test_the_released_loss_of_a_known_batch():
+    logits, targets, t = VECTOR
+    rows = [(logits[i : i + 1], targets[i : i + 1], t) for i in range(3)]
+    first = [float(soft_cross_entropy(*row)) for row in rows]
+    second = [float(complement_cross_entropy(*row)) for row in rows]
+    assert first == pytest.approx([0.82427483, 1.38629436, 9.16708118], abs=1e-8)
+    assert second == pytest.approx([0.63440166, 0.86304622, 3.89471813], abs=1e-8)
+    whole = float(soft_cross_entropy(logits, targets, t) + complement_cross_entropy(logits, targets, t))
+    assert whole == pytest.approx(5.589938793, abs=1e-9)
+    assert float(soft_cross_entropy(logits, targets, t)) == pytest.approx(3.792550126, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [[1.0, 1.0, 1.0, 1.0], [1.0, 1.2, 1.7, 2.4]])
+def test_the_second_sum_and_its_gradient_follow_the_equation(temperature):
+    logits, targets, t = (double(6, 4) * 4).requires_grad_(), soft(6, 4), torch.tensor(temperature, dtype=torch.float64)
+    found = complement_cross_entropy(logits, targets, t)
+    assert float(found.detach()) == pytest.approx(
+        math.fsum(slow_complement(logits, targets, temperature)) / 6, rel=1e-12
+    )
+    (gradient,) = torch.autograd.grad(found, logits)
+    for b, k in ((0, 0), (3, 2), (5, 1)):
+        moved = [(logits.detach() + step * torch.eye(24).reshape(24, 6, 4)[4 * b + k]) for step in (1e-6, -1e-6)]
+        up, down = (math.fsum(slow_complement(z, targets, temperature)) / 6 for z in moved)
+        assert float(gradient[b, k]) == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-9)
+
+
+def test_of_one_hot_targets_it_sums_over_the_wrong_classes():
+    logits, labels = double(6, 4) * 2, torch.tensor([0, 1, 2, 3, 3, 0])
+    targets = torch.nn.functional.one_hot(labels).double()
+    p = torch.softmax(logits, dim=1)
+    wrong = torch.stack([-torch.log(1 - p[b][targets[b] == 0]).sum() for b in range(6)]).mean()
+    torch.testing.assert_close(complement_cross_entropy(logits, targets), wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_log_one_minus_p_is_finite_where_p_is_one(dtype):
+    logits = torch.tensor([[300.0, 0.0, -5.0], [0.0, 120.0, 120.0]], dtype=dtype).requires_grad_()
+    assert torch.softmax(logits.float(), dim=1)[0, 0] == 1
+    targets = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    found = complement_cross_entropy(logits, targets)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert found.dtype == torch.float32
+    assert torch.isfinite(gradient).all()
+    # row 1: p_1 = 1, log(1 - p_1) = -(300 - log(1 + e^-5)); row 2: both others have p = 1/2
+    assert float(found.detach()) == pytest.approx((300 - math.log1p(math.exp(-5)) + 2 * math.log(2)) / 2, rel=1e-6)
+    assert float(gradient[0, 0]) == pytest.approx(0.5, rel=1e-2)
 
 
 def test_dividing_by_t_makes_the_tail_harder_to_satisfy():

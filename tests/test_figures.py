@@ -185,8 +185,7 @@ def test_reliability_pools_the_test_images_of_all_seeds():
     logits, labels = 2 * rng.normal(size=(2, 40, 5)), rng.integers(0, 5, (2, 40))
     first = next(RELIABILITY.cells()).recipe
     runs = [with_bins(first.replace(seed=seed), logits[seed], labels[seed]) for seed in (0, 1)]
-    older = fake(first.replace(seed=2), 0.4)  # from before bins were stored
-    shown = panels(measure(RELIABILITY, [*runs, older]))
+    shown = panels(measure(RELIABILITY, runs))
     whole = reliability(np.concatenate(logits), np.concatenate(labels))
     assert shown[0].seeds == [0, 1]
     assert shown[0].bins.images.tolist() == whole.images.tolist()
@@ -213,7 +212,7 @@ def test_reliability_pools_the_test_images_of_all_seeds():
     assert heights == pytest.approx([*(100 * whole.accuracy[full]), *(100 * gaps[full])])
     assert f"ECE {100 * np.mean(errors):.2f}" in figure.axes[0].get_title()
     assert "(n = 2)" in figure.axes[0].get_title()
-    assert [note.get_text() for axes in figure.axes[1:] for note in axes.texts] == ["not run, or no bins stored"] * 3
+    assert [note.get_text() for axes in figure.axes[1:] for note in axes.texts] == ["not run"] * 3
 
 
 def test_the_foot_of_a_figure_is_below_it_and_never_mathematics(tmp_path):

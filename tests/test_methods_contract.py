@@ -193,9 +193,9 @@ def test_lambda_is_beta_alpha_alpha(alpha, variance):
 
 
 def test_unused_fields_are_those_that_change_nothing():
-    assert ROWS["sbn"].unused() == {"alpha", "lam_per", "eta", "eps", "gamma", "branch_at", "bn"}
+    assert ROWS["sbn"].unused() == {"alpha", "lam_per", "eta", "eps", "gamma", "branch_at", "bn", "temperature"}
     assert ROWS["dbn+bm+ts"].unused() == frozenset()
-    assert ROWS["sbn+bm"].unused() == {"eta", "eps", "branch_at", "bn"}
+    assert ROWS["sbn+bm"].unused() == {"eta", "eps", "branch_at", "bn", "temperature"}
     assert EVERY["frozen dbn+bm+ts"].unused() == {"branch_at", "bn"}
 
 

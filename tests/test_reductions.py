@@ -128,9 +128,38 @@ def test_dbn_mix_is_its_equations_written_out(scaled, lam, batches):
     torch.testing.assert_close(found, expected)
 
 
+def released_loss(method, batches, net, lam, k=4, sign=1.0):
+    """The released code's loss written out; `k` and `sign` are where a mistake can be planted."""
+    (x_c, l_c), (x_r, l_r) = batches["uniform"], batches["reverse"]
+    y_c, y_r = functional.one_hot(l_c, 4).float(), functional.one_hot(l_r, 4).float()
+    balance = [method.eps * k * n / 12 + 1 - method.eps for n in COUNTS.tolist()]
+    t = torch.tensor([(max(balance) / b) ** (1 / method.eta) for b in balance])
+    total = 0.0
+    for part, weight in ((max(lam, 1 - lam), net.weights[0]), (min(lam, 1 - lam), net.weights[1])):
+        p = torch.softmax((part * x_c + (1 - part) * x_r).flatten(1) @ weight.T / t, 1)
+        y = part * y_c + (1 - part) * y_r
+        total = total + 0.5 * -(y * p.log() + sign * (1 - y) * (1 - p).log()).sum(1).mean()
+    return total
+
+
+@pytest.mark.parametrize("lam", [0.2, 0.7])
+def test_the_released_dbn_mix_is_its_formula_written_out_and_a_planted_mistake_is_not(lam, batches):
+    method = replace(METHODS["dbn+bm+ts"], temperature="released", branch_loss="ce_complement")
+    found, net = loss(method, batches, lam)
+    torch.testing.assert_close(found, released_loss(method, batches, net, lam))
+    for mistake in ({"k": 1}, {"sign": -1.0}, {"sign": 0.0}):
+        assert not torch.isclose(found, released_loss(method, batches, net, lam, **mistake), rtol=1e-3)
+
+
+def test_without_the_second_sum_and_with_eps_k_for_eps_it_is_the_loss_of_the_paper(batches):
+    released = replace(METHODS["dbn+bm+ts"], temperature="released")
+    printed = replace(METHODS["dbn+bm+ts"], eps=0.6 * 4 / (1 + 0.6 * 3))
+    torch.testing.assert_close(loss(released, batches)[0], loss(printed, batches)[0])
+
+
 @pytest.mark.parametrize("label", METHODS)
 def test_temperature_is_never_applied_at_test_time(label):
-    method = METHODS[label]
+    method = replace(METHODS[label], temperature="released")
     net = Spy(method.branches, same=False)
     x = torch.rand(5, 1, 8, 8)
     combined, branches = method.logits(net, x)

@@ -298,7 +298,8 @@ def test_a_setting_reaches_both_stages_where_it_decides_something():
     assert (child.method.eta, child.lr, child.epochs, child.method.head) == (9.0, 0.05, 10, "cosine")
     assert (parent.method.eta, parent.lr, parent.epochs, parent.method.head) == (7.0, 0.05, 30, "cosine")
     child = next(TABLE6A.within(lr=0.05, bn="joint").cells()).recipe
-    assert (child.lr, child.parent.lr, child.parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
+    parent = child.parents["features"]
+    assert (child.lr, parent.lr, parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
     short = recipe("digits", "crt", parents={"features": recipe("digits", epochs=4)})
     assert (short.epochs, recipe("digits", "crt", parents={"features": recipe("digits")}).epochs) == (4, 60)
 

@@ -74,7 +74,7 @@ def test_a_damaged_file_is_named_in_three_lines_and_left_alone(kind, run):
 
 def test_a_newer_schema_and_a_wrong_key_are_refused(run):
     edited(run, lambda content: content.update(schema=stored.SCHEMA + 1))
-    with pytest.raises(DamagedError, match="reads up to"):
+    with pytest.raises(DamagedError, match="reads schema"):
         Run.read(run.path)
     edited(run, lambda content: content.update(schema=stored.SCHEMA, key="digits-r60"))
     with pytest.raises(DamagedError, match="belong together"):

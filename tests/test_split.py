@@ -251,16 +251,16 @@ def test_ratio_one_takes_everything():
 
 # The names under which results are filed: a change here orphans every stored run.
 GOLDEN = {
-    (10, 10): "6dca1bf9aca11e0eeddbf87e7d4868b69eeed074fb9f9285b8fc54f979c49a3c",
-    (10, 20): "25c38a693b6dcd936d060a6382615b9775e622c08541a0196dafa9a60039a767",
-    (10, 50): "f4c51e43cd0714903fe95d5dcecc2c3a52a639166f513d036d823177a30e4469",
-    (10, 100): "58c2d47e0c21caa71937a166169da0ee487edf17a0a1ae96391be53d3944833a",
-    (10, 200): "bae7a7bd2df57ce16f2f89636a5e5a9124d592513de8ea3cd7ac1d6424aaa1cd",
-    (100, 10): "8a2ef26a5361512f31663071e5f9fc21ff9ecef63133cf9ab3af96b430bb1d27",
-    (100, 20): "16270a99f872364d5b321345d61798a5f396793ead943b8b35f040705d307c59",
-    (100, 50): "5e86dcd2615811f5ea5bfdbc03c5a6d80a6167867133550bea4a04d908e86c62",
-    (100, 100): "9177fd342a5113512e4eb818cb05ddfaab88d156c3c3129d3b01200576bcd8fb",
-    (100, 200): "74b2f6913d7d9f470a7e71227997291f0759138831bd6e6402ac74eebcf1778f",
+    (10, 10): "b1810e554bd35cd879f031be360f01c17d81603bee06777b6af033a62244e9d6",
+    (10, 20): "3816d616ca9c8da7d611037cdb112240775d5ef082ec73c0f495363813b8892a",
+    (10, 50): "22d3b4a328879c65c4a59d5888e855ce9617ac40415e95ea75a19a8f63849412",
+    (10, 100): "4c47d475d4140ca17b0ffeb01a83061272b4b1c40ea2645dae2a2c9761bf0fe5",
+    (10, 200): "d86b21eb85e57341222c0bf77d986c06790ccf8982288946b7fac4e987c96175",
+    (100, 10): "4f7252b9159b790d8bed88a9e23a7a37bc787c8d77fd6883d1a8f88a094f51ba",
+    (100, 20): "559d2d34abdfa3ddc38c939edad0d8bf86283ef315778c124269a6cdb3f359db",
+    (100, 50): "4b9166797ba55d35a0d9482b9c3293d49f168e8a2118af7cbe72df6d46ed304f",
+    (100, 100): "4c49b2a036c7bcc603a50592247c0bd78e7651baff45ec0f1214132a4efcb1fb",
+    (100, 200): "a1f5fc2f5b87928d8bf26ab3feb0e1594b1030edbf94f1a35235a10d39a2fb57",
 }
 
 
@@ -271,14 +271,14 @@ def test_digest_is_pinned(classes, ratio):
 
 def test_digest_of_digits_is_pinned(digits):
     split = make_split(digits, ratio=60, hold_out=50, name="digits")
-    assert split.digest == "e94230b5e281812c2b9dca041e7c7da5af82baf90774bd9293560563b3b983bc"
+    assert split.digest == "4dfc506adb705ded221f60a3a53b67630214d942eb5ee89802c55f938b38ad06"
 
 
 def test_digests_of_the_other_profiles_are_pinned(digits):
     step = make_split(digits, ratio=60, imb_type="step", hold_out=50, name="digits")
-    assert step.digest == "5fb9bce187aa23e89c6f2349ddbe7a0f1f3fe45335e1e7bc5a4446d569115c3d"
+    assert step.digest == "200c2cfa9b4ae0ed80f6a2c4b448f33c4734babc4beb0ae024d4c2c3a810b9d3"
     as_is = make_split(digits, ratio=natural_ratio(digits, 50), imb_type="as_is", hold_out=50, name="digits")
-    assert as_is.digest == "0864e9c89b81f12628117881f5cd53fbe652968b533460874937bcea337225f8"
+    assert as_is.digest == "491f12550d78f514cbc68d3cfc423c13fdadfda2b32610957b5c0929c94dfad0"
 
 
 def test_digest_covers_each_field():

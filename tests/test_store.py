@@ -191,7 +191,10 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
     code, out, _ = run("verify")
     assert (code, out.strip()) == (0, "6 files, 0 bad; 0 left behind, 0 removed")
     first.path.write_text(first.path.read_text().replace('"status": "done"', '"status": "dome"'))
-    second.path.with_suffix(".pt").write_bytes(second.path.with_suffix(".pt").read_bytes()[:-9] + b"x" * 9)
+    weights = second.path.with_suffix(".pt").read_bytes()
+    second.path.with_suffix(".pt").write_bytes(
+        weights[: len(weights) // 2] + b"x" * 9 + weights[len(weights) // 2 + 9 :]
+    )
     Path("runs/orphan-00000000.pt").write_bytes(b"")
     good, bad = begun(), begun("digits-r60-dbn_mix-e60-s1-046bbfcd")
     bad.write_bytes(bad.read_bytes()[:-1] + b"?")

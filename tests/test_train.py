@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import signal
+from collections import OrderedDict
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -347,9 +348,11 @@ def test_images_per_second_counts_images_through_the_network(small, images, tmp_
     assert passes == {"sbn": 8, "sbn+bm": 8, "dbn": 16, "dbn+bm": 16}
 
 
-def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path, nesterov):
     """Two steps against SGD written out, at the rates of the schedule, on the draws of this epoch."""
-    made = small(branches=2, gamma=2.0, weight_decay=0.01, momentum=0.7, warmup=0.5, flip=True, seed=5)
+    moves = {"momentum": 0.7, "nesterov": nesterov}
+    made = small(branches=2, gamma=2.0, weight_decay=0.01, warmup=0.5, flip=True, seed=5, **moves)
     lane = Lane(made, images, tmp_path, torch.device("cpu"))
     counts, total = images.split.counts, lane.total
     for lane.epoch in (1, 0):
@@ -370,8 +373,10 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path):
     for step in range(2):
         before = weight.detach().clone()
         lane.train_step()
-        velocity = 0.7 * velocity + weight.grad + 0.01 * before
-        torch.testing.assert_close(weight.detach(), before - rates[step] * velocity)
+        gradient = weight.grad + 0.01 * before
+        velocity = 0.7 * velocity + gradient
+        moved = gradient + 0.7 * velocity if nesterov else velocity
+        torch.testing.assert_close(weight.detach(), before - rates[step] * moved)
     assert not torch.equal(lane.drawn["uniform"][1], lane.drawn["reverse"][1])
 
 
@@ -396,7 +401,10 @@ def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(smal
     assert gone_on.attempts[-1]["epoch"] == 1
 
 
-@pytest.mark.parametrize(("settings", "word"), [({"crop": 9}, "crop = 9"), ({"crop": 10**6}, "crop")])
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [({"crop": 9}, "crop = 9"), ({"crop": 10**6}, "crop"), ({"crop": 8, "crop_pad": "reflect"}, "0 to 7")],
+)
 def test_a_crop_larger_than_the_image_is_refused(settings, word, small, images, tmp_path):
     with pytest.raises(RequestError, match=word):
         fit([small(**settings)], images, out=tmp_path)
@@ -611,10 +619,9 @@ def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp
     lane = Lane(make(), images, tmp_path, torch.device("cpu"))
     lane.save()
     weights = weights_of(parent) | {"trunk.2.weight": torch.ones(16)}
-    content = checkpoint.dump(weights)
     parent.path.unlink()
-    parent.path.with_suffix(".pt").write_bytes(content)
-    sha256 = hashlib.sha256(content).hexdigest()
+    parent.path.with_suffix(".pt").write_bytes(checkpoint.dump(weights))
+    sha256 = checkpoint.tensor_digest(weights)
     dataclasses.replace(parent, weights={"file": "x.pt", "sha256": sha256}).publish(tmp_path)
     with pytest.raises(RequestError, match="begun with parent"):
         fit([make()], images, out=tmp_path)
@@ -628,6 +635,33 @@ def test_the_digest_of_the_weights_is_of_tensors_and_their_names_alone(begun, im
     assert lane._weights() == (content, before)
     lane.net.trunk[0].register_buffer("more", torch.zeros(1))
     assert lane._weights()[1] != before
+
+
+def test_the_digest_of_tensors_covers_name_dtype_shape_and_bytes_and_no_container(tmp_path):
+    plain = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(1)}
+    expected = hashlib.sha256(b'["a","torch.int64",[]]\n' + (1).to_bytes(8, "little"))
+    expected.update(b'["b","torch.float32",[2,3]]\n' + np.arange(6, dtype="<f4").tobytes())
+    assert checkpoint.tensor_digest(plain) == expected.hexdigest()
+    path = tmp_path / "weights.pt"
+    torch.save(OrderedDict(reversed(plain.items())), path)
+    assert path.read_bytes() != checkpoint.dump(plain)
+    assert checkpoint.load_weights(path, expected.hexdigest()).keys() == plain.keys()
+    apart = {"a": plain["a"]}
+    others = [
+        apart | {"c": plain["b"]},
+        apart | {"b": plain["b"].T.reshape(2, 3)},
+        apart | {"b": plain["b"].reshape(3, 2)},
+        apart | {"b": plain["b"].double()},
+        apart | {"b": plain["b"].view(torch.int32)},
+        apart,
+    ]
+    digests = {checkpoint.tensor_digest(one) for one in (plain, *others)}
+    assert len(digests) == len(others) + 1
+    assert checkpoint.tensor_digest(apart | {"b": plain["b"].T.contiguous().T}) == expected.hexdigest()
+    for wrong in ([1, 2], {"a": 1}, {"a": torch.zeros(2, device="meta")}, {1: torch.zeros(2)}):
+        torch.save(wrong, path)
+        with pytest.raises(DamagedError):
+            checkpoint.load_weights(path, expected.hexdigest())
 
 
 def test_a_parent_of_another_split_is_refused(begun, images, tmp_path):

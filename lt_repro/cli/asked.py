@@ -29,6 +29,7 @@ Ratios = Annotated[
     list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
 ]
 Seeds = Annotated[str | None, typer.Option(help="Train and show these, as 0-2 or 0,3.")]
+Reading = Annotated[str, typer.Option(help="paper (its text) or released (the authors' code).")]
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
 
@@ -57,6 +58,7 @@ class Request:
     device: str
     as_json: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: str = "paper"
     profile: str = "paper"
     rows: str | None = None
     columns: str | None = None
@@ -128,7 +130,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
     tables, idle = [], []
     for exhibit in exhibits(request.what):
-        table = exhibit.of(pool.name if pool else request.dataset, across, **given)
+        table = exhibit.read_as(request.reading).of(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         tables.append(seeded(table.profiled(request.profile), request.seeds))

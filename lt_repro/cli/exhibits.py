@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
-from lt_repro.cli.asked import Found, Ratios, Request, Seeds, carry_out, run_wanted
+from lt_repro.cli.asked import Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
 from lt_repro.cli.shown import classes_of, draw_classes, put_classes, put_exhibits, write
 from lt_repro.errors import RequestError
 
@@ -24,6 +24,7 @@ def _show(
     dataset: str | None,
     ratio: list[str] | None,
     epochs: int | None,
+    reading: str,
     seeds: str | None,
     plan: bool,
     run: bool,
@@ -51,6 +52,7 @@ def _show(
             device,
             as_json,
             settings,
+            reading,
             length="--epochs ",
             totals=say,
         )
@@ -65,6 +67,7 @@ def _name(name: str, what: str, words: str) -> None:
         dataset: Dataset = None,
         ratio: Ratios = None,
         epochs: Epochs = None,
+        reading: Reading = "paper",
         seeds: Seeds = None,
         plan: Plan = False,
         run: Fill = False,
@@ -74,7 +77,7 @@ def _name(name: str, what: str, words: str) -> None:
         device: Device = "auto",
         as_json: Json = False,
     ) -> None:
-        _show(what, dataset, ratio, epochs, seeds, plan, run, runs, to, data_root, device, as_json)
+        _show(what, dataset, ratio, epochs, reading, seeds, plan, run, runs, to, data_root, device, as_json)
 
 
 _name(
@@ -138,6 +141,7 @@ def plot_classes(
     dataset: Dataset = None,
     ratio: Ratios = None,
     epochs: Epochs = None,
+    reading: Reading = "paper",
     seeds: Seeds = None,
     plan: Plan = False,
     run: Fill = False,
@@ -153,14 +157,14 @@ def plot_classes(
 
     [bold]ltrepro plot-classes --dataset digits --ratio 60 --run[/bold]
 
-    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
 
     Writes fig1 as .png and .svg with its .csv; of chosen runs, classes-<digest>. Runs that differ in their seeds only
     are one series, drawn as mean and standard deviation.
     """
     if not chosen:
-        return _show("fig1", dataset, ratio, epochs, seeds, plan, run, runs, to, data_root, device, as_json)
-    if [dataset, ratio or None, epochs, seeds, plan, run] != [None, None, None, None, False, False]:
+        return _show("fig1", dataset, ratio, epochs, reading, seeds, plan, run, runs, to, data_root, device, as_json)
+    if [dataset, ratio or None, epochs, reading, seeds, plan, run] != [None, None, None, "paper", None, False, False]:
         raise RequestError(
             "RUN and what Fig. 1 is made of at once", "allowed: RUN... with --runs, --out and --json", "choose one"
         )

@@ -1,4 +1,4 @@
-"""`methods` and `show`: what can be trained, and what came out."""
+"""`methods`, `readings` and `show`: what can be trained, how the paper can be read, and what came out."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +43,38 @@ def methods(as_json: Json = False) -> None:
 
 
 @app.command()
+def readings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/readings.md, with what runs gave.")] = False,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """List the readings of DBN-Mix: what its text says, what the authors' released code does, and the settings.
+
+    [bold]ltrepro readings[/bold]
+
+    [bold]ltrepro train --arch dbn --mix bilateral --tscale --reading released[/bold]
+    """
+    from lt_repro.cli.asked import found_in
+    from lt_repro.paper.dbn_mix import PAPER
+    from lt_repro.render import readings as pages
+
+    if markdown:
+        for line in pages.page(PAPER, found_in(runs, may_be_new=False).runs).splitlines():
+            put(line)
+        return
+    listed = [pages.to_json(reading) for reading in PAPER.readings.values()]
+    if as_json:
+        return put_json({"readings": listed})
+    for reading in listed:
+        put(f"{reading['name']}: {reading['title']}. {reading['source']}.")
+        for point in reading["points"]:
+            sets = " ".join(f"--set {name}={value}" for name, value in point["sets"].items())
+            put(f"  {point['title']}{f' ({sets})' if sets else ''}")
+            put(f"    text: {point['text']}")
+            put(f"    {reading['name']}: {point['code']}")
+
+
+@app.command()
 def show(
     run: Annotated[str, typer.Argument(help="A path, a key, or a unique beginning of a key.")],
     runs: Runs = None,
@@ -54,6 +86,7 @@ def show(
     """
     from lt_repro import runs as store
     from lt_repro.paper.settings import departures
+    from lt_repro.render.text import reading_line
 
     found = store.find(run, store.folders(runs))
     content = found.to_json()
@@ -66,7 +99,7 @@ def show(
     provenance = {name: content[name] for name in named} | {
         "split": content["split"]["digest"],
         "weights": (content["weights"] or {}).get("sha256"),
-        "parents' weights": {role: parent["weights"] for role, parent in content["parents"].items()},
+        **{f"{role} from": parent["weights"] for role, parent in content["parents"].items()},
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
     }
     grid = Grid(box=None, show_header=False, padding=(0, 2))
@@ -79,6 +112,7 @@ def show(
             grid.add_row(name, escape(printable(text)))
     out.print(grid)
     put_result(found)
+    put(reading_line(found.recipe))
     away = departures(found.recipe)
     defaults = "the defaults (the paper's settings as read here; where the paper has no such data set, this project's)"
     put(f"departs from {defaults}:" if away else f"no departure from {defaults}")

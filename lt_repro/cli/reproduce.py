@@ -6,19 +6,22 @@ from typing import Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
-from lt_repro.cli.asked import Ratios, Request, Seeds, carry_out, exhibits, found_in, seeded
+from lt_repro.cli.asked import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
 from lt_repro.cli.shown import said
 from lt_repro.errors import RequestError, unknown
 
 
 @app.command()
 def reproduce(
-    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, groups, reliability, or all.")],
+    what: Annotated[
+        list[str], typer.Argument(help="table1 to table6, fig1, fig3, groups, reliability, readings, or all.")
+    ],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
     ratio: Ratios = None,
+    reading: Reading = "paper",
     profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
     order: Annotated[str, typer.Option(help="seed, row, column or cheapest first.")] = "seed",
@@ -39,10 +42,13 @@ def reproduce(
 
     [bold]ltrepro reproduce table4 --rows dbn+bm+ts --columns 100 --seeds 0-2[/bold]
 
+    [bold]ltrepro reproduce table4 --columns 100 --reading released[/bold]
+
     [bold]ltrepro reproduce all --dry-run[/bold]
 
     Stopped and called again, it goes on. Rows whose method is not here yet and images that nothing reads yet are shown
-    as — and never trained. Another profile, data set or setting is another table, with its own file name and caption.
+    as — and never trained. Another reading, profile, data set or setting is another table, with its own file name and
+    caption.
     """
     carry_out(
         Request(
@@ -58,6 +64,7 @@ def reproduce(
             device=device,
             as_json=as_json,
             settings=_settings(assign),
+            reading=reading,
             profile=profile,
             rows=rows,
             columns=columns,
@@ -72,6 +79,7 @@ def reproduce(
 @app.command()
 def check(
     what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
+    reading: Reading = "paper",
     strict: Annotated[bool, typer.Option("--strict", help="Cells that cannot be judged yet do not pass.")] = False,
     seeds: Seeds = None,
     runs: Runs = None,
@@ -87,7 +95,7 @@ def check(
     from lt_repro.paper import papers
     from lt_repro.render import verdicts
 
-    tables = [seeded(table, seeds) for table in exhibits(what)]
+    tables = [seeded(table.read_as(reading), seeds) for table in exhibits(what)]
     found = found_in(runs, may_be_new=False)
     shown = [(table, found.measure(table, epochs="")) for table in tables]
     checked = [one for _, measured in shown for one in verdicts.check(measured)]
@@ -117,13 +125,14 @@ def explain(
 ) -> None:
     """Say which cells a run belongs to, where it departs from the paper, and what the paper leaves open for it.
 
-    [bold]ltrepro explain cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+    [bold]ltrepro explain cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
     """
     from lt_repro import fields
     from lt_repro import runs as store
     from lt_repro.paper import papers
-    from lt_repro.paper.settings import departures
+    from lt_repro.paper.settings import READINGS, departures
     from lt_repro.render.cells import alike
+    from lt_repro.render.text import reading_line
 
     recipe = store.find(name, store.folders(runs)).recipe
     away = departures(recipe)
@@ -142,10 +151,12 @@ def explain(
                 "key": recipe.key(),
                 "cells": [[table.id, cell.row.label, cell.column.label] for table, cell in cells],
                 "departures": {n: [fields.text(ours), fields.text(theirs)] for n, (ours, theirs) in away.items()},
+                "readings": [name for name in READINGS if not departures(recipe, name)],
                 "open": {question.setting: value for question, value in questions},
             }
         )
     put(recipe.key())
+    put(reading_line(recipe))
     for table, cell in cells:
         printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
         put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")

@@ -63,7 +63,7 @@ def put_all(
             paths += figures.save(figures.reliability_figure(table.caption, panels), stem, foot)
             paths.append(write(stem.with_name(f"{table.id}.csv"), reliability.csv(panels)))
         else:
-            paths += written(table, measured, stem.parent, notes, best)
+            paths += written(table, measured, stem.parent, notes, best or table.best)
     judged = _judged(shown)
     put_exhibits(shown, paths, as_json, best, claims=said(judged), **more)
     if not as_json and (told := [one for one in judged if one.measured]):
@@ -88,8 +88,9 @@ def put_exhibits(
         return put_json({"cells": listed} | more)
     for table, measured in shown:
         put(table.caption)
-        _print(len(table.columns), 1, functools.partial(_part, table, measured, best))
-        for line in text.rows(table, measured, best)[2]:
+        both = best or table.best
+        _print(len(table.columns), 1, functools.partial(_part, table, measured, both))
+        for line in text.rows(table, measured, both)[2]:
             put(line)
     for path in paths:
         put(str(path))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
-from lt_repro.cli.asked import ratio_settings
+from lt_repro.cli.asked import Reading, ratio_settings
 from lt_repro.cli.look import put_result
 from lt_repro.cli.progress import Watch
 from lt_repro.errors import FailedError, RequestError, unknown
@@ -31,6 +31,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Length of training.", show_default="paper's, 200")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
+    reading: Reading = "paper",
     method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
     device: Device = "auto",
@@ -46,11 +47,13 @@ def train(
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale[/bold]
 
+    [bold]ltrepro train --arch dbn --mix bilateral --tscale --reading released[/bold]
+
     [bold]ltrepro train --dataset digits --ratio 60 --mix mixup --seed 1[/bold]
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale --set branch_at=layer3 --epochs 10[/bold]
 
-    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-ffed[/bold]
+    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
 
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
     parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
@@ -77,7 +80,7 @@ def train(
     if parent:
         given["parents"] = {"features": parent.recipe}
     pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
-    recipe = _recipe(pool.name, method or "dbn_mix", given | ratio_settings(ratio, pool), assign)
+    recipe = _recipe(pool.name, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
@@ -149,7 +152,7 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
     from lt_repro import fields
     from lt_repro.paper.settings import recipe
@@ -168,7 +171,7 @@ def _recipe(dataset: str, method: str, given: dict[str, Any], assign: list[str])
     for name in given:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
-    chosen = recipe(dataset, method, **given)
+    chosen = recipe(dataset, method, reading, **given)
     idle = sorted(chosen.unused() & given.keys())
     if idle:
         raise RequestError(

@@ -1,20 +1,32 @@
 """Crop and flip for whole batches, on the device, on uint8 images. No worker processes, no PIL."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 
-def pad(images: Tensor, padding: int) -> Tensor:
-    """Returns the images inside a frame of black pixels, as torchvision's RandomCrop pads them.
+def pad(images: Tensor, padding: int, mode: Literal["zero", "reflect"] = "zero") -> Tensor:
+    """Returns the images inside a frame, as torchvision's RandomCrop pads them.
 
     Args:
         images: (N, H, W, C) uint8.
-        padding: Pixels on every side.
+        padding: Pixels on every side; with "reflect" fewer than H and W.
+        mode: Black pixels, or the image mirrored at its edge pixels ("reflect").
 
     Returns:
         (N, H + 2 padding, W + 2 padding, C) uint8.
     """
-    return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+    if mode == "zero":
+        return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+    rows, columns = (_mirrored(side, padding, images.device) for side in images.shape[1:3])
+    return images[:, rows][:, :, columns]
+
+
+def _mirrored(side: int, padding: int, device: torch.device) -> Tensor:
+    """Returns which row or column of an image each of the padded image is, (side + 2 padding,)."""
+    place = torch.arange(-padding, side + padding, device=device).abs()
+    return torch.where(place < side, place, 2 * (side - 1) - place)
 
 
 def crop_flip(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro import fields
 from lt_repro.errors import RequestError
-from lt_repro.losses import branch_loss, soft_cross_entropy, temperatures
+from lt_repro.losses import branch_loss, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.methods.base import At, Batch, Draw, Method, Net, NetSpec, Stream
 from lt_repro.mixing import bilateral_mixup, draw_lam, mixup
 
@@ -31,6 +31,8 @@ class DbnMix(Method):
         reverse sampler: class k with probability ~ (N_max / N_k)^(1 / gamma)                 (1), (2)
         T_k = (max B / B_k)^(1 / eta), B_k = eps N_k / N_max + 1 - eps                        (15), (16)
         prediction: the mean of the branches' logits, without temperature                     (20)
+        released code, `temperature` = "released": B_k = eps K N_k / N_max + 1 - eps
+        released code, `branch_loss` = "ce_complement": CE - sum_k (1 - y_k) log(1 - p_k) for each branch
     Deviations:
         1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is
            class-balanced, 1 is BBN's reversed distribution, which is stronger.
@@ -61,6 +63,8 @@ class DbnMix(Method):
         bn: Whether the trunk normalises each branch's batch on its own or both together.
         lam_per: One lambda per batch or per sample.
         head: "linear", or "cosine" with scale 30.
+        temperature: (15) as printed ("paper"), or with the released code's factor K.
+        branch_loss: Cross-entropy ("ce"), or with the released code's second sum ("ce_complement").
         frozen: Whether all below the heads is a parent's and stays as it is, so that only fresh heads are trained
             (Table 6, classifier learning).
 
@@ -82,6 +86,8 @@ class DbnMix(Method):
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
     frozen: bool = fields.added(False)
+    temperature: Literal["paper", "released"] = fields.added("paper")
+    branch_loss: Literal["ce", "ce_complement"] = fields.added("ce")
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -138,11 +144,14 @@ class DbnMix(Method):
         return list(bilateral_mixup(*both)) if self.branches == 2 else [mixup(*both)]
 
     def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
-        """Returns the total loss (19), the mean over branches of the cross-entropy under the class temperatures."""
+        """Returns the total loss (19), the mean over branches of their loss under the class temperatures."""
         images, targets = zip(*self.samples(batches, at), strict=True)
-        temperature = temperatures(at.counts, self.eta, self.eps) if self.tscale else 1.0
-        logits = net(list(images))
-        return branch_loss([soft_cross_entropy(z, y, temperature) for z, y in zip(logits, targets, strict=True)])
+        temperature = temperatures(at.counts, self.eta, self.eps, self.temperature) if self.tscale else 1.0
+        pairs = list(zip(net(list(images)), targets, strict=True))
+        loss = branch_loss([soft_cross_entropy(z, y, temperature) for z, y in pairs])
+        if self.branch_loss == "ce_complement":
+            loss = loss + branch_loss([complement_cross_entropy(z, y, temperature) for z, y in pairs])
+        return loss
 
     def unused(self) -> frozenset[str]:
         """Returns the fields without effect: alpha unmixed, eta and eps unscaled, gamma without a reverse batch, ..."""
@@ -150,7 +159,7 @@ class DbnMix(Method):
         if self.mix == "none":
             idle |= {"alpha", "lam_per"}
         if not self.tscale:
-            idle |= {"eta", "eps"}
+            idle |= {"eta", "eps", "temperature"}
         if len(self.draws(0.0)) == 1:
             idle |= {"gamma"}
         if self.branches == 1 or self.frozen:

@@ -1,9 +1,10 @@
 """What a paper claims in words, as data: the cells compared, and in which direction. And a Paper: all that it shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lt_repro.paper.reading import Reading
 from lt_repro.paper.table import Table
 from lt_repro.recipe import Recipe
 
@@ -70,6 +71,7 @@ class Paper:
         exhibits: The tables behind each name that one can ask for ("table6" has two halves), in the paper's order.
         claims: What it says in words.
         questions: What it leaves open.
+        readings: The ways in which it can be taken, by name.
     """
 
     name: str
@@ -78,3 +80,4 @@ class Paper:
     exhibits: Mapping[str, Sequence[Table]]
     claims: Sequence[Claim] = ()
     questions: Sequence[Question] = ()
+    readings: Mapping[str, Reading] = field(default_factory=dict)

@@ -6,9 +6,9 @@ from typing import Any
 
 from lt_repro import fields
 from lt_repro.paper.claim import Claim, Comparison, Paper, Place, Question
-from lt_repro.paper.settings import INHERITED, RATIO, apt
+from lt_repro.paper.settings import INHERITED, RATIO, READINGS, apt, recipe
 from lt_repro.paper.table import Line, Published, Table, ratios
-from lt_repro.recipe import Recipe, find
+from lt_repro.recipe import Recipe, find, get
 
 _ROWS = (
     Line("sbn", "Single branch, vanilla"),
@@ -101,6 +101,7 @@ FIG3C = Table(
 )
 FIG3 = (FIG3A, FIG3B, FIG3C)
 
+_GROUPS = tuple(Line(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional branch", None: "final"}
 
 TABLE5 = Table(
@@ -113,7 +114,7 @@ TABLE5 = Table(
         for label, title, edits in (("bbn", "BBN", {"method": "bbn"}), ("dbn+bm+ts", "DBN-Mix", _DBN_MIX))
         for branch, words in _BRANCHES.items()
     ),
-    columns=tuple(Line(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few")),
+    columns=_GROUPS,
     published={
         (row, column): Published(round(value / 100, 4), "DBN-Mix, Table 5")
         for row, values in {  # percent
@@ -136,8 +137,8 @@ def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
 
 
 def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is given for a recipe, without what is given for its method."""
-    return {name: value for name, value in given.items() if name in fields.types(Recipe)}
+    """Returns what is given for a recipe, the reading with it, without what is given for its method."""
+    return {name: value for name, value in given.items() if name == "reading" or name in fields.types(Recipe)}
 
 
 def _representation(dataset: str, **variant: Any) -> Recipe:
@@ -235,6 +236,40 @@ RELIABILITY = Table(
 )
 
 _SBN_MIX = _ROWS[4].edits
+
+
+def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Line], printed: Any) -> Table:
+    """Returns both readings of one variant, the text's plus each point of the code, and the code's minus each."""
+    text = recipe("cifar100", **variant)
+    points = [point for point in READINGS["released"].points if point.sets and not point.sets.keys() & text.unused()]
+    rows = [Line("paper", "the paper's text")]
+    rows += [Line(f"paper+{point.label}", f"text + {point.title}", point.sets) for point in points]
+    rows += [Line("released", "the released code", {"reading": "released"})]
+    for point in points:
+        edits = {"reading": "released"} | {name: get(text, name) for name in point.sets}
+        rows.append(Line(f"released-{point.label}", f"code − {point.title}", edits))
+    return Table(
+        id=f"readings_{name}",
+        caption=f"Two readings of {title} on CIFAR-LT-100 (100), and each point between them (a table of ours).",
+        build=apt,
+        base={"dataset": "cifar100", "ratio": RATIO} | dict(variant),
+        rows=rows,
+        columns=columns,
+        published={(row, column): one for row in ("paper", "released") for column, one in printed.items()},
+        best=True,
+    )
+
+
+READINGS_DBN = _readings(
+    "dbn",
+    "DBN-Mix",
+    _DBN_MIX,
+    (*_GROUPS, *(Line(name, words, branch=name) for name, words in _BRANCHES.items() if name)),
+    {column: TABLE5.published["dbn+bm+ts/final", column] for column in ("all", "many", "medium", "few")}
+    | {name: TABLE5.published[f"dbn+bm+ts/{name}", "all"] for name in ("rebalancing", "conventional")},
+)
+READINGS_SBN = _readings("sbn", "SBN-Mix", _SBN_MIX, _GROUPS, {"all": TABLE4.published["sbn+bm+ts", "100"]})
+
 _META = "another subset of CIFAR, with a balanced meta set beside it"
 _JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
 _RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
@@ -704,7 +739,9 @@ PAPER = Paper(
         "fig3": FIG3,
         "groups": (GROUPS,),
         "reliability": (RELIABILITY,),
+        "readings": (READINGS_DBN, READINGS_SBN),
     },
     claims=CLAIMS,
     questions=QUESTIONS,
+    readings=READINGS,
 )

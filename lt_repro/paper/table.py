@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 from lt_repro import fields
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import PROFILES, UNREAD
+from lt_repro.paper.settings import PROFILES, READINGS, UNREAD
 from lt_repro.recipe import Recipe, settings
 
 
@@ -45,7 +45,7 @@ class Cell:
     """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
 
     `lacks` is None where it can be trained; else what this project has not: "no method ride yet" (then there are no
-    recipes either) or "needs data imagenet_lt".
+    recipes either) or "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow.
     """
 
     row: Line
@@ -53,6 +53,7 @@ class Cell:
     recipes: tuple[Recipe, ...]
     published: Published | None
     lacks: str | None = None
+    reading: str = "paper"
 
     @property
     def recipe(self) -> Recipe | None:
@@ -89,6 +90,7 @@ class Table:
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
             column, or "reliability", accuracy by confidence, each row a series.
         profile: How long its runs are: one of `settings.PROFILES`, or "set by hand".
+        best: Whether the best accuracy along the curve is shown without being asked for.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Table:
     lines: str | None = None
     form: Literal["table", "lines", "classes", "groups", "reliability"] = "table"
     profile: str = "paper"
+    best: bool = False
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
@@ -120,7 +123,8 @@ class Table:
                     recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
-                yield Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks)
+                reading = edits.get("reading", "paper")
+                yield Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks, reading)
 
     def recipes(self) -> list[Recipe]:
         """Returns every recipe that the table needs and that can be trained, each once, seed by seed."""
@@ -205,6 +209,22 @@ class Table:
         elif across:
             settings |= across[0].edits
         return self.within(columns, dataset=images, **settings)
+
+    def read_as(self, reading: str) -> Self:
+        """Returns the exhibit under another reading of the paper, whose name is in id and caption.
+
+        Raises:
+            RequestError: There is no such reading, or the exhibit compares readings itself.
+        """
+        if reading not in READINGS:
+            raise unknown("--reading", reading, READINGS)
+        if reading == "paper":
+            return self
+        if any("reading" in row.edits for row in self.rows):
+            raise RequestError(f"--reading {reading} with {self.id}", "allowed: exhibits whose rows share one reading")
+        caption = f"{self.caption} Reading: {READINGS[reading].title}."
+        base = dict(self.base) | {"reading": reading}
+        return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base)
 
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.paper.settings import departures
+from lt_repro.paper.settings import READINGS, departures
 from lt_repro.paper.table import Line, Table
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
@@ -52,11 +52,15 @@ def rows(
 def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
     """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
     header, lines, footer = rows(table, measured, best)
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    grid = ["| " + " | ".join(line) + " |" for line in ([_plain(cell) for cell in row] for row in (header, *lines))]
-    grid.insert(1, "| " + " | ".join(rule) + " |")
     listed = [f"- {_plain(line)}" for line in (*footer, *notes)]
-    return "\n".join([f"**{_plain(table.caption)}**", "", *grid, "", *listed]) + "\n"
+    shown = grid(header, lines, ["---", *["---:"] * (len(header) - 1)])
+    return "\n".join([f"**{_plain(table.caption)}**", "", *shown, "", *listed]) + "\n"
+
+
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]], rule: Sequence[str]) -> list[str]:
+    """Returns the lines of a GitHub table; `rule` says how each column is aligned."""
+    plain = [[_plain(cell) for cell in row] for row in (header, *lines)]
+    return [f"| {' | '.join(row)} |" for row in (plain[0], rule, *plain[1:])]
 
 
 def document(
@@ -319,12 +323,12 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
     used = {run.recipe.key(): run for one in measured for run in one.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
-    varied = {table.axis, table.lines}
+    varied = {name for line in (*table.rows, *table.columns) for name in line.edits}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for one in measured
         if one.cell.recipe
-        for name, (actual, default) in departures(one.cell.recipe).items()
+        for name, (actual, default) in departures(one.cell.recipe, one.cell.reading).items()
         if name not in varied
     )
     if departs:
@@ -341,6 +345,18 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged and left out: {place} ({run.recipe.key()})."
+
+
+def reading_line(recipe: Recipe) -> str:
+    """Returns which readings of the paper a recipe follows, or, where it follows none, what separates it from each."""
+    away = {reading.title: departures(recipe, name) for name, reading in READINGS.items()}
+    if followed := [title for title, pairs in away.items() if not pairs]:
+        return f"reading: {' and '.join(followed)}"
+    parts = [
+        f"{title} has {', '.join(f'{name} {fields.text(usual)}' for name, (_, usual) in pairs.items())}"
+        for title, pairs in away.items()
+    ]
+    return f"between the readings: {'; '.join(parts)}"
 
 
 def _seeds(measured: Sequence[Measured]) -> str:

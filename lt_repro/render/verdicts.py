@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
@@ -79,7 +80,7 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
 
 
 def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[Place, Measured]:
-    """Returns the measured cells by place; a table at other settings ("table4-digits-r60") stands for its exhibit.
+    """Returns the measured cells by place; "table4-digits-r60" and "table4@released" are cells of table4.
 
     Raises:
         ValueError: Two of the tables have the same place, so that it would not be clear which one is judged.
@@ -197,4 +198,4 @@ def _support(one: Compared, alike: float | None) -> float:
 
 
 def _exhibit(table: Table) -> str:
-    return table.id.partition("-")[0]
+    return re.split("[-@]", table.id)[0]

@@ -217,8 +217,10 @@ class Scene:
         if isinstance(ended, local.Failed) or small.content(ended.path) != self.calm:
             yield "it came out otherwise"
             return
-        if Run.read(ended.path).weights["sha256"] != checkpoint.sha256(ended.path.with_suffix(".pt")):
-            yield "its weights are not those of the run file"
+        try:
+            checkpoint.load_weights(ended.path.with_suffix(".pt"), Run.read(ended.path).weights["sha256"])
+        except DamagedError as error:
+            yield str(error)
         with patch.object(states, "_alive", return_value=False):  # when somebody cleans up, this process has ended
             for path in [] if removable else states.strays(self.here):
                 if not states.clean(path):

@@ -28,6 +28,7 @@ def round(count, seed, folder, in_place=False):
 def made(seed):
     """Returns a run of 60 KB."""
     nothing = {"result": None, "diverged": None, "weights": None, "commit": None, "history": {}, "attempts": []}
+    nothing |= {"parents": {}, "command": "", "threads": None, "determinism": "C"}
     told = {"seconds": 1.0, "images_per_second": 1.0, "device": "cpu", "precision": "fp32", "versions": {}}
     curve = [{"epoch": epoch, "all": 0.5} for epoch in range(POINTS)]
     split = {"digest": "", "counts": [1]}

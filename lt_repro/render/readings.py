@@ -1,0 +1,66 @@
+"""The readings of a paper held against each other: point by point, and what each gives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lt_repro import fields
+from lt_repro.paper.claim import Paper
+from lt_repro.paper.reading import Reading
+from lt_repro.render.cells import measure
+from lt_repro.render.text import grid, markdown
+from lt_repro.runs import Run
+
+SCREEN = 40
+"""Epochs of a screen: a fifth of the paper's length, evidence of direction and never the number."""
+
+
+def to_json(reading: Reading) -> dict[str, Any]:
+    """Returns a reading as JSON values; settings are as typed after `--set`."""
+    points = [
+        point._asdict() | {"sets": {name: fields.text(value) for name, value in point.sets.items()}}
+        for point in reading.points
+    ]
+    return reading._asdict() | {"points": points}
+
+
+def page(paper: Paper, runs: Sequence[Run]) -> str:
+    """Returns the Markdown page: the points, then every exhibit that compares readings, and its screen if any has run.
+
+    Args:
+        paper: Whose readings.
+        runs: All that may be shown.
+    """
+    rows = [
+        [point["title"], point["text"], point["code"], ", ".join(f"{n}={v}" for n, v in point["sets"].items())]
+        for reading in paper.readings.values()
+        for point in to_json(reading)["points"]
+    ]
+    return "\n".join(
+        [
+            f"# Two readings of {paper.title}",
+            "",
+            f"{paper.citation}. Its text and its authors' code differ where it decides the numbers. Each reading is "
+            "one word after `--reading`, each setting below one after `--set`.",
+            "",
+            *(f"- `{reading.name}`: {reading.title}. {reading.source}." for reading in paper.readings.values()),
+            "",
+            *grid(["point", "the paper's text", "the released code", "setting"], rows, ["---"] * 4),
+            "",
+            "## What each gives",
+            "",
+            *_measured(paper, runs),
+            "This page is what `ltrepro readings --markdown` prints; a test holds it to the stored runs.",
+        ]
+    )
+
+
+def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
+    texts = []
+    for table in paper.exhibits["readings"]:
+        screen = table.within(epochs=SCREEN)
+        for shown in (table, screen):
+            cells = measure(shown, runs)
+            if shown is table or any(one.runs for one in cells):
+                label = "" if shown is table else f"A screen of {SCREEN} epochs, evidence of direction:\n\n"
+                texts.append(label + markdown(shown, cells, best=shown.best))
+    return texts

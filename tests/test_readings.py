@@ -1,0 +1,177 @@
+"""The two readings of DBN-Mix: what each sets, where, and that every command takes one."""
+
+import json
+
+import pytest
+
+from lt_repro.errors import RequestError
+from lt_repro.paper.dbn_mix import PAPER, READINGS_DBN, READINGS_SBN, TABLE1, TABLE4, TABLE5, TABLE6A, TABLE6B
+from lt_repro.paper.settings import READINGS, departures, recipe
+from lt_repro.recipe import Recipe, get
+from lt_repro.render.text import reading_line
+from lt_repro.sweep.plan import command
+
+DBN_MIX = {"branches": 2, "mix": "bilateral", "tscale": True}
+RELEASED = {
+    "temperature": "released",
+    "branch_loss": "ce_complement",
+    "branch_at": "layer3",
+    "milestones": (0.8, 0.9),
+    "nesterov": True,
+    "crop_pad": "reflect",
+    "normalise": "own",
+}
+
+
+def told(made, names=RELEASED):
+    return {name: get(made, name) for name in names}
+
+
+def test_the_released_reading_sets_what_the_code_has():
+    made = recipe("cifar100", reading="released", **DBN_MIX)
+    assert told(made) == RELEASED
+    same = recipe("cifar100", **DBN_MIX)
+    rest = ("lr", "lr_decay", "momentum", "weight_decay", "batch", "epochs", "warmup", "crop", "flip", "epoch_images")
+    rest += ("head", "bn", "lam_per", "alpha", "gamma", "eta", "eps", "ratio", "split_seed")
+    assert told(made, rest) == told(same, rest)
+    assert (made.method.eta, recipe("cifar10", reading="released", **DBN_MIX).method.eta) == (7.0, 3.0)
+    assert PAPER.readings == READINGS
+
+
+def test_a_point_that_decides_nothing_is_left_out():
+    """So a released run of one branch has the key of the same settings typed by hand."""
+    sbn = recipe("cifar100", reading="released", mix="bilateral", tscale=True)
+    assert told(sbn) == RELEASED | {"branch_at": "block"}
+    bm = recipe("cifar100", reading="released", mix="bilateral")
+    assert told(bm) == RELEASED | {"branch_at": "block", "temperature": "paper"}
+    cosine = recipe("cifar100", reading="released", schedule="cosine", crop=0, **DBN_MIX)
+    assert (cosine.milestones, cosine.crop_pad) == ((0.6, 0.8), "zero")
+    for made in (sbn, bm, cosine):
+        assert not made.unused() & {name for name in RELEASED if get(made, name) != get(recipe("cifar100"), name)}
+
+
+def test_the_vanilla_row_alone_keeps_the_cross_entropy():
+    rows = {cell.row.label: cell.recipe for cell in TABLE4.read_as("released").cells()}
+    losses = {label: made.method.branch_loss for label, made in rows.items()}
+    assert losses == dict.fromkeys(losses, "ce_complement") | {"sbn": "ce"}
+
+
+def test_bbn_keeps_its_own_layout_under_the_released_schedule():
+    made = recipe("cifar100", "bbn", "released")
+    assert made.method == recipe("cifar100", "bbn").method
+    shared = ("milestones", "nesterov", "crop_pad", "normalise")
+    assert told(made, shared) == {name: RELEASED[name] for name in shared}
+
+
+def test_what_is_given_wins_over_the_reading():
+    made = recipe("cifar100", reading="released", nesterov=False, temperature="paper", **DBN_MIX)
+    assert told(made) == RELEASED | {"nesterov": False, "temperature": "paper"}
+
+
+@pytest.mark.parametrize("table", [TABLE4, TABLE5, TABLE6A, TABLE6B], ids=lambda table: table.id)
+def test_an_exhibit_is_another_under_another_reading(table):
+    other = table.read_as("released")
+    assert (other.id, table.read_as("paper")) == (f"{table.id}@released", table)
+    assert "Reading: the authors' released code." in other.caption
+    assert other.published == table.published
+    for one, cell in zip(table.cells(), other.cells(), strict=True):
+        assert one.recipe.key() != cell.recipe.key()
+        assert not departures(cell.recipe, "released")
+        assert departures(cell.recipe)
+        assert cell.reading == "released"
+        for made in cell.recipe.lineage():
+            assert (made.nesterov, made.crop_pad, made.normalise) == (True, "reflect", "own")
+
+
+def test_other_methods_take_a_reading_too():
+    cells = {(c.row.label, c.column.label): c for c in TABLE1.read_as("released").cells() if c.recipe}
+    assert cells["bbn", "cifar10-50"].recipe.milestones == (0.8, 0.9)
+
+
+@pytest.mark.parametrize(("table", "points"), [(READINGS_DBN, 7), (READINGS_SBN, 6)], ids=["dbn", "sbn"])
+def test_the_readings_table_has_each_point_added_to_the_text_and_taken_from_the_code(table, points):
+    made = {cell.row.label: cell.recipe for cell in table.cells()}
+    assert len(made) == 2 + 2 * points
+    assert len({one.key() for one in made.values()}) == len(made)
+    assert not departures(made["paper"])
+    assert not departures(made["released"], "released")
+    for label, one in made.items():
+        reading, sign, point = label.partition("+" if "+" in label else "-")
+        if sign:
+            away = departures(one, reading)
+            assert set(away) == {point}
+            other = {"paper": "released", "released": "paper"}[reading]
+            assert away[point][0] == get(made[other], point)
+    assert {cell.column.label for cell in table.cells()} >= {"all", "many", "medium", "few"}
+    assert table.best
+
+
+def test_a_run_says_which_reading_it_follows():
+    text, code = (recipe("cifar100", reading=name, **DBN_MIX) for name in READINGS)
+    assert reading_line(text) == "reading: the paper's text"
+    assert reading_line(code) == "reading: the authors' released code"
+    between = reading_line(code.replace(temperature="paper", nesterov=False))
+    assert between.startswith("between the readings: the paper's text has ")
+    assert between.endswith("the authors' released code has nesterov true, temperature released")
+    assert "branch_at block" in between
+    both = recipe("cifar100", "crt", parents={"features": recipe("cifar100")})
+    assert reading_line(both) == "reading: the paper's text"
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("extra", [{}, {"nesterov": True}, {"schedule": "cosine"}, {"crop": 0}, {"eps": 0.2}], ids=str)
+def test_a_planned_command_makes_the_recipe_again(reading, extra, run):
+    made = recipe("digits", reading=reading, epochs=1, epoch_steps=1, **DBN_MIX | extra)
+    line = command(made, "digits")
+    assert ("--reading released" in line) == (reading == "released")
+    code, out, err = run(*line.split()[1:], "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["key"] == made.key()
+    assert Recipe.from_json(found["recipe"]) == made
+
+
+def test_explain_and_show_name_the_reading(run):
+    words = ["--dataset", "digits", "--ratio", "60", "--epochs", "1", "--set", "epoch_steps=1", "--arch", "dbn"]
+    code, out, err = run("train", *words, "--reading", "released", "--json")
+    assert code == 0, err
+    key = json.loads(out)["key"]
+    for verb in ("show", "explain"):
+        said = run(verb, key)[1]
+        assert "between the readings" in said  # epochs and epoch_steps are of neither
+    assert json.loads(run("explain", key, "--json")[1])["readings"] == []
+
+
+def test_reproduce_trains_and_renders_another_reading(run, tmp_path):
+    words = ["--dataset", "digits", "--ratio", "60", "--profile", "smoke", "--seeds", "0", "--rows", "dbn+bm+ts"]
+    code, out, err = run("reproduce", "table4", *words, "--reading", "released")
+    assert code == 0, err
+    text = (tmp_path / "tables/table4@released-digits-r60-smoke.md").read_text()
+    assert "Reading: the authors' released code." in text
+    cells = json.loads((tmp_path / "tables/table4@released-digits-r60-smoke.json").read_text())["cells"]
+    assert {cell["exhibit"] for cell in cells} == {"table4@released-digits-r60-smoke"}
+    assert sum(cell["n"] for cell in cells) == 1
+    code, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60", "--reading", "released", "--plan")
+    assert code == 0, err
+    assert "ltrepro train --dataset digits --reading released" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--dataset", "digits", "--reading", "code"],
+        ["reproduce", "table4", "--reading", "relased", "--dry-run"],
+        ["reproduce", "readings", "--reading", "released", "--dry-run"],
+        ["ablation-table", "--reading", ""],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_reading_is_refused(words, refused):
+    said = refused(*words)
+    assert "reading" in said
+    assert "allowed:" in said
+
+
+def test_nesterov_wants_a_momentum():
+    with pytest.raises(RequestError, match="nesterov"):
+        recipe("cifar100", nesterov=True, momentum=0.0)
