@@ -1,14 +1,18 @@
 """The two readings of DBN-Mix: what each sets, where, and that every command takes one."""
 
 import json
+from pathlib import Path
 
 import pytest
+from test_render import fake
 
 from lt_repro.errors import RequestError
 from lt_repro.paper.dbn_mix import PAPER, READINGS_DBN, READINGS_SBN, TABLE1, TABLE4, TABLE5, TABLE6A, TABLE6B
 from lt_repro.paper.settings import READINGS, departures, recipe
 from lt_repro.recipe import Recipe, get
+from lt_repro.render.readings import SCREEN, page
 from lt_repro.render.text import reading_line
+from lt_repro.runs import load
 from lt_repro.sweep.plan import command
 
 DBN_MIX = {"branches": 2, "mix": "bilateral", "tscale": True}
@@ -175,3 +179,35 @@ def test_a_wrong_reading_is_refused(words, refused):
 def test_nesterov_wants_a_momentum():
     with pytest.raises(RequestError, match="nesterov"):
         recipe("cifar100", nesterov=True, momentum=0.0)
+
+
+def test_the_page_is_what_the_stored_runs_give():
+    root = Path(__file__).parents[1]
+    found, bad = load([root / "tables/runs"])
+    assert not bad
+    assert (root / "docs/two-readings.md").read_text() == page(PAPER, found) + "\n"
+
+
+def test_a_screen_is_shown_apart_and_labelled():
+    screen = READINGS_SBN.within(epochs=SCREEN)
+    cell = next(screen.cells())
+    without, shown = page(PAPER, []), page(PAPER, [fake(cell.recipe, {"all": 0.3, "many": 0.6})])
+    assert "A screen of 40 epochs, evidence of direction:" in shown
+    assert "30.00 (1)" in shown.partition("A screen")[2]
+    assert "A screen" not in without
+    assert without.count("the paper's text | —") == 2
+    for label in RELEASED:
+        assert f"{label}=" in without
+
+
+def test_readings_lists_the_points_and_their_settings(run):
+    code, out, _ = run("readings")
+    assert code == 0
+    for label in RELEASED:
+        assert f"--set {label}=" in out
+    told = json.loads(run("readings", "--json")[1])["readings"]
+    assert [reading["name"] for reading in told] == ["paper", "released"]
+    sets = {name: value for point in told[1]["points"] for name, value in point["sets"].items()}
+    assert sets["milestones"] == "0.8,0.9"
+    assert sets.keys() == RELEASED.keys()
+    assert run("readings", "--markdown")[1].startswith("# Two readings of DBN-Mix\n")

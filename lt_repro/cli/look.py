@@ -44,7 +44,7 @@ def methods(as_json: Json = False) -> None:
 
 @app.command()
 def readings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/readings.md, with what runs gave.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/two-readings.md.")] = False,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:

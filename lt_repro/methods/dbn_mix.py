@@ -45,11 +45,18 @@ class DbnMix(Method):
         7. The uniform sampler (P = 1 / N) takes every image once an epoch, without replacement; an epoch is N images.
         8. Not said, and settings of the recipe: warm-up over the first 2.5 % of training, rising with every step;
            CIFAR-10's normalisation for both CIFARs; the last epoch is the result.
+        9. The authors' released code departs from the text in seven settings, together the reading "released":
+           `temperature`, `branch_loss`, `branch_at`, and of the recipe `milestones`, `nesterov`, `crop_pad` and
+           `normalise`. docs/two-readings.md has each point and, once measured, its effect.
+       10. Released code: of its loss the log of 1 - p is taken without cancellation (theirs is infinite at p = 1), and
+           its warm-up counts a step from its beginning, ours from its middle.
     Reduces to:
         - tscale off, eps = 0 or eta = infinity: plain cross-entropy on the same samples.
         - bilateral mixup at lam = 1: the dual branch without mixing; one branch: the uniform sample alone.
         - identical branches and batches: the loss and the prediction of one branch.
         - one branch, no mixing, tscale off: cross-entropy, the vanilla network.
+        - released temperatures at eps: those of the paper at eps K / (1 + eps (K - 1)).
+        - "ce_complement" of one-hot targets at T = 1: the sum over the wrong classes of -log(1 - p_k) is added.
 
     Args:
         branches: 1, or 2 for the conventional and the re-balancing branch.
