@@ -16,7 +16,7 @@ from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.settings import recipe
+from lt_repro.paper.dbn_mix.settings import recipe
 
 ROWS = {
     "sbn": {},

@@ -13,9 +13,9 @@ from probe import Probe
 from lt_repro.data.pools import load_pool, select
 from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import recipe
-from lt_repro.signals import Interrupted, Stop
-from lt_repro.train import fit
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.train.loop import fit
+from lt_repro.train.signals import Interrupted, Stop
 
 EPOCHS, STEPS = 3, 4
 CUTS = ("killed", "mid-epoch", "last step")

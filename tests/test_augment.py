@@ -6,8 +6,8 @@ import torch
 from torchvision.transforms import functional
 
 from lt_repro.data import augment
-from lt_repro.data.draws import generator
 from lt_repro.data.normalise import channel_statistics
+from lt_repro.data.samplers import generator
 from lt_repro.errors import RequestError
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from test_render import fake
 
-from lt_repro.paper.dbn_mix import FIG1, TABLE5, TABLE6, TABLE6A
-from lt_repro.paper.settings import recipe
+from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.paper.dbn_mix.tables import FIG1, TABLE5, TABLE6, TABLE6A
 from lt_repro.render import text
 from lt_repro.render.cells import measure, short_runs, to_json
 from lt_repro.render.classes import Classes, by_class, together
@@ -185,7 +185,8 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
                 crt,
                 crt.replace(seed=2, parents={"features": DBN.replace(seed=2)}),
             )
-        ]
+        ],
+        SETTINGS,
     )
     assert {label: len(runs) for label, runs in groups.items()} == {
         "DBN-Mix (branches 1, mix none, tscale false)": 2,
@@ -193,19 +194,19 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
         "BBN": 1,
         "cRT": 2,
     }
-    both = together([run(crt), run(crt.replace(parents={"features": SBN}))])
+    both = together([run(crt), run(crt.replace(parents={"features": SBN}))], SETTINGS)
     assert [label.partition(",")[0] for label in both] == ["cRT (on branches 2", "cRT (on branches 1"]
 
 
 def test_no_run_is_lost_where_two_labels_would_be_the_same():
-    pair = together([run(SBN), run(SBN.replace(branch_at="layer3"))])
+    pair = together([run(SBN), run(SBN.replace(branch_at="layer3"))], SETTINGS)
     assert sum(map(len, pair.values())) == 2
     assert len(pair) == 2
 
 
 def test_labels_name_what_was_chosen_and_what_departs():
-    assert list(together([run(DBN), run(DBN.replace(seed=1))])) == ["DBN-Mix"]
-    pair = together([run(DBN), run(DBN.replace(eps=0.2))])
+    assert list(together([run(DBN), run(DBN.replace(seed=1))], SETTINGS)) == ["DBN-Mix"]
+    pair = together([run(DBN), run(DBN.replace(eps=0.2))], SETTINGS)
     assert list(pair) == ["DBN-Mix", "DBN-Mix (eps 0.2)"]
     short = replace(run(DBN), recipe=DBN.replace(epochs=10))
-    assert list(together([run(DBN), short])) == ["DBN-Mix", "DBN-Mix (epochs 10)"]
+    assert list(together([run(DBN), short], SETTINGS)) == ["DBN-Mix", "DBN-Mix (epochs 10)"]

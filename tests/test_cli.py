@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_repro import signals
+from lt_repro.cli.plan import command
 from lt_repro.data import pools
-from lt_repro.paper import settings
-from lt_repro.paper.dbn_mix import FIG3, TABLE4, ratios
-from lt_repro.runs import Run
-from lt_repro.sweep.plan import command
+from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4, settings
+from lt_repro.paper.table import ratios
+from lt_repro.store.runs import Run
+from lt_repro.train import signals
 
 DIGITS = ["--dataset", "digits", "--ratio", "60", "--epochs", "2"]
 

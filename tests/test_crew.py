@@ -13,17 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from lt_repro import claims
 from lt_repro.cli import progress
 from lt_repro.data.pools import load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix import TABLE4, TABLE6A
-from lt_repro.paper.settings import recipe
-from lt_repro.runs import Run
-from lt_repro.signals import Interrupted
-from lt_repro.sweep.crew import run_crew
-from lt_repro.sweep.local import Failed, run_all
-from lt_repro.sweep.standing import Standing
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE6A
+from lt_repro.store import locks
+from lt_repro.store.runs import Run
+from lt_repro.sweep.progress import Standing
+from lt_repro.sweep.runner import Failed, run_all
+from lt_repro.sweep.workers import run_crew
+from lt_repro.train.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 LONG = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--rows", "sbn,dbn", "--seeds", "0"]
@@ -128,7 +128,7 @@ def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
         queue.kill()
     assert queue.returncode == {signal.SIGKILL: -9}.get(signum, 128 + signum), said
     assert "Traceback" not in said
-    wait_for(lambda: not any(map(claims.held, Path("runs").glob("*.lock"))), 20.0)
+    wait_for(lambda: not any(map(locks.held, Path("runs").glob("*.lock"))), 20.0)
     assert len(list(Path("runs").glob("*.ckpt"))) == 2
     if signum == signal.SIGTERM:
         assert run(*LONG, "--set", "epochs=25")[0] == 0

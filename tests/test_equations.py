@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lt_repro.data.draws import class_probabilities, generator, reverse, uniform
+from lt_repro.data.samplers import class_probabilities, generator, reverse, uniform
 from lt_repro.losses import branch_loss, combine, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.mixing import bilateral_mixup, bilateral_ratios, mixup
 

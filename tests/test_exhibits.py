@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lt_repro import claims
+from lt_repro.cli.plan import command
 from lt_repro.data import pools
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper import settings
-from lt_repro.paper.dbn_mix import TABLE5, TABLE6
-from lt_repro.runs import Run
-from lt_repro.sweep.local import Failed, run_all
-from lt_repro.sweep.plan import command, missing
+from lt_repro.paper.dbn_mix.tables import TABLE5, TABLE6, settings
+from lt_repro.store import locks
+from lt_repro.store.runs import Run
+from lt_repro.sweep.plan import missing
+from lt_repro.sweep.runner import Failed, run_all
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 HERE = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
@@ -157,7 +157,7 @@ def test_train_again_puts_the_old_run_aside(run):
     assert Run.read(first.path).weights == first.weights
     run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
     assert len(list(aside.parent.iterdir())) == 4
-    with claims.claim(Path("runs"), first.recipe.key()) as mine:
+    with locks.claim(Path("runs"), first.recipe.key()) as mine:
         code, _, err = run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
         assert (mine, code) == (True, 2)
         assert "another process" in err

@@ -12,7 +12,7 @@ import pytest
 from test_render import fake
 
 from lt_repro.metrics import calibration_error, reliability
-from lt_repro.paper.dbn_mix import FIG3, FIG3A, FIG3C, GROUPS, RELIABILITY
+from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, RELIABILITY
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
 from lt_repro.render.figures import class_figure, group_figure, hparam_figure, reliability_figure, save

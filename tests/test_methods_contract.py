@@ -13,15 +13,15 @@ from conftest import EVERY
 from conftest import METHODS as ROWS
 from probe import Probe
 
-from lt_repro.data.draws import generator
+from lt_repro.data.samplers import generator
 from lt_repro.errors import RequestError
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import At, Batch, Draw, Method
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.nets.resnet import ResNet
-from lt_repro.paper.settings import recipe
+from lt_repro.nets.resnet_cifar import ResNet
+from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.recipe import Recipe
 
 BAD = [

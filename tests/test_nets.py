@@ -6,7 +6,7 @@ from torch import nn
 
 from lt_repro.errors import RequestError
 from lt_repro.methods.base import NetSpec
-from lt_repro.nets.resnet import BLOCKS, ResNet
+from lt_repro.nets.resnet_cifar import BLOCKS, ResNet
 
 TWO = ("conventional", "rebalancing")
 

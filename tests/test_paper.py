@@ -8,16 +8,16 @@ import pytest
 
 from lt_repro.methods import METHODS
 from lt_repro.paper import papers
-from lt_repro.paper.dbn_mix import (
-    CLAIMS,
+from lt_repro.paper.dbn_mix import PAPER
+from lt_repro.paper.dbn_mix.claims import CLAIMS
+from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.tables import (
     FIG1,
     FIG3,
     FIG3A,
     FIG3B,
     FIG3C,
     GROUPS,
-    PAPER,
-    QUESTIONS,
     READINGS_DBN,
     READINGS_SBN,
     RELIABILITY,
@@ -30,7 +30,7 @@ from lt_repro.paper.dbn_mix import (
     TABLE6A,
     TABLE6B,
 )
-from lt_repro.paper.settings import UNREAD
+from lt_repro.paper.table import UNREAD
 from lt_repro.recipe import settings
 
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables]

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from test_render import fake
 
+from lt_repro.cli.plan import command
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix import PAPER, READINGS_DBN, READINGS_SBN, TABLE1, TABLE4, TABLE5, TABLE6A, TABLE6B
-from lt_repro.paper.settings import READINGS, departures, recipe
+from lt_repro.paper.dbn_mix import PAPER
+from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, departures, recipe
+from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE1, TABLE4, TABLE5, TABLE6A, TABLE6B
 from lt_repro.recipe import Recipe, get
 from lt_repro.render.readings import SCREEN, page
 from lt_repro.render.text import reading_line
-from lt_repro.runs import load
-from lt_repro.sweep.plan import command
+from lt_repro.store.runs import load
 
 DBN_MIX = {"branches": 2, "mix": "bilateral", "tscale": True}
 RELEASED = {
@@ -39,7 +40,7 @@ def test_the_released_reading_sets_what_the_code_has():
     rest += ("head", "bn", "lam_per", "alpha", "gamma", "eta", "eps", "ratio", "split_seed")
     assert told(made, rest) == told(same, rest)
     assert (made.method.eta, recipe("cifar10", reading="released", **DBN_MIX).method.eta) == (7.0, 3.0)
-    assert PAPER.readings == READINGS
+    assert PAPER.settings.readings == READINGS
 
 
 def test_a_point_that_decides_nothing_is_left_out():
@@ -112,14 +113,14 @@ def test_the_readings_table_has_each_point_added_to_the_text_and_taken_from_the_
 
 def test_a_run_says_which_reading_it_follows():
     text, code = (recipe("cifar100", reading=name, **DBN_MIX) for name in READINGS)
-    assert reading_line(text) == "reading: the paper's text"
-    assert reading_line(code) == "reading: the authors' released code"
-    between = reading_line(code.replace(temperature="paper", nesterov=False))
+    assert reading_line(text, SETTINGS) == "reading: the paper's text"
+    assert reading_line(code, SETTINGS) == "reading: the authors' released code"
+    between = reading_line(code.replace(temperature="paper", nesterov=False), SETTINGS)
     assert between.startswith("between the readings: the paper's text has ")
     assert between.endswith("the authors' released code has nesterov true, temperature released")
     assert "branch_at block" in between
     both = recipe("cifar100", "crt", parents={"features": recipe("cifar100")})
-    assert reading_line(both) == "reading: the paper's text"
+    assert reading_line(both, SETTINGS) == "reading: the paper's text"
 
 
 @pytest.mark.parametrize("reading", READINGS)

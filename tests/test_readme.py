@@ -10,7 +10,7 @@ import pytest
 
 from lt_repro import cli
 from lt_repro.data import pools
-from lt_repro.paper import settings
+from lt_repro.paper.dbn_mix.settings import SETTINGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -39,8 +39,8 @@ def test_the_readme_has_the_four_commands_of_the_brief():
 def test_its_commands_run(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTREPRO_DATA", str(tmp_path))
-    brief = {name: value | {"net": "resnet8", "epochs": 1} for name, value in settings.SETTINGS.items()}
-    monkeypatch.setattr(settings, "SETTINGS", brief)
+    for name, row in SETTINGS.datasets.items():
+        monkeypatch.setitem(SETTINGS.datasets, name, row | {"net": "resnet8", "epochs": 1})
     real = pools.load_pool
     monkeypatch.setattr(
         pools, "load_pool", lambda name, root: made_up_cifar(name, root) if name == "cifar100" else real(name, root)

@@ -6,7 +6,7 @@ import pytest
 
 from lt_repro import fields
 from lt_repro.errors import RequestError
-from lt_repro.paper.settings import SETTINGS, departures, recipe
+from lt_repro.paper.dbn_mix.settings import SETTINGS, departures, recipe
 from lt_repro.recipe import Recipe
 
 PRINTED = {  # Sec. 4.2 and 4.4 of the paper
@@ -212,4 +212,4 @@ def test_departures_name_what_differs_from_the_papers_settings():
 
 
 def test_every_data_set_of_the_settings_builds():
-    assert all(recipe(dataset).key() for dataset in SETTINGS)
+    assert all(recipe(dataset).key() for dataset in SETTINGS.datasets)

@@ -9,13 +9,13 @@ import torch
 from conftest import METHODS
 from torch.nn import functional
 
-from lt_repro.data import draws
+from lt_repro.data import samplers
 from lt_repro.losses import combine
 from lt_repro.methods.base import At, Batch, Draw, NetSpec
 from lt_repro.methods.bbn import Bbn, cumulative
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.nets.resnet import ResNet
+from lt_repro.nets.resnet_cifar import ResNet
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0])
 TEMPERATURES = torch.tensor([max(0.6 * 12 / 12 + 0.4, 1) / (0.6 * n / 12 + 0.4) for n in (12, 7, 4, 3)]) ** (1 / 7)
@@ -267,7 +267,7 @@ def test_bbns_reverse_sampler_is_the_reversed_distribution():
     assert (uniform, reverse) == (Draw("uniform"), Draw("reverse", 1.0))
     assert [Bbn(gamma=gamma).draws(0.0)[1].gamma for gamma in (2.0, math.inf)] == [2.0, math.inf]
     counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
-    p = draws.class_probabilities(np.array(counts), reverse.gamma)
+    p = samplers.class_probabilities(np.array(counts), reverse.gamma)
     assert (p[0], p[-1]) == pytest.approx((0.004024, 0.402365), abs=5e-7)
     slow = [max(counts) / n for n in counts]
     assert p.tolist() == pytest.approx([w / sum(slow) for w in slow])
@@ -278,7 +278,7 @@ def test_bbns_reverse_sampler_is_the_reversed_distribution():
 
 def test_crt_of_one_branch_is_cross_entropy_on_class_balanced_draws(batches):
     (draw,) = Crt().draws(0.0)
-    p = draws.class_probabilities(np.array([124, 31, 2]), draw.gamma)
+    p = samplers.class_probabilities(np.array([124, 31, 2]), draw.gamma)
     assert p.tolist() == pytest.approx([1 / 3] * 3)
     net = Spy(1)
     found = Crt().loss(net, {draw.name: batches["reverse"]}, at())

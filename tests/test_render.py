@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from lt_repro.data.split import make_split
-from lt_repro.paper.dbn_mix import FIG3A, TABLE4
 from lt_repro.paper.dbn_mix import PAPER as PAPER_OF
+from lt_repro.paper.dbn_mix.tables import FIG3A, TABLE4
 from lt_repro.paper.table import ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure, short_runs, to_json
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 PAPER = replace(TABLE4, rows=TABLE4.rows[:3], columns=TABLE4.columns[:1])
 OWN = TABLE4.within(ratios(60), dataset="digits")

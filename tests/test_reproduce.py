@@ -12,12 +12,14 @@ import pytest
 import lt_repro.paper
 from lt_repro.data.pools import known_split, load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix import QUESTIONS, TABLE2, TABLE4, TABLE5, TABLE6A, TABLE6B
-from lt_repro.paper.settings import PROFILES, recipe
-from lt_repro.runs import Run
+from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.paper.dbn_mix.tables import TABLE2, TABLE4, TABLE5, TABLE6A, TABLE6B
+from lt_repro.paper.table import PROFILES
+from lt_repro.store.runs import Run
 from lt_repro.sweep import cost
-from lt_repro.sweep.local import run_all
 from lt_repro.sweep.plan import ordered
+from lt_repro.sweep.runner import run_all
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 DIGITS = ["--dataset", "digits", "--ratio", "60", "--profile", "smoke", "--seeds", "0"]
@@ -216,7 +218,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     (tmp_path / "papers" / "made_up.py").write_text(
         textwrap.dedent("""
         from lt_repro.paper.claim import Claim, Comparison, Paper, Place
-        from lt_repro.paper.settings import recipe
+        from lt_repro.paper.dbn_mix.settings import recipe
         from lt_repro.paper.table import Line, Published, Table
 
         TABLE = Table(

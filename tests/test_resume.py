@@ -11,7 +11,7 @@ import torch
 from resume_driver import CASES
 
 from lt_repro.methods import METHODS
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("probe")  # registered, as in the driver
 VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256", "command"}

@@ -6,11 +6,11 @@ import json
 import pytest
 from conftest import ROWS
 
-from lt_repro import files, runs, stored
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError, RequestError
-from lt_repro.runs import Run
-from lt_repro.train import fit
+from lt_repro.store import files, run_file, runs
+from lt_repro.store.runs import Run
+from lt_repro.train.loop import fit
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_a_damaged_file_is_named_in_three_lines_and_left_alone(kind, run):
 
 
 def test_a_newer_schema_and_a_wrong_key_are_refused(run):
-    edited(run, lambda content: content.update(schema=stored.SCHEMA + 1))
+    edited(run, lambda content: content.update(schema=run_file.SCHEMA + 1))
     with pytest.raises(DamagedError, match="reads schema"):
         Run.read(run.path)
-    edited(run, lambda content: content.update(schema=stored.SCHEMA, key="digits-r60"))
+    edited(run, lambda content: content.update(schema=run_file.SCHEMA, key="digits-r60"))
     with pytest.raises(DamagedError, match="belong together"):
         Run.read(run.path)
 

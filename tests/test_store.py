@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lt_repro import checkpoint, claims, states, stored
-from lt_repro.runs import Run
-from lt_repro.sweep.plan import command
+from lt_repro.cli.plan import command
+from lt_repro.store import checkpoint, locks, run_file, status
+from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -38,7 +38,7 @@ def begun(key="digits-r60-dbn_mix-e60-s0-04e54b30", epoch=3, folder="runs"):
 
 
 def test_there_is_a_run_file_of_every_schema():
-    assert {json.loads(path.read_text())["schema"] for path in GOLDEN} == {stored.SCHEMA}
+    assert {json.loads(path.read_text())["schema"] for path in GOLDEN} == {run_file.SCHEMA}
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -59,7 +59,7 @@ def test_a_run_file_says_how_it_came_about(run):
 
 
 def holder(folder, key, ready, release):
-    with claims.claim(Path(folder), key) as mine:
+    with locks.claim(Path(folder), key) as mine:
         ready.put(mine)
         release.wait(60)
 
@@ -72,15 +72,15 @@ def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
     try:
         assert ready.get(timeout=60)
         lock = tmp_path / "runs" / "key.lock"
-        assert claims.held(lock)
-        with claims.claim(tmp_path / "runs", "key") as mine:
+        assert locks.held(lock)
+        with locks.claim(tmp_path / "runs", "key") as mine:
             assert not mine
-        with claims.claim(tmp_path / "runs", "another") as mine:
+        with locks.claim(tmp_path / "runs", "another") as mine:
             assert mine
         os.kill(other.pid, signal.SIGKILL)
         other.join(60)
-        assert not claims.held(lock)
-        with claims.claim(tmp_path / "runs", "key") as mine:
+        assert not locks.held(lock)
+        with locks.claim(tmp_path / "runs", "key") as mine:
             assert mine
         assert not (tmp_path / "runs" / "key.lock").exists()
     finally:
@@ -89,7 +89,7 @@ def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
 
 
 def test_a_claim_leaves_nothing_where_nothing_was_written(tmp_path):
-    with claims.claim(tmp_path / "new", "key") as mine:
+    with locks.claim(tmp_path / "new", "key") as mine:
         assert mine
     assert not (tmp_path / "new").exists()
 
@@ -107,10 +107,10 @@ def test_a_lock_file_that_its_last_owner_removed_is_no_claim(tmp_path, monkeypat
         return descriptor
 
     monkeypatch.setattr(os, "open", removed_behind)
-    with claims.claim(tmp_path, "key") as mine:
+    with locks.claim(tmp_path, "key") as mine:
         assert mine
         assert path.exists()
-        assert claims.held(path)
+        assert locks.held(path)
     assert len(opened) >= 2
 
 
@@ -140,7 +140,7 @@ def test_status_derives_every_state_from_the_files(run):
     Path(f"runs/{failed}.failed.json").write_text("{}")
     running = begun("digits-r60-dbn_mix-e60-s2-479d8cf0", 5).stem
     Path("runs/digits-r60-dbn_mix-e60-s2-5ba7be9a.json").write_text("{")
-    with claims.claim(Path("runs"), running), claims.claim(Path("runs"), "early-12345678"):
+    with locks.claim(Path("runs"), running), locks.claim(Path("runs"), "early-12345678"):
         _, out, _ = run("status", "--json")
         _, text, _ = run("status")
     told = json.loads(out)
@@ -229,11 +229,11 @@ def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
     outlived.write_bytes(b"")
     temporary = Path(f"runs/.{found.recipe.key()}.pt.{os.getpid()}.tmp")
     temporary.touch()
-    with claims.claim(Path("runs"), found.recipe.key()) as mine:
+    with locks.claim(Path("runs"), found.recipe.key()) as mine:
         assert mine
         _, out, _ = run("verify", "--clean", "--json")
         assert json.loads(out)["strays"] == []
-        with claims.claim(Path("runs"), found.recipe.key()) as other:
+        with locks.claim(Path("runs"), found.recipe.key()) as other:
             assert not other
     assert outlived.exists()
     assert temporary.exists()
@@ -242,11 +242,11 @@ def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
 
 def test_a_stray_lock_that_is_claimed_between_the_look_and_the_removal_stays(tmp_path):
     (tmp_path / "key-00000000.lock").touch()
-    (stray,) = states.strays(tmp_path)
-    with claims.claim(tmp_path, "key-00000000") as mine:
+    (stray,) = status.strays(tmp_path)
+    with locks.claim(tmp_path, "key-00000000") as mine:
         assert mine
-        assert not states.clean(stray)
-        with claims.claim(tmp_path, "key-00000000") as other:
+        assert not status.clean(stray)
+        with locks.claim(tmp_path, "key-00000000") as other:
             assert not other
     assert not stray.exists()
 
@@ -262,7 +262,7 @@ def test_a_claim_makes_its_folder_anew_where_another_took_it_away(tmp_path, monk
         return plain(name, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", taken_away)
-    with claims.claim(folder, "key") as mine:
+    with locks.claim(folder, "key") as mine:
         assert mine
     assert len(tries) == 2
 

@@ -6,21 +6,12 @@ from pathlib import Path
 import pytest
 
 from lt_repro.data.pools import known_split
-from lt_repro.paper.dbn_mix import (
-    FIG3,
-    GROUPS,
-    PAPER,
-    READINGS_DBN,
-    READINGS_SBN,
-    RELIABILITY,
-    TABLE4,
-    TABLE5,
-    TABLE6,
-)
+from lt_repro.paper.dbn_mix import PAPER
+from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_SBN, RELIABILITY, TABLE4, TABLE5, TABLE6
 from lt_repro.paper.table import ratios
 from lt_repro.render import reliability, text
 from lt_repro.render.cells import conflicts, measure
-from lt_repro.runs import Run, load
+from lt_repro.store.runs import Run, load
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "tables/runs").glob("*.json"))

@@ -14,18 +14,19 @@ import pytest
 import torch
 from conftest import ROWS
 
-from lt_repro import checkpoint, methods, train
-from lt_repro.data import draws
+from lt_repro import methods, train
+from lt_repro.data import samplers
 from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.errors import DamagedError, FailedError, RequestError
 from lt_repro.methods.base import Draw, Method
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.settings import recipe
+from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.schedules import learning_rate
-from lt_repro.signals import Interrupted, Stop
-from lt_repro.train import Lane, fit
+from lt_repro.store import checkpoint
+from lt_repro.train.loop import Lane, fit
+from lt_repro.train.signals import Interrupted, Stop
 
 
 def sha(run):
@@ -357,9 +358,9 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path, nesterov
     counts, total = images.split.counts, lane.total
     for lane.epoch in (1, 0):
         lane.start_epoch()
-        index = draws.reverse(draws.generator(5, "reverse", lane.epoch), counts, 2.0, total)
+        index = samplers.reverse(samplers.generator(5, "reverse", lane.epoch), counts, 2.0, total)
         assert lane.drawn["reverse"][0].tolist() == index.tolist()
-        order = draws.uniform(draws.generator(5, "uniform", lane.epoch), total, total)
+        order = samplers.uniform(samplers.generator(5, "uniform", lane.epoch), total, total)
         assert lane.drawn["uniform"][0].tolist() == order.tolist()
     flip = lane.drawn["uniform"][3]
     assert 0 < flip.sum() < total

@@ -7,7 +7,7 @@ import pytest
 from test_render import fake
 
 from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.dbn_mix import TABLE4, TABLE5, TABLE6A
+from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
 from lt_repro.paper.table import ratios
 from lt_repro.render.cells import measure
 from lt_repro.render.intervals import interval, quantile

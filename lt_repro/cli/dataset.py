@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, put, put_json, say
-from lt_repro.cli.asked import ratio_settings
+from lt_repro.cli.request import ratio_settings
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def make_dataset(
 
     The split file is for your eyes and other programs: `ltrepro train` draws the same split by itself.
     """
-    from lt_repro import files
     from lt_repro.data import pools
     from lt_repro.data.split import make_split
+    from lt_repro.store import files
 
     root = pools.data_root(data_root)
     try:

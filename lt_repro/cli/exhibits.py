@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
-from lt_repro.cli.asked import Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
-from lt_repro.cli.shown import classes_of, draw_classes, put_classes, put_exhibits, write
+from lt_repro.cli.output import classes_of, draw_classes, put_classes, put_exhibits, write
+from lt_repro.cli.request import Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
 from lt_repro.errors import RequestError
 
 Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
@@ -181,7 +181,7 @@ def demo(
     [bold]ltrepro demo[/bold]
     """
     from lt_repro.data.pools import load_pool
-    from lt_repro.paper.dbn_mix import TABLE4
+    from lt_repro.paper.dbn_mix.tables import TABLE4
     from lt_repro.paper.table import ratios
     from lt_repro.render import text
     from lt_repro.sweep.plan import missing
@@ -203,9 +203,10 @@ def demo(
 
 
 def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_json: bool) -> None:
-    from lt_repro import runs as store
     from lt_repro.canonical import digest
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.render.classes import by_class, together
+    from lt_repro.store import runs as store
 
     found = {run.recipe.key(): run for run in (store.find(text, store.folders(folders)) for text in chosen)}
     first, *others = found.values()
@@ -216,7 +217,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
             )
     if dead := [key for key, run in found.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
-    if len(series := together(list(found.values()))) > 6:
+    if len(series := together(list(found.values()), SETTINGS)) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
     classes = by_class(first.split["class_names"], counts, series)

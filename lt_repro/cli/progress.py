@@ -11,15 +11,15 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lt_repro.cli.app import err, printable, say
-from lt_repro.sweep.standing import Standing, standing
+from lt_repro.sweep.progress import Standing, standing
 
 if TYPE_CHECKING:
     from lt_repro.paper.table import Table
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
-    from lt_repro.runs import Run
-    from lt_repro.sweep.local import Failed
-    from lt_repro.train import Lane
+    from lt_repro.store.runs import Run
+    from lt_repro.sweep.runner import Failed
+    from lt_repro.train.loop import Lane
 
 
 class Watch:
@@ -112,7 +112,7 @@ class Board:
     def ended(self, run: "Run | Failed") -> None:
         """Takes in that a run has ended, and says so where nobody sees the board."""
         from lt_repro.render.cells import measure
-        from lt_repro.runs import Run
+        from lt_repro.store.runs import Run
 
         key = run.recipe.key()
         self.to_do.pop(key, None)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
-from lt_repro.cli.asked import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
-from lt_repro.cli.shown import said
+from lt_repro.cli.output import said
+from lt_repro.cli.request import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
 from lt_repro.errors import RequestError, unknown
 
 
@@ -128,14 +128,14 @@ def explain(
     [bold]ltrepro explain cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
     """
     from lt_repro import fields
-    from lt_repro import runs as store
     from lt_repro.paper import papers
-    from lt_repro.paper.settings import READINGS, departures
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.render.cells import alike
     from lt_repro.render.text import reading_line
+    from lt_repro.store import runs as store
 
     recipe = store.find(name, store.folders(runs)).recipe
-    away = departures(recipe)
+    away = SETTINGS.departures(recipe)
     series, cells, questions = alike(recipe), [], []
     for paper in papers().values():
         every = [(table, cell) for tables in paper.exhibits.values() for table in tables for cell in table.cells()]
@@ -151,12 +151,12 @@ def explain(
                 "key": recipe.key(),
                 "cells": [[table.id, cell.row.label, cell.column.label] for table, cell in cells],
                 "departures": {n: [fields.text(ours), fields.text(theirs)] for n, (ours, theirs) in away.items()},
-                "readings": [name for name in READINGS if not departures(recipe, name)],
+                "readings": [name for name in SETTINGS.readings if not SETTINGS.departures(recipe, name)],
                 "open": {question.setting: value for question, value in questions},
             }
         )
     put(recipe.key())
-    put(reading_line(recipe))
+    put(reading_line(recipe, SETTINGS))
     for table, cell in cells:
         printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
         put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")

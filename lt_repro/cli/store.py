@@ -15,7 +15,7 @@ from lt_repro.cli.app import Json, Runs, app, out, put, put_json
 from lt_repro.errors import DamagedError, RequestError
 
 if TYPE_CHECKING:
-    from lt_repro.runs import Run
+    from lt_repro.store.runs import Run
 
 
 @app.command()
@@ -62,14 +62,14 @@ def verify(
     --clean removes temporary files, claims that nobody holds, damaged checkpoints and those of finished runs; never a
     run file, never weights, nothing of a run that some process holds.
     """
-    from lt_repro import states
+    from lt_repro.store import status
 
     usual = [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
     folders = _folders(folder) if folder else usual
-    verdicts = [verdict for place in folders for verdict in states.verified(place)]
+    verdicts = [verdict for place in folders for verdict in status.verified(place)]
     bad = [verdict for verdict in verdicts if verdict.wrong]
-    left = [path for place in folders for path in states.strays(place)]
-    gone = [path for path in left if states.clean(path)] if clean else []
+    left = [path for place in folders for path in status.strays(place)]
+    gone = [path for path in left if status.clean(path)] if clean else []
     if as_json:
         wrong = [{"path": str(verdict.path), "wrong": verdict.wrong} for verdict in bad]
         put_json(
@@ -94,10 +94,10 @@ def collect(
 
     [bold]ltrepro collect /media/usb/runs[/bold]
     """
-    from lt_repro import files
     from lt_repro.data.pools import known_split
-    from lt_repro.runs import Run
-    from lt_repro.states import FAILED
+    from lt_repro.store import files
+    from lt_repro.store.runs import Run
+    from lt_repro.store.status import FAILED
 
     paths: list[Path] = []
     for place in source:
@@ -146,7 +146,7 @@ def diff(
 
     [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
     """
-    from lt_repro import runs as store
+    from lt_repro.store import runs as store
 
     pair = [store.find(text, store.folders(runs)) for text in (first, second)]
     sides = [_flat(run.to_json()) for run in pair]
@@ -179,7 +179,7 @@ def _folders(runs: list[Path] | None) -> list[Path]:
 
 
 def _standings(folders: list[Path]) -> list[Any]:
-    from lt_repro.states import standings
+    from lt_repro.store.status import standings
 
     return list(standings(folders))
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
-from lt_repro.cli.asked import Reading, ratio_settings
-from lt_repro.cli.look import put_result
 from lt_repro.cli.progress import Watch
+from lt_repro.cli.request import Reading, ratio_settings
+from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
-    from lt_repro.runs import Run
+    from lt_repro.store.runs import Run
 
 
 @app.command()
@@ -58,11 +58,11 @@ def train(
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
     parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
     """
-    from lt_repro.claims import claim
     from lt_repro.data import pools
-    from lt_repro.runs import set_aside
-    from lt_repro.sweep.local import Failed, run_all
-    from lt_repro.train import make_deterministic
+    from lt_repro.store.locks import claim
+    from lt_repro.store.runs import set_aside
+    from lt_repro.sweep.runner import Failed, run_all
+    from lt_repro.train.loop import make_deterministic
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
@@ -118,7 +118,7 @@ def train(
 
 def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     """Returns the run that `--set parent=RUN` names, and the other settings."""
-    from lt_repro import runs as store
+    from lt_repro.store import runs as store
 
     if "parent" in assign:
         raise RequestError("--set parent", "allowed: --set parent=RUN, a path, a key or a unique beginning of a key")
@@ -155,7 +155,7 @@ def _branches(arch: str | None) -> int | None:
 def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
     from lt_repro import fields
-    from lt_repro.paper.settings import recipe
+    from lt_repro.paper.dbn_mix.settings import recipe
     from lt_repro.recipe import Recipe, find, settings
 
     cls = find(method)

@@ -27,7 +27,7 @@ class Crt(Method):
         1. The draws are independent; the official sampler goes through the classes in turn, four images at a time.
         2. `bn` = "eval" keeps the running statistics of the parent; in the official code, and with `bn` = "train",
            they drift to the balanced distribution.
-        3. No recipe for CIFAR was published; ours (10 epochs, rate 0.1, cosine) is in `paper.settings.SECOND_STAGE`.
+        3. No recipe for CIFAR was published; ours is 10 epochs at rate 0.1 along a cosine.
         4. A network of several branches keeps its branches, each under a linear head of its own, whatever it had.
     Reduces to:
         - one branch: cross-entropy of a linear classifier of fixed features on class-balanced draws.

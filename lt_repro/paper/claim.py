@@ -1,10 +1,10 @@
 """What a paper claims in words, as data: the cells compared, and in which direction. And a Paper: all that it shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from lt_repro.paper.reading import Reading
+from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Table
 from lt_repro.recipe import Recipe
 
@@ -68,16 +68,16 @@ class Paper:
         name: As typed; that of its file.
         title: "DBN-Mix".
         citation: Authors, title, place, year.
+        settings: What decides its recipes, its readings among them.
         exhibits: The tables behind each name that one can ask for ("table6" has two halves), in the paper's order.
         claims: What it says in words.
         questions: What it leaves open.
-        readings: The ways in which it can be taken, by name.
     """
 
     name: str
     title: str
     citation: str
+    settings: Settings
     exhibits: Mapping[str, Sequence[Table]]
     claims: Sequence[Claim] = ()
     questions: Sequence[Question] = ()
-    readings: Mapping[str, Reading] = field(default_factory=dict)

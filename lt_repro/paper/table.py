@@ -8,8 +8,17 @@ from typing import Any, Literal, NamedTuple, Self
 from lt_repro import fields
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import PROFILES, READINGS, UNREAD
+from lt_repro.paper.settings import Settings
 from lt_repro.recipe import Recipe, settings
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "short": {"epochs": 20},
+    "smoke": {"epochs": 10, "epoch_steps": 3},
+}
+"""How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
+UNREAD = ("imagenet_lt", "inat2018")
+"""Data sets that a paper has and whose images nothing here reads yet."""
 
 
 class Line(NamedTuple):
@@ -79,6 +88,7 @@ class Table:
         id: "table4"; also its file's name.
         caption: What a reader is told.
         build: Makes a recipe of settings, resolving the data set's defaults.
+        settings: The paper's.
         base: The settings every cell shares.
         rows: The lines going down.
         columns: The lines going across.
@@ -89,13 +99,14 @@ class Table:
         lines: For a figure, the setting that the rows vary, or None when there is one row.
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
             column, or "reliability", accuracy by confidence, each row a series.
-        profile: How long its runs are: one of `settings.PROFILES`, or "set by hand".
+        profile: How long its runs are: one of `PROFILES`, or "set by hand".
         best: Whether the best accuracy along the curve is shown without being asked for.
     """
 
     id: str
     caption: str
     build: Callable[..., Recipe]
+    settings: Settings
     base: Mapping[str, Any]
     rows: Sequence[Line]
     columns: Sequence[Line]
@@ -216,13 +227,14 @@ class Table:
         Raises:
             RequestError: There is no such reading, or the exhibit compares readings itself.
         """
-        if reading not in READINGS:
-            raise unknown("--reading", reading, READINGS)
+        readings = self.settings.readings
+        if reading not in readings:
+            raise unknown("--reading", reading, readings)
         if reading == "paper":
             return self
         if any("reading" in row.edits for row in self.rows):
             raise RequestError(f"--reading {reading} with {self.id}", "allowed: exhibits whose rows share one reading")
-        caption = f"{self.caption} Reading: {READINGS[reading].title}."
+        caption = f"{self.caption} Reading: {readings[reading].title}."
         base = dict(self.base) | {"reading": reading}
         return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base)
 
@@ -232,7 +244,7 @@ class Table:
         A row that is n times as long as the others stays so.
 
         Args:
-            profile: One of `settings.PROFILES`.
+            profile: One of `PROFILES`.
 
         Raises:
             RequestError: There is no such profile.

@@ -10,7 +10,7 @@ from lt_repro.data.split import Split
 from lt_repro.paper.table import Cell, Table
 from lt_repro.recipe import Recipe
 from lt_repro.render.intervals import interval
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 MISSING = "—"
 ABSENT = "n/a"

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lt_repro import fields
-from lt_repro.paper.settings import CHOSEN, departures
+from lt_repro.paper.settings import Settings
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import MISSING, alike, spread
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 
 class Classes(NamedTuple):
@@ -72,12 +72,12 @@ def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, S
     return Classes([names[k] for k in order], [counts[k] for k in order], values)
 
 
-def together(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def together(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]]:
     """Returns the runs that differ in their seeds only under one label, which says how they differ from the others."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(alike(run.recipe), []).append(run)
-    flat = {label: _flat(own[0].recipe) for label, own in groups.items()}
+    flat = {label: _flat(own[0].recipe, settings) for label, own in groups.items()}
     named = {}
     for label, own in groups.items():
         method = own[0].recipe.method
@@ -89,12 +89,12 @@ def together(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return named
 
 
-def _flat(recipe: Recipe) -> dict[str, str]:
+def _flat(recipe: Recipe, settings: Settings) -> dict[str, str]:
     """Returns what tells a recipe from others: what was chosen, what departs, and the same of a parent as "on NAME"."""
-    chosen = {name: getattr(recipe.method, name) for name in CHOSEN if hasattr(recipe.method, name)}
-    away = {name: actual for name, (actual, _) in departures(recipe).items() if not name.startswith("parent ")}
+    chosen = {name: getattr(recipe.method, name) for name in settings.chosen if hasattr(recipe.method, name)}
+    away = {name: actual for name, (actual, _) in settings.departures(recipe).items() if not name.startswith("parent ")}
     parent = next(iter(recipe.parents.values()), None)
-    begun = {"method": parent.method.name()} | _flat(parent) if parent else {}
+    begun = {"method": parent.method.name()} | _flat(parent, settings) if parent else {}
     flat = {name: fields.text(value) for name, value in (chosen | away).items()}
     return flat | {f"on {name}": value for name, value in begun.items()}
 

@@ -15,11 +15,11 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lt_repro import files
 from lt_repro.paper.table import Line, Table
 from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
 from lt_repro.render.reliability import Panel
+from lt_repro.store import files
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes

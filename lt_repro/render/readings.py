@@ -8,7 +8,7 @@ from lt_repro.paper.claim import Paper
 from lt_repro.paper.reading import Reading
 from lt_repro.render.cells import measure
 from lt_repro.render.text import grid, markdown
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 SCREEN = 40
 """Epochs of a screen: a fifth of the paper's length, evidence of direction and never the number."""
@@ -32,7 +32,7 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
     """
     rows = [
         [point["title"], point["text"], point["code"], ", ".join(f"{n}={v}" for n, v in point["sets"].items())]
-        for reading in paper.readings.values()
+        for reading in paper.settings.readings.values()
         for point in to_json(reading)["points"]
     ]
     return "\n".join(
@@ -42,7 +42,10 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
             f"{paper.citation}. Its text and its authors' code differ where it decides the numbers. Each reading is "
             "one word after `--reading`, each setting below one after `--set`.",
             "",
-            *(f"- `{reading.name}`: {reading.title}. {reading.source}." for reading in paper.readings.values()),
+            *(
+                f"- `{reading.name}`: {reading.title}. {reading.source}."
+                for reading in paper.settings.readings.values()
+            ),
             "",
             *grid(["point", "the paper's text", "the released code", "setting"], rows, ["---"] * 4),
             "",

@@ -10,7 +10,7 @@ import numpy as np
 
 from lt_repro.metrics import Reliability
 from lt_repro.render.cells import Measured
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 
 class Panel(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.paper.settings import READINGS, departures
+from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Line, Table
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 CSV_FIELDS = (
     *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd", "best_mean", "best_sd"),
@@ -328,7 +328,7 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for one in measured
         if one.cell.recipe
-        for name, (actual, default) in departures(one.cell.recipe, one.cell.reading).items()
+        for name, (actual, default) in table.settings.departures(one.cell.recipe, one.cell.reading).items()
         if name not in varied
     )
     if departs:
@@ -347,9 +347,9 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
             yield f"Diverged and left out: {place} ({run.recipe.key()})."
 
 
-def reading_line(recipe: Recipe) -> str:
+def reading_line(recipe: Recipe, settings: Settings) -> str:
     """Returns which readings of the paper a recipe follows, or, where it follows none, what separates it from each."""
-    away = {reading.title: departures(recipe, name) for name, reading in READINGS.items()}
+    away = {reading.title: settings.departures(recipe, name) for name, reading in settings.readings.items()}
     if followed := [title for title, pairs in away.items() if not pairs]:
         return f"reading: {' and '.join(followed)}"
     parts = [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lt_repro.data.pools import known_split
 from lt_repro.recipe import Recipe
-from lt_repro.runs import Run
+from lt_repro.store.runs import Run
 
 
 class Cost(NamedTuple):

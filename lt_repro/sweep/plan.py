@@ -1,21 +1,14 @@
-"""Which recipes a table still needs, and the command that fills each."""
+"""Which recipes a table still needs, and in which order they are trained."""
 
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lt_repro import fields
 from lt_repro.errors import unknown
-from lt_repro.paper.settings import CHOSEN, READINGS
-from lt_repro.paper.settings import recipe as paper_recipe
 from lt_repro.paper.table import Table
-from lt_repro.recipe import Recipe, get, settings
-from lt_repro.runs import Run
+from lt_repro.recipe import Recipe
+from lt_repro.store.runs import Run
 from lt_repro.sweep.cost import work
-
-FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "eps", "gamma")
-"""Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
 
 
 class Missing(NamedTuple):
@@ -85,41 +78,3 @@ def ordered(recipes: Sequence[Recipe], tables: Iterable[Table], order: str) -> l
                 for one in recipe.lineage():
                     rank[one.key()] = min(at, rank.get(one.key(), math.inf))
     return sorted(recipes, key=lambda recipe: rank.get(recipe.key(), 0.0))
-
-
-def command(recipe: Recipe, dataset: str, parent: str | None = None) -> str:
-    """Returns the shortest `ltrepro train` command that trains a recipe, under whichever reading that is.
-
-    Args:
-        recipe: What is to be trained.
-        dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
-        parent: How its parent is named; by its key, unless told otherwise.
-    """
-    return min((shlex.join(_words(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
-
-
-def _words(recipe: Recipe, dataset: str, parent: str | None, reading: str) -> list[str]:
-    method, idle = type(recipe.method), recipe.unused()
-    natural = recipe.imb_type == "as_is"
-    bare = paper_recipe(recipe.dataset, method.name(), parents=recipe.parents)
-    chosen = {name: get(recipe, name) for name in CHOSEN if name in settings(method)}
-    usual = paper_recipe(recipe.dataset, method.name(), reading, parents=recipe.parents, **chosen)
-    words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
-    words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
-    for one in recipe.parents.values():
-        words += ["--set", f"parent={parent or one.key()}"]
-    words += [] if reading == "paper" else ["--reading", reading]
-    words += ["--ratio", "as-is"] if natural and not recipe.parents else []
-    for name in settings(method):
-        value = get(recipe, name)
-        if name in ("dataset", "parents") or name in idle or value == get(bare if name in CHOSEN else usual, name):
-            continue
-        if natural and name in ("ratio", "imb_type"):
-            continue
-        if method.name() == "dbn_mix" and name in ("branches", "mix", "tscale"):
-            words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
-        elif name in FLAGS:
-            words += [f"--{name.replace('_', '-')}", fields.text(value)]
-        else:
-            words += ["--set", f"{name}={fields.text(value)}"]
-    return words

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from chaos import processes
-from lt_repro import claims, files
+from lt_repro.store import files, locks
 
 PROCESSES, KILLED, KEYS = 16, 8, 200
 LONGEST = 60.0  # seconds of one round
@@ -121,7 +121,7 @@ def once(folder, seed, claim, killed):
 
 def main(count, seed, folder, gullible):
     """Returns what `round` does."""
-    told = (gullible_claim, 0) if gullible else (claims.claim, KILLED)
+    told = (gullible_claim, 0) if gullible else (locks.claim, KILLED)
     found = [once(Path(folder) / f"round{number}", [seed, number], *told) for number in range(count)]
     right, overlaps, taken_over = (sum(numbers) for numbers in zip(*found, strict=True))
     told = {"rounds": count, "keys": count * KEYS, "seed": seed}

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from chaos import small
-from lt_repro import checkpoint, stored
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError
-from lt_repro.runs import Run
-from lt_repro.train import fit
+from lt_repro.store import checkpoint, run_file
+from lt_repro.store.runs import Run
+from lt_repro.train.loop import fit
 
 PAGE = 4096
 
@@ -98,7 +98,7 @@ def run_files(folder):
         "NaN": lambda content, rng: content.replace(b'"ece": ', b'"ece": NaN, "was": '),
         "infinity": lambda content, rng: content.replace(b'"seconds": ', b'"seconds": -Infinity, "was": '),
         "a name twice": lambda content, rng: content.replace(b'"status": ', b'"status": "diverged",\n "status": '),
-        "a newer schema": lambda content, rng: sealed(schema=stored.SCHEMA + 1 + int(rng.integers(9))),
+        "a newer schema": lambda content, rng: sealed(schema=run_file.SCHEMA + 1 + int(rng.integers(9))),
         "no schema": lambda content, rng: sealed(schema="2"),
         "another key": lambda content, rng: sealed(key=other.recipe.key()),
         "another recipe": lambda content, rng: sealed(recipe=other.recipe.to_json()),
@@ -116,7 +116,7 @@ def run_files(folder):
         kind, damaged = _drawn(kinds, number, text, rng, same)
         place = path.with_stem(path.stem[:-1] + "x") if kind == "renamed" else path
         place.write_bytes(damaged)
-        found = all(_refused(read, place) for read in (stored.read, Run.read))
+        found = all(_refused(read, place) for read in (run_file.read, Run.read))
         return f"run file, {kind}", found and place.read_bytes() == damaged
 
     return trial

@@ -15,11 +15,11 @@ from unittest.mock import patch
 import numpy as np
 
 from chaos import processes, small
-from lt_repro import checkpoint, states
 from lt_repro.errors import DamagedError, RequestError
-from lt_repro.runs import Run
-from lt_repro.sweep import local
-from lt_repro.train import fit
+from lt_repro.store import checkpoint, status
+from lt_repro.store.runs import Run
+from lt_repro.sweep import runner
+from lt_repro.train.loop import fit
 
 FAULTS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO)
 REMOVING = {
@@ -157,7 +157,7 @@ class Scene:
         def wait(line):
             raise TimeoutError(line)  # nobody else is here: a claim was not given back
 
-        (ended,) = local.run_all([self.recipe], small.pool(), self.here, device="cpu", note=wait)
+        (ended,) = runner.run_all([self.recipe], small.pool(), self.here, device="cpu", note=wait)
         return ended
 
     def _stands(self):
@@ -177,7 +177,7 @@ class Scene:
         with Disk(self.here, at, code, lasting, lambda: stood.append(self._stands())).patched():
             try:
                 ended = self._run()
-                if isinstance(ended, local.Failed):
+                if isinstance(ended, runner.Failed):
                     unclear.append(f"{name}: an error of the disk was taken for one of the run: {ended.error}")
                 elif not ended.path.exists():
                     lost.append(f"{name}: told as done, but no {ended.path.name}")
@@ -214,16 +214,16 @@ class Scene:
         except Exception as error:
             yield f"{type(error).__name__}: {error}"
             return
-        if isinstance(ended, local.Failed) or small.content(ended.path) != self.calm:
+        if isinstance(ended, runner.Failed) or small.content(ended.path) != self.calm:
             yield "it came out otherwise"
             return
         try:
             checkpoint.load_weights(ended.path.with_suffix(".pt"), Run.read(ended.path).weights["sha256"])
         except DamagedError as error:
             yield str(error)
-        with patch.object(states, "_alive", return_value=False):  # when somebody cleans up, this process has ended
-            for path in [] if removable else states.strays(self.here):
-                if not states.clean(path):
+        with patch.object(status, "_alive", return_value=False):  # when somebody cleans up, this process has ended
+            for path in [] if removable else status.strays(self.here):
+                if not status.clean(path):
                     yield f"not cleaned: {path.name}"
         stray = _files(self.here).keys() - self.old.keys() - {f"{self.key}.json", f"{self.key}.pt"}
         if stray:

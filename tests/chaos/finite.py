@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from chaos import small
-from lt_repro import checkpoint
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.table import Line, Table
 from lt_repro.render.cells import measure
 from lt_repro.render.text import markdown
-from lt_repro.runs import Run
-from lt_repro.sweep import local
-from lt_repro.train import Lane
+from lt_repro.store import checkpoint
+from lt_repro.store.runs import Run
+from lt_repro.sweep import runner
+from lt_repro.train.loop import Lane
 
 KINDS = {"loss": 0, "gradient": 4, "weight": 4, "momentum": 5, "statistics": 4, "logged": 4, "logits": 12}
 """What is spoiled, and after how many steps at the latest it must have been noticed: some things only a test shows."""
@@ -39,7 +39,7 @@ def round(count, seed, folder, turns=TURNS):
             with _put(kind, *PLACES[place], value, rng), patch.object(checkpoint, "save", _spied(saved)):
                 run = _trained(recipe, out)
             name = f"{kind}, {place}, {value}"
-            if isinstance(run, local.Failed):
+            if isinstance(run, runner.Failed):
                 wrong.append(f"{name}: {run.error}")
                 continue
             diverged += run.status == "diverged"
@@ -50,7 +50,7 @@ def round(count, seed, folder, turns=TURNS):
 
 
 def _trained(recipe, out):
-    (run,) = local.run_all([recipe], small.pool(), out, device="cpu", eval_every=1 + recipe.method.branches % 2 * 9)
+    (run,) = runner.run_all([recipe], small.pool(), out, device="cpu", eval_every=1 + recipe.method.branches % 2 * 9)
     return run
 
 
@@ -125,7 +125,7 @@ def _wrong(run, out, place, within):
         yield f"left behind: {sorted(path.name for path in out.iterdir())}"
     content = run.path.read_bytes()
     json.loads(content, parse_constant=lambda word: (_ for _ in ()).throw(AssertionError(f"{word} in {run.path}")))
-    with patch.object(local, "fit", partial(AssertionError, "trained again")):
+    with patch.object(runner, "fit", partial(AssertionError, "trained again")):
         if Run.read(run.path) != run or _trained(run.recipe, out) != run or run.path.read_bytes() != content:
             yield "it is not what its file says"
 

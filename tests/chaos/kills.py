@@ -37,7 +37,7 @@ def round(count, seed, folder, forgets=False):
 
 def recipes():
     """Returns a run of two branches, and heads trained on its features."""
-    from lt_repro.paper.settings import recipe
+    from lt_repro.paper.dbn_mix.settings import recipe
 
     parent = recipe("digits", branches=2, mix="bilateral", tscale=True, **SETTINGS)
     return [parent, recipe("digits", "crt", parents={"features": parent}, **SETTINGS)]
@@ -53,9 +53,10 @@ def train(plan, out, log):
     """
     import torch
 
-    from lt_repro import checkpoint, provenance, train
+    from lt_repro import train
     from lt_repro.data.pools import load_pool
-    from lt_repro.sweep import local
+    from lt_repro.store import checkpoint, provenance
+    from lt_repro.sweep import runner
 
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -76,11 +77,11 @@ def train(plan, out, log):
     begin, train.Lane.__init__ = train.Lane.__init__, began
     save, checkpoint.save = checkpoint.save, saved
     provenance.commit = functools.partial(str, plan["commit"])  # git takes longer than an epoch, and others commit
-    local.fit = functools.partial(local.fit, save_every=0.0, save_within=plan["within"])
+    runner.fit = functools.partial(runner.fit, save_every=0.0, save_within=plan["within"])
     if "point" in plan:
         _arm(**{name: plan[name] for name in ("point", "when", "nth")})
-    for ended in local.run_all(recipes(), load_pool("digits", out), out, device="cpu", eval_every=2):
-        assert not isinstance(ended, local.Failed), ended.error
+    for ended in runner.run_all(recipes(), load_pool("digits", out), out, device="cpu", eval_every=2):
+        assert not isinstance(ended, runner.Failed), ended.error
 
 
 class Halves(BufferedWriter):
@@ -97,8 +98,8 @@ class Halves(BufferedWriter):
 
 def _arm(point, when, nth):
     """Makes this process kill itself before or after the nth call of a point."""
-    from lt_repro.runs import Run
-    from lt_repro.train import Lane
+    from lt_repro.store.runs import Run
+    from lt_repro.train.loop import Lane
 
     owner, name = {
         "write": (Halves, "rest"),
@@ -159,7 +160,7 @@ class Chain:
 
     def _look(self, lines):
         """Compares what a process told, and what stands now, with what stood before it."""
-        from lt_repro import checkpoint
+        from lt_repro.store import checkpoint
 
         begun = [line[1:] for line in lines if line[0] == "began"]
         if self.launches > 1 and begun and begun[0][0] in self.stood:
@@ -225,8 +226,8 @@ def main(count, seed, folder, forgets):
     """Returns what `round` does."""
     import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
 
-    from lt_repro import provenance
-    from lt_repro.sweep import local  # noqa: F401
+    from lt_repro.store import provenance
+    from lt_repro.sweep import runner  # noqa: F401
 
     folder, rng = Path(folder), np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)

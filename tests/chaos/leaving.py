@@ -26,7 +26,7 @@ def command(words, stuck=False):
     import torch
 
     from lt_repro.cli import main
-    from lt_repro.train import Lane
+    from lt_repro.train.loop import Lane
 
     torch.set_num_threads(1)
     if stuck:

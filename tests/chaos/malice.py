@@ -60,7 +60,7 @@ def gadgets(canary):
 
 
 def checkpoint_with(gadget, here):
-    from lt_repro import checkpoint
+    from lt_repro.store import checkpoint
 
     path = here / "digits-r60.ckpt"
     content = torch_file(gadget, here) + b'\n{"key":"digits-r60"}\n'
@@ -74,8 +74,8 @@ def checkpoint_with(gadget, here):
 
 
 def weights_with(gadget, here):
-    from lt_repro import checkpoint
     from lt_repro.errors import DamagedError
+    from lt_repro.store import checkpoint
 
     path = here / "digits-r60.pt"
     path.write_bytes(torch_file(gadget, here))
@@ -221,7 +221,7 @@ def run_file_with(content, here):
 
 
 def sealed(**values):
-    from lt_repro.stored import sealed
+    from lt_repro.store.run_file import sealed
 
     return json.dumps(sealed({"schema": 1, "key": "digits-r60-x"} | values)).encode()
 

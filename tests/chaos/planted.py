@@ -11,14 +11,14 @@ from unittest.mock import patch
 import numpy as np
 
 from chaos import damage, disk, finite, small
-from lt_repro import checkpoint, claims, files, stored
 from lt_repro.canonical import digest
-from lt_repro.data import draws
+from lt_repro.data import samplers
 from lt_repro.errors import RequestError
 from lt_repro.render import cells
-from lt_repro.runs import Run
-from lt_repro.signals import Interrupted, Stop
-from lt_repro.train import Lane, fit
+from lt_repro.store import checkpoint, files, locks, run_file
+from lt_repro.store.runs import Run
+from lt_repro.train.loop import Lane, fit
+from lt_repro.train.signals import Interrupted, Stop
 
 
 def round(count, seed, folder):
@@ -93,7 +93,7 @@ def claims_once(seed, folder):
 
     def race():
         start.wait()
-        with claims.claim(folder, "key") as mine:
+        with locks.claim(folder, "key") as mine:
             won.append(mine)
             start.wait()
 
@@ -129,7 +129,7 @@ def numbers_from_the_process():
 
     stack = contextlib.ExitStack()
     stack.enter_context(patch.object(Lane, "__init__", began))
-    stack.enter_context(patch.object(draws, "generator", lambda *_: one["rng"]))
+    stack.enter_context(patch.object(samplers, "generator", lambda *_: one["rng"]))
     return stack
 
 
@@ -199,9 +199,9 @@ def exists_then_write():
         if path.exists():
             return None
         time.sleep(0.05)
-        return claims.os.open(path, claims.os.O_RDWR | claims.os.O_CREAT)
+        return locks.os.open(path, locks.os.O_RDWR | locks.os.O_CREAT)
 
-    return patch.object(claims, "_locked", locked)
+    return patch.object(locks, "_locked", locked)
 
 
 def unnoticed_loss():
@@ -244,7 +244,7 @@ BUGS = {
     "written in place": (written_in_place, survives),
     "an error of the disk swallowed": (swallowed, survives),
     "digest of a checkpoint not checked": (unchecked_parts, detects),
-    "digest of a run file not checked": (lambda: patch.object(stored, "digest", lambda v: Equal(digest(v))), notices),
+    "digest of a run file not checked": (lambda: patch.object(run_file, "digest", lambda v: Equal(digest(v))), notices),
     "digest of weights not checked": (lambda: patch.object(checkpoint, "load_weights", loaded_unchecked), detects),
     "older checkpoint not kept": (forgotten_checkpoint, detects),
     "a claim by exists, then write": (exists_then_write, claims_once),

@@ -8,12 +8,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from lt_repro import provenance
 from lt_repro.data.pools import Pool, select
 from lt_repro.data.split import make_split
-from lt_repro.paper.settings import recipe
-from lt_repro.sweep import local
-from lt_repro.train import Lane, fit
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.store import provenance
+from lt_repro.sweep import runner
+from lt_repro.train.loop import Lane, fit
 
 VOLATILE = {"seconds", "images_per_second", "attempts", "command", "payload_sha256"}
 
@@ -44,7 +44,7 @@ def quick(**told):
     """One thread, no git, and the loop told in another way than `run_all` tells it."""
     torch.set_num_threads(1)
     usual = {"save_every": 0.0} | told
-    with patch.object(provenance, "commit", str), patch.object(local, "fit", partial(fit, **usual)):
+    with patch.object(provenance, "commit", str), patch.object(runner, "fit", partial(fit, **usual)):
         yield
 
 

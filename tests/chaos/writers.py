@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from chaos import processes
-from lt_repro import files
 from lt_repro.errors import DamagedError
-from lt_repro.paper.settings import recipe
-from lt_repro.runs import Run
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.store import files
+from lt_repro.store.runs import Run
 
 POINTS = 2600  # of the curve: a run file of 60 KB
 

@@ -19,8 +19,8 @@ from lt_repro.errors import RequestError
 from lt_repro.methods import METHODS
 from lt_repro.recipe import Recipe
 from lt_repro.render import figures
-from lt_repro.stored import sealed
-from lt_repro.sweep import crew, local
+from lt_repro.store.run_file import sealed
+from lt_repro.sweep import runner, workers
 
 LONG, ODD = "x" * 300, "\udcff\u202e\x1b[31m\u0130"
 TRAIN = ["train", "--dataset", "digits"]
@@ -69,8 +69,8 @@ def typed(told, words, folder, may_be_right=False):
             os.environ.pop("LTREPRO_RUNS", None)
         enter(patch.object(sys, "argv", ["ltrepro", *map(str, words)]))
         enter(patch.object(urllib.request, "urlopen", _no_network))
-        enter(patch.object(local, "run_all", _no_training))
-        enter(patch.object(crew, "run_crew", _no_training))
+        enter(patch.object(runner, "run_all", _no_training))
+        enter(patch.object(workers, "run_crew", _no_training))
         enter(patch.object(figures, "save", lambda *_: []))
         enter(contextlib.redirect_stdout(out))
         enter(contextlib.redirect_stderr(err))

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from lt_repro import checkpoint, files, stored
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.recipe import Recipe
+from lt_repro.store import checkpoint, files, run_file
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Returns the run file's content, without its path."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "path"}
-        values |= {"schema": stored.SCHEMA, "key": self.recipe.key(), "recipe": self.recipe.to_json()}
-        return stored.sealed(values)
+        values |= {"schema": run_file.SCHEMA, "key": self.recipe.key(), "recipe": self.recipe.to_json()}
+        return run_file.sealed(values)
 
     def publish(self, folder: Path) -> Self:
         """Writes the run file `<key>.json` and returns the run as it stands there; an earlier one is never overwritten.
@@ -113,7 +113,7 @@ class Run:
         Raises:
             DamagedError: It is not a whole, unchanged run file of a schema this version knows.
         """
-        values = stored.read(path)
+        values = run_file.read(path)
         try:
             recipe = Recipe.from_json(values.pop("recipe"))
             if values.pop("key") != recipe.key():
@@ -121,7 +121,7 @@ class Run:
             del values["schema"]
             return cls(recipe=recipe, path=path, **values)
         except (ValueError, TypeError, KeyError) as error:
-            raise stored.damaged(path, error) from error
+            raise run_file.damaged(path, error) from error
 
 
 def folders(given: Sequence[Path] | None) -> list[Path]:
@@ -137,7 +137,7 @@ def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
     runs: dict[str, Run] = {}
     bad = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
-        if path.name.endswith(stored.FAILED):
+        if path.name.endswith(run_file.FAILED):
             continue
         try:
             run = Run.read(path)
@@ -199,7 +199,7 @@ def find(text: str, folders: Sequence[Path]) -> Run:
         raise RequestError("no run is named", "allowed: a path, a key, or a unique beginning of a key")
     paths: dict[str, Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))):
-        if path.name.endswith(stored.FAILED):
+        if path.name.endswith(run_file.FAILED):
             continue
         paths.setdefault(path.stem, path)
     if text in paths:

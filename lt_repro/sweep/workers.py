@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from lt_repro import signals
 from lt_repro.data.pools import Pool
 from lt_repro.errors import RequestError
 from lt_repro.recipe import Recipe
-from lt_repro.runs import Run
-from lt_repro.sweep.local import Failed, run_all
-from lt_repro.sweep.standing import Standing, standing
-from lt_repro.train import Lane
+from lt_repro.store.runs import Run
+from lt_repro.sweep.progress import Standing, standing
+from lt_repro.sweep.runner import Failed, run_all
+from lt_repro.train import signals
+from lt_repro.train.loop import Lane
 
 _PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lt_repro import files
+from lt_repro.store import files
 
 SUFFIX = ".lock"
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lt_repro import files
 from lt_repro.canonical import canonical
 from lt_repro.errors import DamagedError
+from lt_repro.store import files
 
 if TYPE_CHECKING:
     from torch import Tensor

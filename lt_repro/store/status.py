@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lt_repro import checkpoint, claims, files, stored
 from lt_repro.errors import DamagedError
+from lt_repro.store import checkpoint, files, locks, run_file
 
-FAILED = stored.FAILED
+FAILED = run_file.FAILED
 
 
 class Standing(NamedTuple):
@@ -40,7 +40,7 @@ def standings(folders: Iterable[Path]) -> Iterator[Standing]:
         ended = {path.stem: path for path in folder.glob("*.json") if not path.name.endswith(FAILED)}
         begun = {checkpoint.key_of(path) for path in folder.glob(f"*{checkpoint.SUFFIX}")}
         begun |= {path.name.removesuffix(FAILED) for path in folder.glob(f"*{FAILED}")}
-        begun |= {path.stem for path in folder.glob(f"*{claims.SUFFIX}") if claims.held(path)}
+        begun |= {path.stem for path in folder.glob(f"*{locks.SUFFIX}") if locks.held(path)}
         for key in sorted((ended.keys() | begun) - seen):
             seen.add(key)
             yield _ended(key, ended[key]) if key in ended else _begun(key, folder)
@@ -48,7 +48,7 @@ def standings(folders: Iterable[Path]) -> Iterator[Standing]:
 
 def _ended(key: str, path: Path) -> Standing:
     try:
-        content = stored.read(path)
+        content = run_file.read(path)
         return Standing(key, content["status"], path.parent, "", content)
     except DamagedError as error:
         return Standing(key, "damaged", path.parent, str(error).splitlines()[0])
@@ -61,7 +61,7 @@ def _begun(key: str, folder: Path) -> Standing:
         note = f"epoch {stands['epoch']}/{stands['epochs']}, step {stands['step']}/{stands['steps']}"
     except DamagedError:
         note = "no checkpoint"
-    if claims.held(folder / f"{key}{claims.SUFFIX}"):
+    if locks.held(folder / f"{key}{locks.SUFFIX}"):
         return Standing(key, "running", folder, note)
     if failed.exists():
         return Standing(key, "failed", folder, f"{note}; see {failed.name}")
@@ -99,9 +99,9 @@ def strays(folder: Path) -> list[Path]:
     What belongs to a run that some process holds is not among them, nor is a temporary file whose process lives.
     """
     ended = {path.stem for path in folder.glob("*.json")}
-    left = [*folder.glob("*.damaged"), *folder.glob(f"*{claims.SUFFIX}")]
+    left = [*folder.glob("*.damaged"), *folder.glob(f"*{locks.SUFFIX}")]
     left += [path for path in folder.glob(f"*{checkpoint.SUFFIX}") if checkpoint.key_of(path) in ended]
-    free = [path for path in left if not claims.held(folder / f"{_key(path)}{claims.SUFFIX}")]
+    free = [path for path in left if not locks.held(folder / f"{_key(path)}{locks.SUFFIX}")]
     return sorted(free + [path for path in folder.glob(".*.tmp") if not _alive(path)])
 
 
@@ -111,14 +111,14 @@ def clean(path: Path) -> bool:
         if not _alive(path):
             files.remove(path)
     else:
-        with claims.claim(path.parent, _key(path)) as mine:  # a claim's own file goes with the claim
-            if mine and path.suffix != claims.SUFFIX:
+        with locks.claim(path.parent, _key(path)) as mine:  # a claim's own file goes with the claim
+            if mine and path.suffix != locks.SUFFIX:
                 files.remove(path)
     return not path.exists()
 
 
 def _key(path: Path) -> str:
-    return path.name.removesuffix(claims.SUFFIX) if path.suffix == claims.SUFFIX else checkpoint.key_of(path)
+    return path.name.removesuffix(locks.SUFFIX) if path.suffix == locks.SUFFIX else checkpoint.key_of(path)
 
 
 def _alive(path: Path) -> bool:

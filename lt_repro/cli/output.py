@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lt_repro.render.cells import Measured
     from lt_repro.render.classes import Classes
     from lt_repro.render.verdicts import Judged
-    from lt_repro.runs import Run
+    from lt_repro.store.runs import Run
 
 Exhibit = tuple["Table", "list[Measured]"]
 Words = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
@@ -108,7 +108,7 @@ def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -
 
 def write(path: Path, content: str) -> Path:
     """Writes a text file whole and returns its path."""
-    from lt_repro import files
+    from lt_repro.store import files
 
     files.write(path, content.encode())
     return path
@@ -132,7 +132,7 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
     from lt_repro.data.pools import known_split
     from lt_repro.render.classes import by_class
-    from lt_repro.sweep.local import split_of
+    from lt_repro.sweep.runner import split_of
 
     recipe = table.recipes()[0]
     split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)

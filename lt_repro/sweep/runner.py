@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lt_repro import checkpoint, files, signals, stored
-from lt_repro.claims import SUFFIX, claim
 from lt_repro.data.pools import Images, Pool, select
 from lt_repro.data.split import Split, make_split
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.recipe import Recipe
-from lt_repro.runs import Run
-from lt_repro.train import Lane, fit
+from lt_repro.store import checkpoint, files, run_file
+from lt_repro.store.locks import SUFFIX, claim
+from lt_repro.store.runs import Run
+from lt_repro.train import signals
+from lt_repro.train.loop import Lane, fit
 
 
 def images_of(recipe: Recipe, pool: Pool) -> Images:
@@ -137,7 +138,7 @@ def run_all(
 
 def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float, told: dict[str, Any]) -> Run | Failed:
     """Returns the run of a recipe that this process has claimed."""
-    failed = out / f"{recipe.key()}{stored.FAILED}"
+    failed = out / f"{recipe.key()}{run_file.FAILED}"
     files.sweep(out, recipe.key())
     if ended := _ended(recipe, out, images, needed):  # another process published it before the claim was ours
         checkpoint.sweep(out / f"{recipe.key()}{checkpoint.SUFFIX}")

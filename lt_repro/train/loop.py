@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lt_repro import checkpoint, files, metrics, provenance, runs
-from lt_repro.data import augment, draws
+from lt_repro import metrics
+from lt_repro.data import augment, samplers
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.pools import Images
 from lt_repro.data.split import class_groups
 from lt_repro.errors import DamagedError, FailedError, RequestError
 from lt_repro.methods.base import At, Batch
-from lt_repro.nets.resnet import ResNet
+from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
-from lt_repro.runs import Run
 from lt_repro.schedules import learning_rate
-from lt_repro.signals import Stop
+from lt_repro.store import checkpoint, files, provenance, runs
+from lt_repro.store.runs import Run
+from lt_repro.train.signals import Stop
 
 TEST_BATCH = 1000
 
@@ -153,7 +154,7 @@ class Lane:
         self.steps = -(-self.total // recipe.batch)
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(draws.generator(recipe.seed, "init", 0).integers(2**63)))
+            torch.manual_seed(int(samplers.generator(recipe.seed, "init", 0).integers(2**63)))
             statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
             net = ResNet(recipe.net, recipe.spec, len(self.counts), *statistics)
             net.own.update(recipe.method.modules(len(self.counts)))
@@ -234,14 +235,14 @@ class Lane:
         method = recipe.method
 
         def rng(stream: str) -> np.random.Generator:
-            return draws.generator(recipe.seed, stream, epoch)
+            return samplers.generator(recipe.seed, stream, epoch)
 
         self.drawn: dict[str, tuple[Tensor, ...]] = {}
         for name, gamma in method.draws(epoch / recipe.epochs):
             if gamma is None:
-                index = draws.uniform(rng(name), len(self.labels), self.total)
+                index = samplers.uniform(rng(name), len(self.labels), self.total)
             else:
-                index = draws.reverse(rng(name), self.counts, gamma, self.total)
+                index = samplers.reverse(rng(name), self.counts, gamma, self.total)
             corner = rng(f"{name}/crop").integers(0, 2 * recipe.crop + 1, (2, self.total))
             flip = rng(f"{name}/flip").random(self.total) < (0.5 if recipe.flip else 0.0)
             self.drawn[name] = tuple(torch.from_numpy(a).to(self.device) for a in (index, *corner, flip))

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lt_repro.train import Lane
+    from lt_repro.train.loop import Lane
 
 
 class Standing(NamedTuple):

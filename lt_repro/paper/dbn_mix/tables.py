@@ -1,16 +1,18 @@
-"""DBN-Mix as data: Baik, Yoon, Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation"."""
+"""The tables and figures of DBN-Mix, the numbers they print, and exhibits of ours on the same runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.paper.claim import Claim, Comparison, Paper, Place, Question
-from lt_repro.paper.settings import INHERITED, RATIO, READINGS, apt, recipe
+from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
+from lt_repro.paper.settings import INHERITED
 from lt_repro.paper.table import Line, Published, Table, ratios
 from lt_repro.recipe import Recipe, find, get
 
-_ROWS = (
+_table = partial(Table, settings=SETTINGS)
+ROWS = (
     Line("sbn", "Single branch, vanilla"),
     Line("sbn+mixup", "Single branch + mixup", {"mix": "mixup"}),
     Line("sbn+ts", "Single branch + temperature", {"tscale": True}),
@@ -38,12 +40,12 @@ _QUOTED = {  # rows that the paper did not measure itself, and where its numbers
 }
 
 
-TABLE4 = Table(
+TABLE4 = _table(
     id="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
-    build=apt,
+    build=active,
     base={"dataset": "cifar100"},
-    rows=_ROWS,
+    rows=ROWS,
     columns=ratios(100, 50, 10),
     ablation=True,
     published={
@@ -53,8 +55,8 @@ TABLE4 = Table(
     },
 )
 
-_DBN_MIX = _ROWS[-1].edits
-_FULL = {"dataset": "cifar100", "ratio": RATIO} | dict(_DBN_MIX)
+_DBN_MIX = ROWS[-1].edits
+_FULL = {"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(_DBN_MIX)
 _BEST = Published(0.5104, "DBN-Mix, Table 4 and Sec. 4.4; the other values of Fig. 3 are drawn, not printed")
 
 
@@ -62,10 +64,10 @@ def _over(name: str, *values: float) -> tuple[Line, ...]:
     return tuple(Line(f"{value:g}", f"{name} = {value:g}", {name: float(value)}) for value in values)
 
 
-FIG3A = Table(
+FIG3A = _table(
     id="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling (Fig. 3a of the paper; the grid is ours).",
-    build=apt,
+    build=active,
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
@@ -75,10 +77,10 @@ FIG3A = Table(
     axis="eta",
     lines="eps",
 )
-FIG3B = Table(
+FIG3B = _table(
     id="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper).",
-    build=apt,
+    build=active,
     base=_FULL,
     rows=(Line("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
@@ -87,10 +89,10 @@ FIG3B = Table(
     form="lines",
     axis="alpha",
 )
-FIG3C = Table(
+FIG3C = _table(
     id="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper; the grid is ours).",
-    build=apt,
+    build=active,
     base=_FULL,
     rows=(Line("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
@@ -104,11 +106,11 @@ FIG3 = (FIG3A, FIG3B, FIG3C)
 _GROUPS = tuple(Line(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional branch", None: "final"}
 
-TABLE5 = Table(
+TABLE5 = _table(
     id="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
-    build=apt,
-    base={"dataset": "cifar100", "ratio": RATIO},
+    build=active,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(
         Line(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
         for label, title, edits in (("bbn", "BBN", {"method": "bbn"}), ("dbn+bm+ts", "DBN-Mix", _DBN_MIX))
@@ -133,7 +135,7 @@ TABLE5 = Table(
 def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
     """Returns what begins with a parent: under what is given, but for its length and what it has from the parent."""
     own = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return apt(parent.dataset, method, parents={"features": parent}, **own)
+    return active(parent.dataset, method, parents={"features": parent}, **own)
 
 
 def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,21 +144,21 @@ def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _representation(dataset: str, **variant: Any) -> Recipe:
-    return _second(apt(dataset, **variant), "crt", **_stage(variant))
+    return _second(active(dataset, **variant), "crt", **_stage(variant))
 
 
 def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
-    parent = apt(dataset, mix="mixup", **shared)
+    parent = active(dataset, mix="mixup", **shared)
     return _second(parent, branches=branches, mix=mix, tscale=tscale, **shared)
 
 
 def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequence[float]) -> Table:
-    rows = _ROWS[5:]  # the dual-branch ones
-    return Table(
+    rows = ROWS[5:]  # the dual-branch ones
+    return _table(
         id=f"table6{half}",
         caption=f"{title} (Table 6{half} of the paper, CIFAR-LT-100 (100)).",
         build=build,
-        base={"dataset": "cifar100", "ratio": RATIO} | dict(rows[0].edits),
+        base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(rows[0].edits),
         rows=rows,
         columns=(Line("accuracy", "accuracy"),),
         ablation=True,
@@ -181,10 +183,10 @@ TABLE6B = _table6(
 )
 TABLE6 = (TABLE6A, TABLE6B)
 
-FIG1 = Table(
+FIG1 = _table(
     id="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
-    build=apt,
+    build=active,
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(Line("sbn", "Vanilla"), Line("bbn", "BBN", {"method": "bbn"}), Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX)),
     columns=(Line("accuracy", "accuracy"),),
@@ -199,12 +201,12 @@ FIG1 = Table(
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
 _BBN = Line("bbn", "BBN", {"method": "bbn"})
-GROUPS = Table(
+GROUPS = _table(
     id="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
-    build=apt,
-    base={"dataset": "cifar100", "ratio": RATIO},
-    rows=(_ROWS[0], _ROWS[4], _ROWS[5], _BBN, _ROWS[8]),
+    build=active,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
+    rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
         Line("all", "all classes", metric="all"),
         Line("many", "many (> 100 images)", metric="many"),
@@ -219,12 +221,12 @@ GROUPS = Table(
         if row.endswith("/final")
     },
 )
-RELIABILITY = Table(
+RELIABILITY = _table(
     id="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
-    build=apt,
-    base={"dataset": "cifar100", "ratio": RATIO},
-    rows=(_ROWS[0], _ROWS[1], _BBN, _ROWS[8]),
+    build=active,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
+    rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
     columns=(Line("accuracy", "accuracy"),),
     form="reliability",
     published={
@@ -235,7 +237,7 @@ RELIABILITY = Table(
     },
 )
 
-_SBN_MIX = _ROWS[4].edits
+_SBN_MIX = ROWS[4].edits
 
 
 def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Line], printed: Any) -> Table:
@@ -248,11 +250,11 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     for point in points:
         edits = {"reading": "released"} | {name: get(text, name) for name in point.sets}
         rows.append(Line(f"released-{point.label}", f"code − {point.title}", edits))
-    return Table(
+    return _table(
         id=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), and each point between them (a table of ours).",
-        build=apt,
-        base={"dataset": "cifar100", "ratio": RATIO} | dict(variant),
+        build=active,
+        base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
         columns=columns,
         published={(row, column): one for row in ("paper", "released") for column, one in printed.items()},
@@ -295,16 +297,16 @@ def _quoting(
 def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
     """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
     if find(method)().parents:
-        return _second(apt(dataset, **variant), method, **_stage(variant))
-    return apt(dataset, method, **variant)
+        return _second(active(dataset, **variant), method, **_stage(variant))
+    return active(dataset, method, **variant)
 
 
-_CIFARS = tuple(
+CIFARS = tuple(
     Line(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
     for dataset in ("cifar10", "cifar100")
     for ratio in (200, 100, 50, 20, 10)
 )
-TABLE1 = Table(
+TABLE1 = _table(
     id="table1",
     caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper): top-1 test accuracy in percent. The "
     "paper quotes the other methods, each from training of its own kind.",
@@ -326,10 +328,10 @@ TABLE1 = Table(
         Line("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
         Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
     ),
-    columns=_CIFARS,
+    columns=CIFARS,
     published=_quoting(
         1,
-        [column.label for column in _CIFARS],
+        [column.label for column in CIFARS],
         {
             "sbn": (65.87, 70.14, 74.94, 82.44, 86.18, 34.70, 38.46, 44.02, 51.06, 55.73),
             "focal": (65.29, 70.38, 76.71, 82.76, 86.66, 35.62, 38.41, 44.32, 51.95, 55.78),
@@ -360,14 +362,14 @@ TABLE1 = Table(
             "mislas": _MISLAS,
             "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
         }
-        | {f"ldam/{column.label}": _RERUN for column in _CIFARS[5:]},
+        | {f"ldam/{column.label}": _RERUN for column in CIFARS[5:]},
     ),
 )
 """Names without a method file here are rows to come."""
 
 
 _LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
-TABLE2 = Table(
+TABLE2 = _table(
     id="table2",
     caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
     "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
@@ -410,7 +412,7 @@ TABLE2 = Table(
         },
     ),
 )
-TABLE3 = Table(
+TABLE3 = _table(
     id="table3",
     caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
     build=_staged,
@@ -452,296 +454,4 @@ TABLE3 = Table(
             "ride": f"{_MISLAS} by the caption; RIDE's own release (Wang et al. 2021) has it too",
         },
     ),
-)
-
-
-def _above(exhibit: str, column: str, more: str, *less: str) -> tuple[Comparison, ...]:
-    """Returns that one row lies above each of the others in a column."""
-    return tuple(Comparison((Place(exhibit, more, column),), (Place(exhibit, row, column),)) for row in less)
-
-
-def _grows(row: str, base: str, there: str, here: str) -> Comparison:
-    """Returns that the gain of a row over another is larger in one column of Table 4 than in a second."""
-    return Comparison(
-        (Place("table4", row, there), Place("table4", base, here)),
-        (Place("table4", base, there), Place("table4", row, here)),
-    )
-
-
-def _peak(table: Table, row: str, column: str) -> tuple[Comparison, ...]:
-    """Returns that one point of a figure lies above all others."""
-    top = Place(table.id, row, column)
-    others = [Place(table.id, r.label, c.label) for r in table.rows for c in table.columns]
-    return tuple(Comparison((top,), (place,)) for place in others if place != top)
-
-
-_RIVALS = {  # the best quoted row of each column of Table 1
-    "cifar10-200": "metasaug",
-    "cifar10-100": "mislas",
-    "cifar10-50": "mislas",
-    "cifar10-20": "metasaug",
-    "cifar10-10": "mislas",
-    "cifar100-200": "metasaug",
-    "cifar100-100": "ride",
-    "cifar100-50": "mislas",
-    "cifar100-20": "metasaug",
-    "cifar100-10": "mislas",
-}
-
-CLAIMS = (
-    Claim(
-        "dbn-above-sbn",
-        "Two branches are better than one: DBN-Mix beats SBN-Mix on either CIFAR-LT at every ratio.",
-        "Table 1, Sec. 4.3",
-        tuple(c for column in _CIFARS for c in _above("table1", column.label, "dbn+bm+ts", "sbn+bm+ts")),
-    ),
-    Claim(
-        "best-of-cifar",
-        "DBN-Mix beats the strongest earlier method on either CIFAR-LT at every ratio.",
-        "Table 1, Sec. 4.3",
-        tuple(c for column, rival in _RIVALS.items() for c in _above("table1", column, "dbn+bm+ts", rival)),
-    ),
-    Claim(
-        "best-of-imagenet",
-        "On ImageNet-LT, DBN-Mix beats RIDE on the standard schedule, and MiSLAS and LWS on the extended one.",
-        "Table 2, Sec. 4.3",
-        _above("table2", "accuracy", "dbn+bm+ts", "ride")
-        + _above("table2", "accuracy", "dbn+bm+ts/extended", "mislas/extended", "lws/extended"),
-    ),
-    Claim(
-        "best-of-inat",
-        "On iNaturalist 2018, DBN-Mix beats every other method of the table.",
-        "Table 3, Sec. 4.3",
-        _above("table3", "accuracy", "dbn+bm+ts", *(row.label for row in TABLE3.rows[:-1])),
-    ),
-    Claim(
-        "sbn-bm",
-        "Bilateral mixup lifts a single branch (by 5.64 points).",
-        "Sec. 4.4",
-        _above("table4", "100", "sbn+bm", "sbn"),
-    ),
-    Claim(
-        "sbn-bm-over-mixup",
-        "On a single branch, bilateral mixup gains more than conventional mixup does (5.64 against 1.08 points).",
-        "Sec. 4.4",
-        _above("table4", "100", "sbn+bm", "sbn+mixup"),
-    ),
-    Claim(
-        "sbn-ts",
-        "Temperature scaling alone lifts a single branch, if not by much (2.79 points).",
-        "Sec. 4.4",
-        _above("table4", "100", "sbn+ts", "sbn"),
-    ),
-    Claim(
-        "sbn-both",
-        "On a single branch, both ideas together (6.61 points) gain more than either alone.",
-        "Sec. 4.4",
-        _above("table4", "100", "sbn+bm+ts", "sbn+bm", "sbn+ts"),
-    ),
-    Claim(
-        "dbn-bm",
-        "Bilateral mixup lifts the dual branch (by 5.62 points).",
-        "Sec. 4.4",
-        _above("table4", "100", "dbn+bm", "dbn"),
-    ),
-    Claim(
-        "dbn-ts",
-        "Temperature scaling lifts the dual branch (by 3.09 points).",
-        "Sec. 4.4",
-        _above("table4", "100", "dbn+ts", "dbn"),
-    ),
-    Claim(
-        "dbn-both",
-        "On the dual branch, both ideas together (10.05 points) gain more than either alone.",
-        "Sec. 4.4",
-        _above("table4", "100", "dbn+bm+ts", "dbn+bm", "dbn+ts"),
-    ),
-    Claim(
-        "best-of-ablation",
-        "DBN-Mix is the best variant at every ratio.",
-        "Table 4",
-        tuple(
-            c
-            for column in TABLE4.columns
-            for c in _above("table4", column.label, "dbn+bm+ts", *(row.label for row in _ROWS[:-1]))
-        ),
-    ),
-    Claim(
-        "gain-grows",
-        "The more imbalanced the data, the more DBN-Mix gains over the dual branch: 10.05 points at ratio 100, 8.00 at "
-        "50, 4.16 at 10.",
-        "Sec. 4.4",
-        (_grows("dbn+bm+ts", "dbn", "100", "50"), _grows("dbn+bm+ts", "dbn", "50", "10")),
-    ),
-    Claim(
-        "eta-eps",
-        "The temperatures work best at eta 7 and eps 0.6.",
-        "Fig. 3a, Sec. 4.4",
-        _peak(FIG3A, "0.6", "7"),
-    ),
-    Claim("alpha", "Bilateral mixup works best at alpha 1.", "Fig. 3b, Sec. 4.4", _peak(FIG3B, "dbn+bm+ts", "1")),
-    Claim(
-        "gamma",
-        "Class-balanced draws, gamma infinite, work best.",
-        "Fig. 3c, Sec. 4.4",
-        _peak(FIG3C, "dbn+bm+ts", "inf"),
-    ),
-    Claim(
-        "branches-above-bbn",
-        "Each branch of DBN-Mix alone beats that of BBN (re-balancing by 11.86 points, conventional by 9.51).",
-        "Table 5, Sec. 4.5",
-        _above("table5", "all", "dbn+bm+ts/rebalancing", "bbn/rebalancing")
-        + _above("table5", "all", "dbn+bm+ts/conventional", "bbn/conventional"),
-    ),
-    Claim(
-        "final-above-bbn",
-        "DBN-Mix as a whole beats BBN.",
-        "Table 5, Sec. 4.5",
-        _above("table5", "all", "dbn+bm+ts/final", "bbn/final"),
-    ),
-    Claim(
-        "medium-few-gain",
-        "DBN-Mix beats BBN on the medium and on the few classes.",
-        "Table 5, Sec. 4.5",
-        _above("table5", "medium", "dbn+bm+ts/final", "bbn/final")
-        + _above("table5", "few", "dbn+bm+ts/final", "bbn/final"),
-    ),
-    Claim(
-        "many-kept",
-        "DBN-Mix pays for that with nothing on the many classes: it stays level with BBN there.",
-        "Table 5, Sec. 4.5",
-        _above("table5", "many", "dbn+bm+ts/final", "bbn/final"),
-        alike=0.01,
-    ),
-    Claim(
-        "final-above-branches",
-        "The mean of the two branches of DBN-Mix beats either branch.",
-        "Table 5",
-        _above("table5", "all", "dbn+bm+ts/final", "dbn+bm+ts/rebalancing", "dbn+bm+ts/conventional"),
-    ),
-    Claim(
-        "bm-representation",
-        "Bilateral mixup makes better features (by 6.79 points after cRT).",
-        "Table 6a, Sec. 4.5",
-        _above("table6a", "accuracy", "dbn+bm", "dbn"),
-    ),
-    Claim(
-        "ts-representation",
-        "Temperature scaling makes better features (by 1.64 points after cRT).",
-        "Table 6a, Sec. 4.5",
-        _above("table6a", "accuracy", "dbn+ts", "dbn"),
-    ),
-    Claim(
-        "ts-classifier",
-        "Temperature scaling makes a better classifier of the same features (by 2.63 points).",
-        "Table 6b, Sec. 4.5",
-        _above("table6b", "accuracy", "dbn+ts", "dbn"),
-    ),
-    Claim(
-        "bm-classifier",
-        "Bilateral mixup changes little in a classifier of the same features.",
-        "Table 6b, Sec. 4.5",
-        _above("table6b", "accuracy", "dbn+bm", "dbn"),
-        alike=0.01,
-    ),
-)
-
-
-def _begun(recipe: Recipe) -> bool:
-    return bool(recipe.parents)
-
-
-QUESTIONS = (
-    Question(
-        "branch_at", "Where do the branches part?", "block: BBN's layout, an own last residual block, pooling and head."
-    ),
-    Question("bn", "How does BatchNorm in the trunk see two batches?", "per_branch: BBN passes them one by one."),
-    Question("lam_per", "One lambda per batch or per sample?", "batch: the code of the mixup paper."),
-    Question(
-        "mix",
-        "What do two branches see without bilateral mixup?",
-        "none: the uniform batch and the reverse batch, loss (19), as Sec. 3.1 has it.",
-        lambda recipe: len(recipe.spec.branches) == 2 and getattr(recipe.method, "mix", None) == "none",
-    ),
-    Question(
-        "epoch_images",
-        "How many images is an epoch?",
-        "set: N, as in BBN's code; codes that oversample take K x N_max.",
-    ),
-    Question(
-        "gamma",
-        "Does a larger gamma re-balance more, as the prose says, or less, as (2) says?",
-        "The formula decides: infinity is class-balanced, 1 is BBN's reversed distribution.",
-    ),
-    Question("head", "What is the classifier?", "linear: nothing else is said; LDAM's and RIDE's codes have a cosine."),
-    Question(
-        "tscale",
-        "Does the temperature act at test time?",
-        "No: it divides the logits in the training loss only (Sec. 3.3, 3.4).",
-        lambda recipe: getattr(recipe.method, "tscale", False),
-    ),
-    Question("warmup", "Is there a warm-up?", "2.5 % of training: the LDAM schedule that Sec. 4.2 cites has one."),
-    Question(
-        "milestones",
-        "When does the rate drop, where the length of training is not said?",
-        "At 0.6 and 0.8: epochs 120 and 160 of Sec. 4.2 are those of 200.",
-    ),
-    Question("lr_decay", "How far does the rate drop?", "x0.1: Sec. 4.2; the LDAM code that it cites has x0.01."),
-    Question("weight_decay", "Is 2e-4 enough?", "2e-4: Sec. 4.2; many later long-tailed codes have 5e-4."),
-    Question(
-        "normalise",
-        "Which mean and deviation are the CIFARs normalised with?",
-        "shared: the codes of LDAM, BBN and MiSLAS use CIFAR-10's for both.",
-    ),
-    Question("split_seed", "Which images make up the long-tailed set?", "0: LDAM's draw, which the field shares."),
-    Question(
-        "parents",
-        "What is re-trained for representation learning (Table 6a)?",
-        "Both linear heads, by cRT on all below them, frozen: what Kang et al. mean by representation.",
-        _begun,
-    ),
-    Question(
-        "frozen",
-        "What is trained for classifier learning (Table 6b)?",
-        "The variant's heads, draws and loss on the frozen features of one branch trained with mixup (Sec. 4.5).",
-        _begun,
-    ),
-    Question(
-        "schedule", "How is a second stage trained?", "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it.", _begun
-    ),
-    Question(
-        "epochs",
-        "How long is training on ImageNet-LT and iNaturalist 2018?",
-        "100 (extended: 200) and 200: the drops of Sec. 4.2 at 0.6 and 0.8.",
-        lambda recipe: recipe.dataset in ("imagenet_lt", "inat2018"),
-    ),
-    Question(
-        "batch",
-        "How large is a batch on iNaturalist 2018?",
-        "256, as on ImageNet-LT.",
-        lambda recipe: recipe.dataset == "inat2018",
-    ),
-)
-
-PAPER = Paper(
-    name="dbn_mix",
-    title="DBN-Mix",
-    citation="Baik, Yoon, Choi: DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for "
-    "Long-Tailed Visual Recognition",
-    exhibits={
-        "fig1": (FIG1,),
-        "table1": (TABLE1,),
-        "table2": (TABLE2,),
-        "table3": (TABLE3,),
-        "table4": (TABLE4,),
-        "table5": (TABLE5,),
-        "table6": TABLE6,
-        "fig3": FIG3,
-        "groups": (GROUPS,),
-        "reliability": (RELIABILITY,),
-        "readings": (READINGS_DBN, READINGS_SBN),
-    },
-    claims=CLAIMS,
-    questions=QUESTIONS,
-    readings=READINGS,
 )

@@ -2,9 +2,7 @@
 
 import dataclasses
 import math
-import os
 import re
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import put, put_json, say
-from lt_repro.cli.progress import Board, clock
-from lt_repro.cli.shown import folder, put_all
+from lt_repro.cli.app import put, say
+from lt_repro.cli.output import folder, put_all
+from lt_repro.cli.plan import put_plan, totals
+from lt_repro.cli.progress import Board
 from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from lt_repro.paper.table import Line, Table
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
-    from lt_repro.runs import Run
+    from lt_repro.store.runs import Run
 
 Ratios = Annotated[
     list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
@@ -72,10 +71,10 @@ class Request:
 
 def carry_out(request: Request) -> None:
     """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
-    from lt_repro import files
     from lt_repro.data import pools
-    from lt_repro.signals import Interrupted
+    from lt_repro.store import files
     from lt_repro.sweep.plan import missing, ordered
+    from lt_repro.train.signals import Interrupted
 
     until = time.monotonic() + _seconds(request.budget)
     pool = None
@@ -88,22 +87,22 @@ def carry_out(request: Request) -> None:
     wanted = ordered(lacking.recipes, picked, request.order)
     kinds, images = ["CPU", "GPU"], {}
     if request.train and wanted:
-        from lt_repro.train import pick_device
+        from lt_repro.train.loop import pick_device
 
         kinds = ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]
         images = _images(request, wanted, pool)
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
-    totals = _totals(wanted, found, kinds) if for_runs else []
+    lines = totals(wanted, found, kinds) if for_runs else []
     for note in (*idle, *(found.notes + lacking.notes if for_runs else ())):  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
-        _put_plan(request, tables, wanted, found, totals)
+        put_plan(request, tables, wanted, found, lines)
         raise typer.Exit(found.code)
     code = found.code
     if request.train and wanted:
-        for line in totals:
+        for line in lines:
             say(line)
         try:
             found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs)
@@ -121,7 +120,7 @@ def carry_out(request: Request) -> None:
 def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
     """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
     from lt_repro import fields
-    from lt_repro.paper.settings import PROFILES
+    from lt_repro.paper.table import PROFILES
 
     columns = [_ratio_column(text, pool) for text in request.ratio]
     across = list({column.label: column for column in columns}.values())
@@ -140,7 +139,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
 def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
     """Returns the images of all recipes by name, after each split that they want has been made once."""
     from lt_repro.data import pools
-    from lt_repro.sweep.local import split_of
+    from lt_repro.sweep.runner import split_of
 
     root = pools.data_root(request.data_root)
     images = {} if pool is None else {pool.name: pool}
@@ -180,9 +179,9 @@ class Found:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        from lt_repro import runs as store
         from lt_repro.data.pools import known_split
         from lt_repro.render.cells import conflicts
+        from lt_repro.store import runs as store
 
         self.folders = folders
         runs, damaged = store.load(folders)
@@ -210,81 +209,6 @@ class Found:
         return measure(table, self.runs)
 
 
-def _put_plan(
-    request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: Found, totals: Sequence[str]
-) -> None:
-    from lt_repro.render.cells import to_json
-    from lt_repro.sweep.cost import cost
-
-    lines = _planned(wanted, found, request)
-    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
-    if request.as_json:
-        sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
-        plan: list[dict[str, Any]] = [
-            {"key": recipe.key(), "epochs": recipe.epochs, "command": lines[recipe.key()]} for recipe in wanted
-        ]
-        for name in ("cpu", "gpu"):
-            spent = cost(wanted, found.runs, gpu=name == "gpu")
-            hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
-            sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
-            for line, recipe in zip(plan, wanted, strict=True):
-                one = cost([recipe], found.runs, gpu=name == "gpu")
-                line[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
-        return put_json({"cells": cells, "plan": plan, "totals": sums})
-    for command in lines.values():
-        put(command)
-    barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
-    for exhibit, row, reason in dict.fromkeys(barred):
-        request.totals(f"{exhibit}, {row}: {reason}")
-    for total in totals:
-        request.totals(total)
-
-
-def _totals(wanted: "Sequence[Recipe]", found: Found, kinds: Sequence[str]) -> list[str]:
-    """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
-    from lt_repro.sweep.cost import cost
-
-    epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
-    lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
-    for name in kinds:
-        spent = cost(wanted, found.runs, gpu=name == "GPU")
-        known = len(wanted) - spent.unknown
-        if known:
-            same = [run for run in found.runs if run.recipe.net in nets]
-            devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
-            speed = f"at the median speed of stored runs on {', '.join(devices)}"
-            lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
-        if spent.unknown:
-            passed = f"{spent.images:.3g} images through the network"
-            guess = f"{_hours(spent.images / 1e4, name)} if it were 10,000 images/s"
-            more = f": {passed}, {guess}" if spent.images else ""  # nothing is known of images of one's own
-            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}{more}")
-    return lines
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
-
-
-def _hours(seconds: float, kind: str) -> str:
-    return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{clock(seconds)} {kind}-minutes"
-
-
-def _planned(wanted: "Sequence[Recipe]", found: Found, request: Request) -> dict[str, str]:
-    """Returns the command that trains each recipe, by key; a parent that has run elsewhere is named by its path."""
-    from lt_repro.sweep.plan import command
-
-    where, first = _where(request.runs, request.data_root), found.folders[0]
-    paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
-    lines = {}
-    for recipe in wanted:
-        path = next((paths[one.key()] for one in recipe.parents.values() if one.key() in paths), None)
-        named = str(path) if path and path.parent != first else None
-        again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
-        lines[recipe.key()] = command(recipe, request.dataset or recipe.dataset, named) + where + again
-    return lines
-
-
 def run_wanted(
     wanted: "Sequence[Recipe]",
     tables: "Sequence[Table]",
@@ -305,8 +229,8 @@ def run_wanted(
         until: See `run_all`.
         jobs: See `run_crew`.
     """
-    from lt_repro.sweep.crew import run_crew
-    from lt_repro.sweep.local import Failed
+    from lt_repro.sweep.runner import Failed
+    from lt_repro.sweep.workers import run_crew
 
     diverged = broken = 0
     told: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
@@ -351,23 +275,13 @@ def _ratio_column(text: str, pool: "Pool | None") -> "Line":
     return Line(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
 
 
-def _where(runs: list[Path] | None, data_root: Path | None) -> str:
-    """Returns the options that make a planned command read and write where this one was told to."""
-    typed = {"--out": (runs[0] if runs else None, "LTREPRO_RUNS"), "--data-root": (data_root, "LTREPRO_DATA")}
-    words = []
-    for name, (path, variable) in typed.items():
-        if path and str(path) != os.environ.get(variable, "").split(os.pathsep)[0]:  # which `train` reads by itself
-            words += [name, str(path)]
-    return f" {shlex.join(words)}" if words else ""
-
-
 def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     """Returns what is found in the folders of `--runs`.
 
     Raises:
         RequestError: One is not there and nothing is to be trained into it.
     """
-    from lt_repro import runs as store
+    from lt_repro.store import runs as store
 
     for place in runs or []:
         if not place.is_dir() and not may_be_new:

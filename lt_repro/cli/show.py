@@ -11,7 +11,7 @@ from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
 from lt_repro.cli.progress import clock
 
 if TYPE_CHECKING:
-    from lt_repro.runs import Run
+    from lt_repro.store.runs import Run
 
 
 @app.command()
@@ -54,7 +54,7 @@ def readings(
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale --reading released[/bold]
     """
-    from lt_repro.cli.asked import found_in
+    from lt_repro.cli.request import found_in
     from lt_repro.paper.dbn_mix import PAPER
     from lt_repro.render import readings as pages
 
@@ -62,7 +62,7 @@ def readings(
         for line in pages.page(PAPER, found_in(runs, may_be_new=False).runs).splitlines():
             put(line)
         return
-    listed = [pages.to_json(reading) for reading in PAPER.readings.values()]
+    listed = [pages.to_json(reading) for reading in PAPER.settings.readings.values()]
     if as_json:
         return put_json({"readings": listed})
     for reading in listed:
@@ -84,9 +84,9 @@ def show(
 
     [bold]ltrepro show cifar100-r100[/bold]
     """
-    from lt_repro import runs as store
-    from lt_repro.paper.settings import departures
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.render.text import reading_line
+    from lt_repro.store import runs as store
 
     found = store.find(run, store.folders(runs))
     content = found.to_json()
@@ -112,8 +112,8 @@ def show(
             grid.add_row(name, escape(printable(text)))
     out.print(grid)
     put_result(found)
-    put(reading_line(found.recipe))
-    away = departures(found.recipe)
+    put(reading_line(found.recipe, SETTINGS))
+    away = SETTINGS.departures(found.recipe)
     defaults = "the defaults (the paper's settings as read here; where the paper has no such data set, this project's)"
     put(f"departs from {defaults}:" if away else f"no departure from {defaults}")
     for name, (actual, usual) in away.items():

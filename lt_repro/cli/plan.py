@@ -1,0 +1,146 @@
+"""Printing a plan: what is missing, the command that trains each run, and what it costs."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lt_repro import fields
+from lt_repro.cli.app import put, put_json
+from lt_repro.cli.progress import clock
+
+if TYPE_CHECKING:
+    from lt_repro.cli.request import Found, Request
+    from lt_repro.paper.table import Table
+    from lt_repro.recipe import Recipe
+
+FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "eps", "gamma")
+"""Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
+
+
+def put_plan(
+    request: "Request", tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: "Found", lines: Sequence[str]
+) -> None:
+    """Prints a plan: the command of each run, then `lines`; or one JSON document with cells, commands and totals."""
+    from lt_repro.render.cells import to_json
+    from lt_repro.sweep.cost import cost
+
+    commands = _commands(wanted, found, request)
+    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
+    if request.as_json:
+        sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+        plan: list[dict[str, Any]] = [
+            {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
+        ]
+        for name in ("cpu", "gpu"):
+            spent = cost(wanted, found.runs, gpu=name == "gpu")
+            hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
+            sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
+            for entry, recipe in zip(plan, wanted, strict=True):
+                one = cost([recipe], found.runs, gpu=name == "gpu")
+                entry[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
+        return put_json({"cells": cells, "plan": plan, "totals": sums})
+    for typed in commands.values():
+        put(typed)
+    barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
+    for exhibit, row, reason in dict.fromkeys(barred):
+        request.totals(f"{exhibit}, {row}: {reason}")
+    for line in lines:
+        request.totals(line)
+
+
+def totals(wanted: "Sequence[Recipe]", found: "Found", kinds: Sequence[str]) -> list[str]:
+    """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
+    from lt_repro.sweep.cost import cost
+
+    epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
+    lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
+    for name in kinds:
+        spent = cost(wanted, found.runs, gpu=name == "GPU")
+        known = len(wanted) - spent.unknown
+        if known:
+            same = [run for run in found.runs if run.recipe.net in nets]
+            devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
+            speed = f"at the median speed of stored runs on {', '.join(devices)}"
+            lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
+        if spent.unknown:
+            passed = f"{spent.images:.3g} images through the network"
+            guess = f"{_hours(spent.images / 1e4, name)} if it were 10,000 images/s"
+            more = f": {passed}, {guess}" if spent.images else ""  # nothing is known of images of one's own
+            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}{more}")
+    return lines
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def _hours(seconds: float, kind: str) -> str:
+    return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{clock(seconds)} {kind}-minutes"
+
+
+def _commands(wanted: "Sequence[Recipe]", found: "Found", request: "Request") -> dict[str, str]:
+    """Returns the command that trains each recipe, by key; a parent that has run elsewhere is named by its path."""
+    where, first = _where(request.runs, request.data_root), found.folders[0]
+    paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
+    lines = {}
+    for recipe in wanted:
+        path = next((paths[one.key()] for one in recipe.parents.values() if one.key() in paths), None)
+        named = str(path) if path and path.parent != first else None
+        again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
+        lines[recipe.key()] = command(recipe, request.dataset or recipe.dataset, named) + where + again
+    return lines
+
+
+def _where(runs: list[Path] | None, data_root: Path | None) -> str:
+    """Returns the options that make a planned command read and write where this one was told to."""
+    typed = {"--out": (runs[0] if runs else None, "LTREPRO_RUNS"), "--data-root": (data_root, "LTREPRO_DATA")}
+    words = []
+    for name, (path, variable) in typed.items():
+        if path and str(path) != os.environ.get(variable, "").split(os.pathsep)[0]:  # which `train` reads by itself
+            words += [name, str(path)]
+    return f" {shlex.join(words)}" if words else ""
+
+
+def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
+    """Returns the shortest `ltrepro train` command that trains a recipe, under whichever reading that is.
+
+    Args:
+        recipe: What is to be trained.
+        dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
+        parent: How its parent is named; by its key, unless told otherwise.
+    """
+    from lt_repro.paper.dbn_mix.settings import READINGS
+
+    return min((shlex.join(_words(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
+
+
+def _words(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> list[str]:
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.recipe import get, settings
+
+    method, idle = type(recipe.method), recipe.unused()
+    natural = recipe.imb_type == "as_is"
+    bare = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents)
+    chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)}
+    usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, parents=recipe.parents, **chosen)
+    words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
+    words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
+    for one in recipe.parents.values():
+        words += ["--set", f"parent={parent or one.key()}"]
+    words += [] if reading == "paper" else ["--reading", reading]
+    words += ["--ratio", "as-is"] if natural and not recipe.parents else []
+    for name in settings(method):
+        value = get(recipe, name)
+        if name in ("dataset", "parents") or name in idle or value == get(bare if name in chosen else usual, name):
+            continue
+        if natural and name in ("ratio", "imb_type"):
+            continue
+        if method.name() == "dbn_mix" and name in ("branches", "mix", "tscale"):
+            words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
+        elif name in FLAGS:
+            words += [f"--{name.replace('_', '-')}", fields.text(value)]
+        else:
+            words += ["--set", f"{name}={fields.text(value)}"]
+    return words

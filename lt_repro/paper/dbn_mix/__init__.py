@@ -1,0 +1,43 @@
+"""DBN-Mix as data: Baik, Yoon, Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation"."""
+
+from lt_repro.paper.claim import Paper
+from lt_repro.paper.dbn_mix.claims import CLAIMS
+from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.settings import SETTINGS
+from lt_repro.paper.dbn_mix.tables import (
+    FIG1,
+    FIG3,
+    GROUPS,
+    READINGS_DBN,
+    READINGS_SBN,
+    RELIABILITY,
+    TABLE1,
+    TABLE2,
+    TABLE3,
+    TABLE4,
+    TABLE5,
+    TABLE6,
+)
+
+PAPER = Paper(
+    name="dbn_mix",
+    title="DBN-Mix",
+    citation="Baik, Yoon, Choi: DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for "
+    "Long-Tailed Visual Recognition",
+    exhibits={
+        "fig1": (FIG1,),
+        "table1": (TABLE1,),
+        "table2": (TABLE2,),
+        "table3": (TABLE3,),
+        "table4": (TABLE4,),
+        "table5": (TABLE5,),
+        "table6": TABLE6,
+        "fig3": FIG3,
+        "groups": (GROUPS,),
+        "reliability": (RELIABILITY,),
+        "readings": (READINGS_DBN, READINGS_SBN),
+    },
+    claims=CLAIMS,
+    questions=QUESTIONS,
+    settings=SETTINGS,
+)

@@ -1,0 +1,132 @@
+"""DBN-Mix's settings for every data set (Sec. 4.2 and 4.4), and its two readings."""
+
+from math import inf
+from typing import Any
+
+from lt_repro.paper.reading import Point, Reading
+from lt_repro.paper.settings import Settings
+
+_ALWAYS: dict[str, Any] = {"net": "resnet32", "epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4}
+
+_LT10: dict[str, Any] = {"alpha": 1.0, "gamma": inf, "eta": 3.0, "eps": 0.6}
+_OTHERS: dict[str, Any] = _ALWAYS | {"normalise": "own", "dbn_mix": _LT10}
+_DATASETS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under its name; Sec. 4.2 and 4.4
+    "cifar10": _ALWAYS | {"dbn_mix": _LT10},
+    "cifar100": _ALWAYS | {"dbn_mix": _LT10 | {"eta": 7.0}},
+    "imagenet_lt": _OTHERS  # the standard schedule; the extended one has epochs 200
+    | {"imb_type": "as_is", "net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
+    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 9.0, "eps": 0.2}},
+    "inat2018": _OTHERS
+    | {"imb_type": "as_is", "net": "resnet50", "batch": 256, "weight_decay": 1e-4}
+    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}},
+    "digits": _OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
+    | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}
+    | {"second stage": {"epochs": 60}},  # 10 would be 30 steps
+}
+
+_SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
+"""How heads are trained on a parent's features, though never longer than the parent was. The paper does not say; the
+code of MiSLAS has such a second stage."""
+
+_VANILLA = {"branches": 1, "mix": "none", "tscale": False}
+READINGS: dict[str, Reading] = {
+    reading.name: reading
+    for reading in (
+        Reading("paper", "the paper's text", "Sec. 3, 4.2 and 4.4; what it leaves open as `PAPER.questions` says"),
+        Reading(
+            "released",
+            "the authors' released code",
+            "github.com/soony1213/DBN-Mix at commit 4359585 (2024-02-06), read, not run",
+            (
+                Point(
+                    "temperature",
+                    "the factor K in the temperatures",
+                    "(15): B_k = eps N_k / N_max + 1 - eps",
+                    "B_k = eps K N_k / N_max + 1 - eps, K the number of classes",
+                    {"temperature": "released"},
+                    "dbn_mix",
+                ),
+                Point(
+                    "branch_loss",
+                    "a second sum in the loss",
+                    "(18): the cross-entropy, -sum_k y_k log p_k",
+                    "-sum_k [y_k log p_k + (1 - y_k) log(1 - p_k)]; the vanilla row alone has the cross-entropy",
+                    {"branch_loss": "ce_complement"},
+                    "dbn_mix",
+                    _VANILLA,
+                ),
+                Point(
+                    "branch_at",
+                    "branches of a whole stage",
+                    '"the DBN structure used in BBN": read as an own last residual block for each branch',
+                    "each branch has its own third stage, pooling and linear layer",
+                    {"branch_at": "layer3"},
+                    "dbn_mix",
+                ),
+                Point(
+                    "milestones",
+                    "later drops of the rate",
+                    "the rate x0.1 at epochs 120 and 160 of 200",
+                    "the rate x0.1 at epochs 160 and 180 of 200",
+                    {"milestones": (0.8, 0.9)},
+                ),
+                Point(
+                    "nesterov",
+                    "Nesterov's momentum",
+                    "momentum 0.9",
+                    "Nesterov's momentum of 0.9",
+                    {"nesterov": True},
+                ),
+                Point(
+                    "crop_pad",
+                    "reflected borders",
+                    '"random cropping": read as zero padding of 4 pixels',
+                    "crops from an image reflected at its borders",
+                    {"crop_pad": "reflect"},
+                ),
+                Point(
+                    "normalise",
+                    "each set's own mean and deviation",
+                    "not said: read as CIFAR-10's for both, as LDAM's and BBN's codes have it",
+                    "those of the data set",
+                    {"normalise": "own"},
+                ),
+                Point(
+                    "best epoch",
+                    "the best epoch on test",
+                    "not said: read as the last epoch",
+                    "the epoch with the best test accuracy is kept and printed; no setting here: shown beside the last",
+                ),
+                Point(
+                    "default eps",
+                    "some temperature without temperature scaling",
+                    "T = 1",
+                    "eps is 0.05 where not given, so that T of the rarest class is 1.29 on CIFAR-LT-100 (100); the "
+                    "published rows without temperature may have it; no setting here: T = 1",
+                ),
+                Point(
+                    "subset",
+                    "another subset in every run",
+                    "not said: read as the field's subset, seed 0",
+                    "the subset's seed is the run's, and the shipped scripts give none; no setting here: seed 0",
+                ),
+                Point(
+                    "clean batch",
+                    "a second pass in training mode",
+                    "not said",
+                    "with one branch, a clean batch passes in training mode at every step and moves the running "
+                    "statistics of BatchNorm; no setting here",
+                ),
+            ),
+        ),
+    )
+}
+
+SETTINGS = Settings(
+    datasets=_DATASETS,
+    others=_OTHERS,
+    chosen=("branches", "mix", "tscale", "frozen"),
+    readings=READINGS,
+    second_stage=_SECOND_STAGE,
+)
+recipe, active, departures = SETTINGS.recipe, SETTINGS.active, SETTINGS.departures

@@ -1,0 +1,1 @@
+"""What lies on disk: run files, weights, checkpoints, locks, and how they get there whole."""
