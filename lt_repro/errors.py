@@ -1,42 +1,44 @@
-"""What a user is told when something is wrong: given, allowed, how to mend it."""
+"""What a user is told when something is wrong, in at most three lines: what, what is allowed, how to fix it."""
 
 import difflib
 from collections.abc import Iterable
 
 
-class RequestError(ValueError):
-    """A wrong request: it exits with 2 and nothing was changed.
+class LtReproError(Exception):
+    """The base of every error that a user is told about in full.
 
     Args:
-        given: What was asked for, in one line.
+        given: What is wrong, in one line.
         allowed: What would have been right, in one line.
-        mend: What to type instead, in one line.
+        fix: What to do about it, in one line.
     """
+
+    exit_code = 1
+
+    def __init__(self, given: str, allowed: str = "", fix: str = "") -> None:
+        super().__init__("\n".join(line for line in (given, allowed, fix) if line))
+
+
+class RequestError(LtReproError, ValueError):
+    """A wrong request: it exits with 2, and nothing was changed."""
 
     exit_code = 2
 
-    def __init__(self, given: str, allowed: str = "", mend: str = "") -> None:
-        super().__init__("\n".join(line for line in (given, allowed, mend) if line))
+
+class DamagedError(LtReproError):
+    """A stored file cannot be trusted: it exits with 1, and the file is left as it is."""
 
 
-class DamagedError(RequestError):
-    """A stored file cannot be trusted: it exits with 1 and the file is left as it is."""
-
-    exit_code = 1
+class FailedError(LtReproError):
+    """A job that had started failed: it exits with 1, and what was saved stays."""
 
 
-class FailedError(RequestError):
-    """Work that had begun could not go on: it exits with 1 and what was saved stays."""
-
-    exit_code = 1
-
-
-def unknown(kind: str, given: str, allowed: Iterable[str], mend: str = "") -> RequestError:
+def unknown(kind: str, given: str, allowed: Iterable[str], fix: str = "") -> RequestError:
     """Returns the error for a name that is not one of `allowed`, with the nearest one suggested."""
     names = sorted(allowed)
     near = difflib.get_close_matches(given, names, n=1)
     meant = f", did you mean {near[0]!r}?" if near else ""
-    return RequestError(f"unknown {kind} {given!r}{meant}", f"allowed: {', '.join(names)}", mend)
+    return RequestError(f"unknown {kind} {given!r}{meant}", f"allowed: {', '.join(names)}", fix)
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,9 @@ from lt_repro import fields
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.methods.base import Method, NetSpec
+from lt_repro.methods.base import Method
+from lt_repro.nets.spec import NetSpec
+from lt_repro.schedules import learning_rate
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,29 @@ class Recipe:
                 raise RequestError(
                     f"{here} branches from a parent of {there}", "allowed: as many as the parent has, or one"
                 )
+        if "weights" in self.parents and self.spec != (its := self.parents["weights"].spec):
+            raise RequestError(f"network {self.spec} with a parent of {its}", "allowed: the parent's own network")
+
+    def learning_rate(self, progress: float) -> float:
+        """Returns the learning rate at a fraction of training; see `schedules.learning_rate`."""
+        return learning_rate(
+            progress,
+            base=self.lr,
+            warmup=self.warmup,
+            milestones=self.milestones,
+            factor=self.lr_decay,
+            schedule=self.schedule,
+        )
 
     @property
     def spec(self) -> NetSpec:
         """Returns what network is trained."""
-        parent = self.parents.get("features")
-        return self.method.net(parent.spec if parent else None)
+        parent = self.parents.get("features") or self.parents.get("weights")
+        return self.method.net_spec(parent.spec if parent else None)
 
-    def unused(self) -> frozenset[str]:
+    def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
-        idle = self.method.unused() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
+        idle = self.method.inactive_fields() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
         return idle | (set() if self.crop else {"crop_pad"})
 
     @classmethod

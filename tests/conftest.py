@@ -1,20 +1,17 @@
 """Made-up images and recipes, small enough to train in a moment."""
 
 import dataclasses
-import math
 import sys
 
 import numpy as np
 import pytest
 import torch
-from probe import Probe
+from trial import TRIAL
 
 from lt_repro import cli
-from lt_repro.data.pools import Images, Pool, select
+from lt_repro.data.images import Images, Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
-from lt_repro.methods.bbn import Bbn
-from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
 
@@ -30,20 +27,12 @@ ROWS = {
     "dbn+bm+ts": {"branches": 2, "mix": "bilateral", "tscale": True},
 }
 METHODS = {label: DbnMix(**fields) for label, fields in ROWS.items()}
-EVERY = METHODS | {
-    "layer3, joint, sample, cosine": DbnMix(
-        2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine"
-    ),
-    "released": DbnMix(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement"),
-    "layer2, gamma 1": DbnMix(2, "bilateral", True, branch_at="layer2", gamma=1.0),
-    "frozen dbn+bm+ts": DbnMix(2, "bilateral", True, frozen=True),
-    "bbn": Bbn(),
-    "bbn, layer3, joint, balanced": Bbn(math.inf, "layer3", "joint"),
-    "crt": Crt(),
-    "crt, bn train": Crt("train"),
-    "probe": Probe(),
+EVERY = {
+    f"{name} {number}": method
+    for name, cls in (METHODS_FOUND | TRIAL).items()
+    for number, method in enumerate(cls.examples())
 }
-"""Every registered method, in every shape that takes another path through the loop."""
+"""Every example of every registered method and of the tests' own: the contract tests run over them."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +41,10 @@ def _one_thread():
 
 
 @pytest.fixture
-def probe(monkeypatch):
-    """The tests' own method, registered."""
-    monkeypatch.setitem(METHODS_FOUND, "probe", Probe)
-    return Probe
+def trial(monkeypatch):
+    """The tests' own methods, registered."""
+    for name, cls in TRIAL.items():
+        monkeypatch.setitem(METHODS_FOUND, name, cls)
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from lt_repro.cli.plan import command
-from lt_repro.data import pools
-from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4, settings
+from lt_repro.data import cifar, load
+from lt_repro.data.images import Pool
+from lt_repro.paper.dbn_mix.settings import SETTINGS
+from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
 from lt_repro.paper.table import ratios
+from lt_repro.recipe import find
 from lt_repro.store.runs import Run
 from lt_repro.train import signals
 
@@ -68,7 +71,7 @@ def test_cifar_that_is_missing_is_downloaded_or_the_ways_on_are_named(run, refus
         assert word in err
     assert "ltrepro make-dataset cifar100" in refused("train", "--arch", "dbn", "--mix", "bilateral", "--tscale")
     fetched = []
-    monkeypatch.setattr(pools, "download", lambda name, root, report: (fetched.append(name), report(5, 10)))
+    monkeypatch.setattr(cifar, "download", lambda name, root, report: (fetched.append(name), report(5, 10)))
     code, _, err = run("make-dataset", "cifar100", "--ratio", 100)
     assert (code, fetched) == (2, ["cifar100"])  # what was fetched here left nothing behind
     assert err.startswith("downloading cifar100")
@@ -198,14 +201,14 @@ def test_plan_commands_train_exactly_the_missing_cells(run, monkeypatch):
     lines = out.strip().splitlines()
     assert len(lines) == 27
     assert "ltrepro train --arch dbn --mix bilateral --tscale" in lines
-    monkeypatch.setattr(pools, "load_pool", lambda name, root: pools.Pool("cifar100", *[None] * 4, (), 0, root))
+    monkeypatch.setattr(load, "load_pool", lambda name, root: Pool("cifar100", *[None] * 4, (), 0, root))
     asked = []
 
     def note(recipes, *args, **kwargs):
         asked.extend(recipes)
-        raise settings.find("nothing")
+        raise find("nothing")
 
-    monkeypatch.setattr("lt_repro.sweep.local.run_all", note)
+    monkeypatch.setattr("lt_repro.sweep.runner.run_all", note)
     for line in lines:
         run(*shlex.split(line)[1:])
     wanted = [cell.recipe.key() for cell in TABLE4.cells()]
@@ -242,8 +245,8 @@ def test_ablation_table_on_digits_from_nothing(run):
 
 
 def test_runs_that_diverge_make_the_queue_exit_with_1(run, monkeypatch):
-    wild = settings.SETTINGS["digits"] | {"lr": 1000.0, "weight_decay": 1.0}
-    monkeypatch.setitem(settings.SETTINGS, "digits", wild)
+    wild = SETTINGS.datasets["digits"] | {"lr": 1000.0, "weight_decay": 1.0}
+    monkeypatch.setitem(SETTINGS.datasets, "digits", wild)
     code, out, err = run(
         "ablation-table", "--dataset", "digits", "--ratio", "60", "--epochs", "9", "--seeds", "0", "--run"
     )
@@ -303,8 +306,7 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
 
 
 def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
-    short = {name: value | {"epochs": 1} if name == "digits" else value for name, value in settings.SETTINGS.items()}
-    monkeypatch.setattr(settings, "SETTINGS", short)
+    monkeypatch.setitem(SETTINGS.datasets, "digits", SETTINGS.datasets["digits"] | {"epochs": 1})
     code, out, _ = run("demo", "--out", "shown")
     assert code == 0
     assert {path.name for path in Path("shown").iterdir()} == {

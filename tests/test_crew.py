@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 
 from lt_repro.cli import progress
-from lt_repro.data.pools import load_pool
+from lt_repro.data.load import load_pool
 from lt_repro.errors import RequestError
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE6A
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
-from lt_repro.sweep.progress import Standing
+from lt_repro.sweep.progress import RunProgress
 from lt_repro.sweep.runner import Failed, run_all
 from lt_repro.sweep.workers import run_crew
 from lt_repro.train.signals import Interrupted
@@ -103,7 +103,7 @@ def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
 
     began = time.time()
     with monkeypatch.context() as patch:
-        patch.setattr("lt_repro.train.Lane.train_step", broken)
+        patch.setattr("lt_repro.train.loop.train_step", broken)
         (first,) = run_all([brief()], digits(), Path("runs"))
     assert isinstance(first, Failed)
     (second,) = run_all([brief()], digits(), Path("runs"), since=began)
@@ -136,8 +136,8 @@ def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
         assert [[one["ended"] for one in run.attempts] for run in runs] == [["stopped", "done"]] * 2
 
 
-def standing(key, epoch):
-    return Standing(key, epoch, 10, 0, epoch * 5, 50, 1.5, 0.6, 0, 1500.0)
+def at_epoch(key, epoch):
+    return RunProgress(key, epoch, 10, 0, epoch * 5, 50, 1.5, 0.6, 0, 1500.0)
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (160, 50), (20, 3)])
@@ -148,7 +148,7 @@ def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height
     wanted = table.recipes()
     board = progress.Board(wanted, [table, TABLE6A], [])
     for one in wanted[:2]:
-        board.at(standing(one.key(), 5))
+        board.at(at_epoch(one.key(), 5))
     (run,) = run_all([wanted[2]], digits(), Path("runs"))
     with board:
         board.ended(run)
@@ -170,7 +170,7 @@ def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
     board = progress.Board(wanted, [], [])
     assert "time left unknown" in board.render().renderables[0].plain
     clock[0] = 130.0
-    board.at(standing(wanted[0].key(), 5))
+    board.at(at_epoch(wanted[0].key(), 5))
     assert "about 3:30 left" in board.render().renderables[0].plain  # half a run in 30 s, three and a half to go
     for one in wanted[1:]:
         board.to_do.pop(one.key())  # as if they had been there

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lt_repro.data.samplers import class_probabilities, generator, reverse, uniform
+from lt_repro.data.samplers import ClassBalanced, Reverse, Uniform, class_probabilities, generator
 from lt_repro.losses import branch_loss, combine, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.mixing import bilateral_mixup, bilateral_ratios, mixup
 
@@ -57,7 +57,7 @@ def test_larger_gamma_is_closer_to_balanced():
 @pytest.mark.parametrize("gamma", [1.0, 3.0, math.inf])
 def test_reverse_sampler_draws_classes_by_p_and_their_images_uniformly(gamma):
     counts = np.array([40, 10, 2])
-    drawn = reverse(generator(0, "test", 0), counts, gamma, 200_000)
+    drawn = Reverse(gamma).indices(generator(0, "test", 0), counts, 200_000)
     classes = np.searchsorted(np.cumsum(counts), drawn, side="right")
     shares = np.bincount(classes) / len(drawn)
     np.testing.assert_allclose(shares, class_probabilities(counts, gamma), atol=0.005)
@@ -67,8 +67,14 @@ def test_reverse_sampler_draws_classes_by_p_and_their_images_uniformly(gamma):
     assert drawn.max() == counts.sum() - 1
 
 
+def test_the_class_balanced_sampler_is_the_reverse_one_at_gamma_infinite():
+    counts = np.array([40, 10, 2])
+    pair = [one.indices(generator(0, "test", 0), counts, 500) for one in (ClassBalanced(), Reverse(math.inf))]
+    assert np.array_equal(*pair)
+
+
 def test_uniform_sampler_takes_every_image_once_and_then_again():
-    drawn = uniform(generator(0, "test", 0), 10, 25)
+    drawn = Uniform().indices(generator(0, "test", 0), np.array([7, 3]), 25)
     assert sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10))
     assert len(set(drawn[20:])) == 5
     assert list(drawn[:10]) != list(range(10))

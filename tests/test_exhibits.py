@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from lt_repro.cli.plan import command
-from lt_repro.data import pools
+from lt_repro.data import load
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.tables import TABLE5, TABLE6, settings
+from lt_repro.paper.dbn_mix.settings import SETTINGS
+from lt_repro.paper.dbn_mix.tables import TABLE5, TABLE6
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
 from lt_repro.sweep.plan import missing
@@ -168,7 +169,7 @@ def test_a_damaged_run_file_stops_no_other_run_of_the_queue(run):
     first = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--mix", "mixup")
     first.path.write_text("{")
     recipes = [first.recipe.replace(seed=seed) for seed in (0, 1)]
-    bad, good = run_all(recipes, pools.load_pool("digits", Path()), Path("runs"))
+    bad, good = run_all(recipes, load.load_pool("digits", Path()), Path("runs"))
     assert isinstance(bad, Failed)
     assert str(first.path) in bad.error
     assert good.status == "done"
@@ -179,10 +180,10 @@ def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, mo
     parent = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup")
     parent.path.with_suffix(".pt").unlink()
     record = parent.path.read_bytes()
-    monkeypatch.setattr("lt_repro.train.learning_rate", lambda *args, **kwargs: 0.05)
+    monkeypatch.setattr("lt_repro.recipe.learning_rate", lambda *args, **kwargs: 0.05)
     code, _, err = run("crt", *HERE, "--run")
     assert code == 3
-    assert "came out otherwise" in err
+    assert "gave other weights" in err
     assert "run 9/13" in err  # what does not begin with it goes on
     assert len(list(Path("runs").glob("*crt*.json"))) == 4
     assert err.count("failed: ") == 5
@@ -357,7 +358,7 @@ OWN = ["--epochs", "1", "--seeds", "0"]
 
 
 def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
-    monkeypatch.setattr(settings, "OTHERS", settings.OTHERS | {"net": "resnet8"})
+    monkeypatch.setitem(SETTINGS.others, "net", "resnet8")
     here = [birds, "--ratio", "as-is"]
     code, out, err = run("make-dataset", *here, "--json")
     assert code == 0, err
@@ -390,7 +391,7 @@ def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
 
 
 def test_the_dataset_of_a_parent_of_own_images_must_be_named(run, refused, birds, monkeypatch):
-    monkeypatch.setattr(settings, "OTHERS", settings.OTHERS | {"net": "resnet8"})
+    monkeypatch.setitem(SETTINGS.others, "net", "resnet8")
     parent = trained(run, "--dataset", birds, "--ratio", "3", "--epochs", "1")
     assert "--dataset" in refused("train", "--method", "crt", "--set", f"parent={parent.recipe.key()}")
     assert "with a parent of dataset" in refused(
@@ -406,7 +407,7 @@ def test_a_damaged_image_is_named_by_every_command(refused, birds):
 
 
 def test_a_long_tail_as_it_is_of_the_digits_keeps_every_image(run):
-    pool = pools.load_pool("digits", Path())
+    pool = load.load_pool("digits", Path())
     found = trained(run, "--dataset", "digits", "--ratio", "as-is", "--epochs", "1")
     assert sum(found.split["counts"]) == len(pool.train_labels) - 500
     code, out, _ = run(

@@ -15,7 +15,8 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from lt_repro.data import folder as module
 from lt_repro.data.folder import read_folder
-from lt_repro.data.pools import load_pool, select
+from lt_repro.data.images import select
+from lt_repro.data.load import load_pool
 from lt_repro.data.split import make_split, natural_ratio
 from lt_repro.errors import DamagedError, RequestError
 

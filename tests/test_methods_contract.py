@@ -1,9 +1,11 @@
-"""The contract, over every registered method: the number found is asserted."""
+"""The contract, over every example of every registered method and of the tests' own."""
 
 import copy
 import dataclasses
 import json
 import math
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +13,18 @@ import pytest
 import torch
 from conftest import EVERY
 from conftest import METHODS as ROWS
-from probe import Probe
+from trial import TRIAL
 
-from lt_repro.data.samplers import generator
+import lt_repro.methods
+from lt_repro.data.samplers import Uniform, generator
 from lt_repro.errors import RequestError
 from lt_repro.methods import METHODS
-from lt_repro.methods.base import At, Batch, Draw, Method
+from lt_repro.methods.base import Batch, Method, Sampled, StepContext
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet_cifar import ResNet
+from lt_repro.nets.spec import NetSpec
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.recipe import Recipe
 
@@ -44,73 +48,118 @@ BAD = [
 ]
 
 
-def test_every_method_is_found_and_covered():
-    assert list(METHODS) == ["bbn", "crt", "dbn_mix"]
-    assert {type(method) for method in EVERY.values()} == {Probe, *METHODS.values()}
+def test_every_method_is_found_by_being_there():
+    files = {path.stem for path in Path(lt_repro.methods.__file__).parent.glob("[a-z]*.py")} - {"base"}
+    assert set(METHODS) == files
+    assert {"bbn", "crt", "dbn_mix"} <= files
+    assert {type(method) for method in EVERY.values()} == {*METHODS.values(), *TRIAL.values()}
     assert all(dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen for cls in METHODS.values())
 
 
+def test_a_new_file_is_found_and_tested_without_a_further_line(tmp_path, monkeypatch):
+    """What conftest does at its import, with one more method in the folder."""
+    text = """
+from dataclasses import dataclass
+from typing import ClassVar
+from lt_repro.methods.base import Method
+
+@dataclass(frozen=True)
+class Plain(Method):
+    title: ClassVar[str] = "plain"
+
+    def loss(self, net, batches, ctx):
+        return net(batches["uniform"].images)[0].square().mean()
+"""
+    (tmp_path / "plain.py").write_text(text)
+    monkeypatch.setattr(lt_repro.methods, "__path__", [*lt_repro.methods.__path__, str(tmp_path)])
+    found = lt_repro.methods._found()
+    monkeypatch.delitem(sys.modules, "lt_repro.methods.plain")
+    assert set(found) == {*METHODS, "plain"}
+    assert [method.title for method in found["plain"].examples()] == ["plain"]
+
+
 @pytest.mark.parametrize("cls", METHODS.values())
-@pytest.mark.parametrize("section", ["Source:", "Equation:", "Deviations:", "Reduces to:", "Args:"])
+def test_no_field_is_also_a_field_of_the_recipe(cls):
+    assert not {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(Recipe)}
+
+
+@pytest.mark.parametrize("cls", [*METHODS.values(), *TRIAL.values()])
+@pytest.mark.parametrize("section", ["Source:", "Equation:", "Deviations:", "Reduces to:"])
 def test_docstring_says_where_it_comes_from(cls, section):
     assert section in cls.__doc__
+    if dataclasses.fields(cls):
+        assert "Args:" in cls.__doc__
 
 
 def step(method, rows=6, classes=4, absent=(), seed=0):
-    """One network, one set of batches and draws for a method."""
+    """One network, one set of batches and random numbers for a method."""
     torch.manual_seed(seed)
-    net = ResNet("resnet8", method.net(), classes, [0.5], [0.2])
-    net.own.update(method.modules(classes))
+    net = ResNet("resnet8", method.net_spec(NetSpec() if method.parents else None), classes, [0.5], [0.2])
+    net.aux.update(method.aux_modules(classes))
     allowed = torch.tensor([k for k in range(classes) if k not in absent])
-    batches = {
-        draw.name: Batch(torch.rand(rows, 1, 8, 8), allowed[torch.randint(0, len(allowed), (rows,))])
-        for draw in method.draws(0.0)
+    batches = {}
+    for sampled in method.samplers(0.0):
+        size = sampled.batch or rows
+        labels = allowed[torch.randint(0, len(allowed), (size,))]
+        batches[sampled.name] = Batch(torch.rand(size, 1, 8, 8), labels)
+    random = {
+        n: torch.from_numpy(s(generator(seed, n, 0), 3, rows)).float()[0] for n, s in method.random_inputs.items()
     }
-    drawn = {n: torch.from_numpy(s(generator(seed, n, 0), 3, rows)).float()[0] for n, s in method.streams.items()}
-    return net, batches, At(*map(torch.tensor, (0.5, 0.5, 0.1)), torch.tensor([12.0, 7.0, 4.0, 3.0]), drawn)
+    where = map(torch.tensor, (0.5, 0.5, 0.1))
+    return net, batches, StepContext(*where, torch.tensor([12.0, 7.0, 4.0, 3.0]), random)
+
+
+def trained(method, net):
+    """The parameters that the method's groups name, as the contract says: auxiliary ones only by an "aux." prefix."""
+    for name, parameter in net.named_parameters():
+        own = [p for p in method.param_groups if p.startswith("aux.") == name.startswith("aux.")]
+        if name.startswith(tuple(own)):
+            yield parameter
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("kind", [{}, {"rows": 1}, {"absent": (0, 3)}])
 def test_loss_is_a_finite_scalar(name, kind):
-    net, batches, at = step(EVERY[name], **kind)
-    loss = EVERY[name].loss(net, batches, at)
+    net, batches, ctx = step(EVERY[name], **kind)
+    loss = EVERY[name].loss(net, batches, ctx)
     assert loss.shape == ()
     assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("name", EVERY)
+TRAINED = [name for name, method in EVERY.items() if method.param_groups]
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_gradient_reaches_every_parameter(name):
-    net, batches, at = step(EVERY[name])
-    EVERY[name].loss(net, batches, at).backward()
-    trained = [p for n, p in net.named_parameters() if n.startswith(tuple(EVERY[name].trains))]
-    assert trained
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
+    net, batches, ctx = step(EVERY[name])
+    EVERY[name].loss(net, batches, ctx).backward()
+    reached = list(trained(EVERY[name], net))
+    assert reached
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in reached)
 
 
-@pytest.mark.parametrize("name", [name for name, method in EVERY.items() if not method.streams])
-def test_a_method_without_random_numbers_gives_the_network_its_batches_as_they_are(name):
-    net, batches, at = step(EVERY[name])
-    seen = []
-
-    def spy(given):
-        seen.extend([given] if isinstance(given, torch.Tensor) else given)
-        return net(given)
-
-    spy.own = net.own
-
-    EVERY[name].loss(spy, batches, at)
-    assert [id(x) for x in seen] == [id(batch.images) for batch in batches.values()]
+@pytest.mark.parametrize("name", [name for name, method in EVERY.items() if method.meta_optimizer])
+def test_meta_gradients_are_of_auxiliary_parameters_and_leave_the_network_alone(name):
+    net, batches, ctx = step(EVERY[name])
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    found = EVERY[name].meta_grads(net, batches, ctx)
+    assert found
+    for key, gradient in found.items():
+        assert key.startswith("aux.")
+        assert gradient.shape == net.get_parameter(key).shape
+        assert gradient.abs().sum() > 0
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
-    net, batches, at = step(EVERY[name])
+    net, batches, ctx = step(EVERY[name])
     before = {key: (batch.images.clone(), batch.labels.clone()) for key, batch in batches.items()}
-    own = {key: value.clone() for key, value in net.own.state_dict().items()}
-    first = EVERY[name].loss(net, batches, at)
-    moved = [key for key, value in net.own.state_dict().items() if not torch.equal(value, own[key])]
-    assert moved == (["tracker.mean", "tracker.steps"] if name == "probe" else [])
+    aux = {key: value.clone() for key, value in net.aux.state_dict().items()}
+    first = EVERY[name].loss(net, batches, ctx)
+    moved = [key for key, value in net.aux.state_dict().items() if not torch.equal(value, aux[key])]
+    assert moved == (["tracker.mean", "tracker.steps"] if isinstance(EVERY[name], TRIAL["probe"]) else [])
     for key, batch in batches.items():
         assert torch.equal(batch.images, before[key][0])
         assert torch.equal(batch.labels, before[key][1])
@@ -122,40 +171,44 @@ def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_loss_is_a_mean_over_rows(name):
-    net, batches, at = step(EVERY[name])
+    net, batches, ctx = step(EVERY[name])
     net.eval()  # without batch statistics, twice the rows must give the same mean
     again = copy.deepcopy(net)
     twice = {key: Batch(torch.cat([b.images] * 2), torch.cat([b.labels] * 2)) for key, b in batches.items()}
     keys = {
-        n: torch.cat([v, v + 10]) if n == "partner" else torch.cat([v, v]) if v.ndim else v for n, v in at.draw.items()
+        n: torch.cat([v, v + 10]) if n == "partner" else torch.cat([v, v]) if v.ndim else v
+        for n, v in ctx.random.items()
     }
     torch.testing.assert_close(
-        EVERY[name].loss(net, batches, at), EVERY[name].loss(again, twice, at._replace(draw=keys)), rtol=1e-5, atol=1e-6
+        EVERY[name].loss(net, batches, ctx),
+        EVERY[name].loss(again, twice, ctx._replace(random=keys)),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", TRAINED)
 def test_twenty_steps_on_32_images_lower_the_loss(name):
     method = EVERY[name]
     if isinstance(method, DbnMix):
         method = dataclasses.replace(method, mix="none")  # mixed targets have an entropy that no step can lower
-    net, batches, at = step(method, rows=32)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    net, batches, ctx = step(method, rows=32)
+    optimizer = torch.optim.SGD(trained(method, net), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(20):
-        loss = method.loss(net, batches, at)
-        optimiser.zero_grad()
+        loss = method.loss(net, batches, ctx)
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < (0.999 if method.parents else 0.8) * losses[0]
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_json_round_trip(name, probe):
+def test_json_round_trip(name, trial):
     method = EVERY[name]
-    parent = {"parents": {"features": recipe("digits", ratio=60.0)}} if method.parents else {"ratio": 60.0}
-    made = recipe("digits", method.name(), **parent, **dataclasses.asdict(method))
+    parents = {role: recipe("digits", ratio=60.0, branches=len(method.net_spec().branches)) for role in method.parents}
+    made = recipe("digits", method.name(), parents=parents, ratio=60.0, **dataclasses.asdict(method))
     text = json.dumps(made.to_json(), allow_nan=False)
     back = Recipe.from_json(json.loads(text))
     assert back == made
@@ -178,25 +231,34 @@ def test_bad_hyper_parameters_raise(cls, fields):
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_streams_have_one_number_a_step_or_an_image():
-    shapes = {name: s(generator(0, name, 0), 5, 7).shape for name, s in ROWS["sbn+mixup"].streams.items()}
+def test_random_inputs_have_one_number_a_step_or_an_image():
+    shapes = {name: s(generator(0, name, 0), 5, 7).shape for name, s in ROWS["sbn+mixup"].random_inputs.items()}
     assert shapes == {"lam": (5,), "partner": (5, 7)}
     sample = dataclasses.replace(ROWS["dbn+bm"], lam_per="sample")
-    assert sample.streams["lam"](generator(0, "lam", 0), 5, 7).shape == (5, 7)
+    assert sample.random_inputs["lam"](generator(0, "lam", 0), 5, 7).shape == (5, 7)
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(1.0, 1 / 12), (0.2, 0.25 / 1.4)])
 def test_lambda_is_beta_alpha_alpha(alpha, variance):
-    drawn = DbnMix(mix="bilateral", alpha=alpha).streams["lam"](generator(0, "lam", 0), 100_000, 1)
+    drawn = DbnMix(mix="bilateral", alpha=alpha).random_inputs["lam"](generator(0, "lam", 0), 100_000, 1)
     assert np.mean(drawn) == pytest.approx(0.5, abs=0.005)
     assert np.var(drawn) == pytest.approx(variance, rel=0.02)
 
 
-def test_unused_fields_are_those_that_change_nothing():
-    assert ROWS["sbn"].unused() == {"alpha", "lam_per", "eta", "eps", "gamma", "branch_at", "bn", "temperature"}
-    assert ROWS["dbn+bm+ts"].unused() == frozenset()
-    assert ROWS["sbn+bm"].unused() == {"eta", "eps", "branch_at", "bn", "temperature"}
-    assert EVERY["frozen dbn+bm+ts"].unused() == {"branch_at", "bn"}
+def test_inactive_fields_are_those_that_change_nothing():
+    assert ROWS["sbn"].inactive_fields() == {
+        "alpha",
+        "lam_per",
+        "eta",
+        "eps",
+        "gamma",
+        "branch_at",
+        "bn",
+        "temperature",
+    }
+    assert ROWS["dbn+bm+ts"].inactive_fields() == frozenset()
+    assert ROWS["sbn+bm"].inactive_fields() == {"eta", "eps", "branch_at", "bn", "temperature"}
+    assert dataclasses.replace(ROWS["dbn+bm+ts"], frozen=True).inactive_fields() == {"branch_at", "bn"}
 
 
 def test_a_method_needs_a_title_and_a_loss_and_nothing_else():
@@ -204,10 +266,10 @@ def test_a_method_needs_a_title_and_a_loss_and_nothing_else():
     class Plain(Method):
         title: ClassVar[str] = "plain"
 
-        def loss(self, net, batches, at):
+        def loss(self, net, batches, ctx):
             images, labels = batches["uniform"]
             return torch.nn.functional.cross_entropy(net(images)[0], labels)
 
-    net, batches, at = step(Plain())
-    assert torch.isfinite(Plain().loss(net, batches, at))
-    assert Plain().draws(0.0) == (Draw("uniform"),)
+    net, batches, ctx = step(Plain())
+    assert torch.isfinite(Plain().loss(net, batches, ctx))
+    assert Plain().samplers(0.0) == (Sampled("uniform", Uniform()),)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from lt_repro.errors import RequestError
-from lt_repro.methods.base import NetSpec
 from lt_repro.nets.resnet_cifar import BLOCKS, ResNet
+from lt_repro.nets.spec import NetSpec
 
 TWO = ("conventional", "rebalancing")
 
@@ -51,7 +51,7 @@ def test_one_batch_per_branch_or_one_for_all():
 
 def test_shortcut_subsamples_and_pads_with_zeros():
     block = net().branches[0][0]
-    assert (block.stride, block.extra) == (2, 16)
+    assert (block.stride, block.before, block.after) == (2, 16, 16)
     for layer in (block.conv1, block.conv2):
         nn.init.zeros_(layer.weight)
     block.eval()

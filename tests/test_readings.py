@@ -52,7 +52,9 @@ def test_a_point_that_decides_nothing_is_left_out():
     cosine = recipe("cifar100", reading="released", schedule="cosine", crop=0, **DBN_MIX)
     assert (cosine.milestones, cosine.crop_pad) == ((0.6, 0.8), "zero")
     for made in (sbn, bm, cosine):
-        assert not made.unused() & {name for name in RELEASED if get(made, name) != get(recipe("cifar100"), name)}
+        assert not made.inactive_fields() & {
+            name for name in RELEASED if get(made, name) != get(recipe("cifar100"), name)
+        }
 
 
 def test_the_vanilla_row_alone_keeps_the_cross_entropy():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lt_repro import cli
-from lt_repro.data import pools
+from lt_repro.data import load
+from lt_repro.data.images import Pool
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -28,7 +29,7 @@ def made_up_cifar(name, root):
     train, test = np.repeat(np.arange(100), 100), np.arange(100)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8) for labels in (train, test)]
-    return pools.Pool(name, images[0], train, images[1], test, tuple(map(str, test)), 0, root)
+    return Pool(name, images[0], train, images[1], test, tuple(map(str, test)), 0, root)
 
 
 def test_the_readme_has_the_four_commands_of_the_brief():
@@ -41,9 +42,9 @@ def test_its_commands_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LTREPRO_DATA", str(tmp_path))
     for name, row in SETTINGS.datasets.items():
         monkeypatch.setitem(SETTINGS.datasets, name, row | {"net": "resnet8", "epochs": 1})
-    real = pools.load_pool
+    real = load.load_pool
     monkeypatch.setattr(
-        pools, "load_pool", lambda name, root: made_up_cifar(name, root) if name == "cifar100" else real(name, root)
+        load, "load_pool", lambda name, root: made_up_cifar(name, root) if name == "cifar100" else real(name, root)
     )
     for line in COMMANDS:
         monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))

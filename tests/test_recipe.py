@@ -134,8 +134,8 @@ def test_a_value_is_read_back_as_it_is_shown(value):
 
 
 def test_drops_decide_nothing_under_a_cosine():
-    assert {"milestones", "lr_decay"} <= recipe("cifar100", schedule="cosine").unused()
-    assert not {"milestones", "lr_decay"} & recipe("cifar100").unused()
+    assert {"milestones", "lr_decay"} <= recipe("cifar100", schedule="cosine").inactive_fields()
+    assert not {"milestones", "lr_decay"} & recipe("cifar100").inactive_fields()
 
 
 def test_infinity_is_a_word_in_json():

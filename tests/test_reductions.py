@@ -9,13 +9,14 @@ import torch
 from conftest import METHODS
 from torch.nn import functional
 
-from lt_repro.data import samplers
+from lt_repro.data.samplers import Reverse, Uniform, class_probabilities, generator
 from lt_repro.losses import combine
-from lt_repro.methods.base import At, Batch, Draw, NetSpec
+from lt_repro.methods.base import Batch, Sampled, StepContext
 from lt_repro.methods.bbn import Bbn, cumulative
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet_cifar import ResNet
+from lt_repro.nets.spec import NetSpec
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0])
 TEMPERATURES = torch.tensor([max(0.6 * 12 / 12 + 0.4, 1) / (0.6 * n / 12 + 0.4) for n in (12, 7, 4, 3)]) ** (1 / 7)
@@ -44,13 +45,13 @@ class Spy:
 
 
 def at(lam=0.3, epoch=0.5):
-    draw = {"lam": torch.tensor(lam), "partner": torch.tensor([0.5, 0.1, 0.3, 0.9, 0.2, 0.7])}
-    return At(torch.tensor(0.5), torch.tensor(epoch), torch.tensor(0.1), COUNTS, draw)
+    random = {"lam": torch.tensor(lam), "partner": torch.tensor([0.5, 0.1, 0.3, 0.9, 0.2, 0.7])}
+    return StepContext(torch.tensor(0.5), torch.tensor(epoch), torch.tensor(0.1), COUNTS, random)
 
 
 def loss(method, batches, lam=0.3, net=None):
     net = net or Spy(method.branches, same=False)
-    used = {draw.name: batches[draw.name] for draw in method.draws(0.0)}
+    used = {sampled.name: batches[sampled.name] for sampled in method.samplers(0.0)}
     return method.loss(net, used, at(lam)), net
 
 
@@ -100,10 +101,10 @@ def test_identical_branches_and_batches_give_the_loss_of_one_branch(label, batch
 
 def test_identical_branches_give_the_prediction_of_one_branch():
     torch.manual_seed(0)
-    net = ResNet("resnet8", METHODS["dbn"].net(), 4, [0.5], [0.2]).eval()
+    net = ResNet("resnet8", METHODS["dbn"].net_spec(), 4, [0.5], [0.2]).eval()
     net.branches[1].load_state_dict(net.branches[0].state_dict())
     net.heads[1].load_state_dict(net.heads[0].state_dict())
-    combined, (first, second) = METHODS["dbn"].logits(net, torch.rand(3, 1, 8, 8))
+    combined, (first, second) = METHODS["dbn"].predict(net, torch.rand(3, 1, 8, 8))
     torch.testing.assert_close(combined, first)
     torch.testing.assert_close(first, second)
 
@@ -162,7 +163,7 @@ def test_temperature_is_never_applied_at_test_time(label):
     method = replace(METHODS[label], temperature="released")
     net = Spy(method.branches, same=False)
     x = torch.rand(5, 1, 8, 8)
-    combined, branches = method.logits(net, x)
+    combined, branches = method.predict(net, x)
     plain = [x.flatten(1) @ w.T for w in net.weights]
     torch.testing.assert_close(combined, sum(plain) / len(plain))
     for found, expected in zip(branches, plain, strict=True):
@@ -175,10 +176,10 @@ def test_dual_branch_without_mixing_sees_the_uniform_and_the_reverse_batch(batch
     assert net.seen[1] is batches["reverse"].images
 
 
-def test_gamma_goes_to_the_reverse_draw_alone():
-    uniform, reverse = DbnMix(branches=2, gamma=3.0).draws(0.0)
-    assert (uniform.gamma, reverse.gamma) == (None, 3.0)
-    assert [draw.name for draw in METHODS["sbn+ts"].draws(0.0)] == ["uniform"]
+def test_gamma_goes_to_the_reverse_sampler_alone():
+    drawn = DbnMix(branches=2, gamma=3.0).samplers(0.0)
+    assert drawn == (Sampled("uniform", Uniform()), Sampled("reverse", Reverse(3.0)))
+    assert [sampled.name for sampled in METHODS["sbn+ts"].samplers(0.0)] == ["uniform"]
 
 
 # BBN
@@ -190,7 +191,7 @@ def bbn_loss(batches, epoch, net):
 
 def joint_net(branch_at="block"):
     torch.manual_seed(0)
-    return ResNet("resnet8", Bbn(branch_at=branch_at).net(), 4, [0.5], [0.2])
+    return ResNet("resnet8", Bbn(branch_at=branch_at).net_spec(), 4, [0.5], [0.2])
 
 
 def test_bbns_alpha_at_epoch_0_100_and_199_of_200():
@@ -225,11 +226,11 @@ def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_ot
 
 def test_the_names_of_the_branches_are_those_of_their_samples(batches):
     for method in (Bbn(), METHODS["dbn"]):
-        assert method.net().branches == ("conventional", "rebalancing")
-        assert [draw.name for draw in method.draws(0.0)] == ["uniform", "reverse"]
+        assert method.net_spec().branches == ("conventional", "rebalancing")
+        assert [sampled.name for sampled in method.samplers(0.0)] == ["uniform", "reverse"]
     net = joint_net()
     bbn_loss(batches, 0.0, net).backward()  # alpha = 1: the uniform batch alone
-    named = dict(zip(Bbn().net().branches, net.branches, strict=True))
+    named = dict(zip(Bbn().net_spec().branches, net.branches, strict=True))
     assert any(p.grad.any() for p in named["conventional"].parameters())
     assert not any(p.grad.any() for p in named["rebalancing"].parameters())
 
@@ -257,17 +258,17 @@ def test_bbn_with_identical_branches_and_batches_is_one_branch(batches, epoch):
 
 def test_bbn_predicts_at_alpha_one_half_with_one_image_for_both_branches():
     net, x = joint_net().eval(), torch.rand(3, 1, 8, 8)
-    combined, branches = Bbn().logits(net, x)
+    combined, branches = Bbn().predict(net, x)
     torch.testing.assert_close(combined, net.heads.linear(torch.cat(net.features(x), dim=1)))
     torch.testing.assert_close(combined, combine(branches))
 
 
 def test_bbns_reverse_sampler_is_the_reversed_distribution():
-    uniform, reverse = Bbn().draws(0.0)
-    assert (uniform, reverse) == (Draw("uniform"), Draw("reverse", 1.0))
-    assert [Bbn(gamma=gamma).draws(0.0)[1].gamma for gamma in (2.0, math.inf)] == [2.0, math.inf]
+    uniform, reverse = Bbn().samplers(0.0)
+    assert (uniform, reverse) == (Sampled("uniform", Uniform()), Sampled("reverse", Reverse(1.0)))
+    assert [Bbn(gamma=gamma).samplers(0.0)[1].sampler.gamma for gamma in (2.0, math.inf)] == [2.0, math.inf]
     counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
-    p = samplers.class_probabilities(np.array(counts), reverse.gamma)
+    p = class_probabilities(np.array(counts), reverse.sampler.gamma)
     assert (p[0], p[-1]) == pytest.approx((0.004024, 0.402365), abs=5e-7)
     slow = [max(counts) / n for n in counts]
     assert p.tolist() == pytest.approx([w / sum(slow) for w in slow])
@@ -277,9 +278,9 @@ def test_bbns_reverse_sampler_is_the_reversed_distribution():
 
 
 def test_crt_of_one_branch_is_cross_entropy_on_class_balanced_draws(batches):
-    (draw,) = Crt().draws(0.0)
-    p = samplers.class_probabilities(np.array([124, 31, 2]), draw.gamma)
-    assert p.tolist() == pytest.approx([1 / 3] * 3)
+    (draw,) = Crt().samplers(0.0)
+    drawn = draw.sampler.indices(generator(0, "test", 0), np.array([124, 31, 2]), 60_000)
+    assert np.histogram(drawn, [0, 124, 155, 157])[0] / 60_000 == pytest.approx([1 / 3] * 3, abs=0.01)
     net = Spy(1)
     found = Crt().loss(net, {draw.name: batches["reverse"]}, at())
     expected = functional.cross_entropy(net(batches["reverse"].images)[0], batches["reverse"].labels)
@@ -300,4 +301,4 @@ def test_crt_gives_one_batch_to_every_branch_and_takes_the_mean_of_their_losses(
 
 def test_crt_keeps_the_parents_branches_under_linear_heads():
     parent = NetSpec(("conventional", "rebalancing"), "layer3", "joint", "joint")
-    assert Crt().net(parent) == parent._replace(head="linear")
+    assert Crt().net_spec(parent) == parent._replace(head="linear")

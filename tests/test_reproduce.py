@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lt_repro.paper
-from lt_repro.data.pools import known_split, load_pool
+from lt_repro.data.load import known_split, load_pool
 from lt_repro.errors import RequestError
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
 from lt_repro.paper.dbn_mix.settings import recipe
@@ -218,11 +218,14 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     (tmp_path / "papers" / "made_up.py").write_text(
         textwrap.dedent("""
         from lt_repro.paper.claim import Claim, Comparison, Paper, Place
-        from lt_repro.paper.dbn_mix.settings import recipe
+        from lt_repro.paper.settings import Settings
         from lt_repro.paper.table import Line, Published, Table
 
+        ROW = {"net": "resnet8", "batch": 64, "epochs": 1, "lr": 0.05, "weight_decay": 0.0}
+        ROW |= {"crop": 1, "normalise": "own"}
+        SETTINGS = Settings({"digits": ROW}, ROW, ratio=20.0)
         TABLE = Table(
-            id="table77", caption="Two methods on digits.", build=recipe,
+            id="table77", caption="Two methods on digits.", build=SETTINGS.recipe, settings=SETTINGS,
             base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
             rows=(Line("plain", "Plain"), Line("bbn", "BBN", {"method": "bbn"}), Line("odd", "Odd", {"method": "odd"})),
             columns=(Line("accuracy", "accuracy"),), seeds=(0, 1),
@@ -230,7 +233,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         )
         CLAIM = Claim("order", "BBN beats plain.", "Sec. 1",
                       (Comparison((Place("table77", "bbn", "accuracy"),), (Place("table77", "plain", "accuracy"),)),))
-        PAPER = Paper("made_up", "Made Up", "Nobody", {"table77": (TABLE,)}, (CLAIM,))
+        PAPER = Paper("made_up", "Made Up", "Nobody", SETTINGS, {"table77": (TABLE,)}, (CLAIM,))
         """)
     )
     monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
@@ -288,7 +291,7 @@ def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
     for table in (TABLE4, TABLE4.within(gamma=1.0)):
         cells = [cell for cell in table.cells() if cell.column.label == "100"]
         found[table.id] = {cell.row.label: cell.recipe.key() for cell in cells}
-        assert not any(cell.recipe.unused() & {"gamma"} for cell in cells if cell.recipe.method.gamma == 1.0)
+        assert not any(cell.recipe.inactive_fields() & {"gamma"} for cell in cells if cell.recipe.method.gamma == 1.0)
     same = {row for row, key in found["table4"].items() if key == found["table4-gamma1"][row]}
     assert same == {"sbn", "sbn+mixup", "sbn+ts"}
 

@@ -15,7 +15,7 @@ from lt_repro.train.loop import fit
 
 @pytest.fixture
 def run(small, images, tmp_path):
-    (made,) = fit([small(epochs=1, **ROWS["dbn"])], images, out=tmp_path / "runs")
+    made = fit(small(epochs=1, **ROWS["dbn"]), images, out=tmp_path / "runs")
     return made
 
 
@@ -104,7 +104,7 @@ def test_find_by_path_key_and_beginning(run, small, images):
     key = run.recipe.key()
     for text in (str(run.path), key, key[:-2], "made_up"):
         assert runs.find(text, [folder]) == run
-    fit([small(epochs=1)], images, out=folder)
+    fit(small(epochs=1), images, out=folder)
     with pytest.raises(RequestError, match="2 runs begin so"):
         runs.find("made_up", [folder])
     for text in ("nothing", "*", "[", "../x", ""):

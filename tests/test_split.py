@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lt_repro.canonical import canonical, digest
-from lt_repro.data.pools import load_pool
+from lt_repro.data.load import load_pool
 from lt_repro.data.split import Split, class_groups, class_sizes, make_split, natural_ratio
 from lt_repro.errors import RequestError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_repro.data.pools import known_split
+from lt_repro.data.load import known_split
 from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_SBN, RELIABILITY, TABLE4, TABLE5, TABLE6
 from lt_repro.paper.table import ratios

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import math
-import signal
 from collections import OrderedDict
 from typing import ClassVar, Literal
 
@@ -14,19 +13,22 @@ import pytest
 import torch
 from conftest import ROWS
 
-from lt_repro import methods, train
-from lt_repro.data import samplers
-from lt_repro.data.pools import Pool, select
+from lt_repro import methods
+from lt_repro.data.images import Pool, select
+from lt_repro.data.samplers import Reverse, Uniform, generator
 from lt_repro.data.split import make_split
-from lt_repro.errors import DamagedError, FailedError, RequestError
-from lt_repro.methods.base import Draw, Method
+from lt_repro.errors import DamagedError, FailedError, LtReproError, RequestError
+from lt_repro.methods.base import Method, Sampled
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.schedules import learning_rate
-from lt_repro.store import checkpoint
-from lt_repro.train.loop import Lane, fit
-from lt_repro.train.signals import Interrupted, Stop
+from lt_repro.store import checkpoint, files
+from lt_repro.train import evaluate, publish
+from lt_repro.train import state as state_module
+from lt_repro.train.device import pick_precision
+from lt_repro.train.loop import fit, train_step
+from lt_repro.train.state import TrainState
 
 
 def sha(run):
@@ -35,7 +37,7 @@ def sha(run):
 
 def test_a_run_says_what_came_out(small, images, tmp_path):
     made = small(**ROWS["dbn+bm+ts"])
-    (run,) = fit([made], images, out=tmp_path, eval_every=2)
+    run = fit(made, images, out=tmp_path, eval_every=2)
     assert run.status == "done"
     assert set(run.result["accuracy"]) == {"all", "few"}
     assert len(run.result["per_class"]) == 4
@@ -51,31 +53,31 @@ def test_a_run_says_what_came_out(small, images, tmp_path):
 
 
 def test_it_learns(small, images, tmp_path):
-    (run,) = fit([small(epochs=25)], images, out=tmp_path)
+    run = fit(small(epochs=25), images, out=tmp_path)
     assert run.accuracy() >= 0.7  # chance is 0.25
     assert run.history["loss"][-1] < 0.5 * run.history["loss"][0]
 
 
 def test_evaluation_uses_the_running_statistics_and_leaves_them_alone(small, images, tmp_path, monkeypatch):
-    lane = Lane(small(**ROWS["dbn"]), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(small(**ROWS["dbn"]), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()
-    lane.train_step()
+    train_step(lane)
     before = {name: value.clone() for name, value in lane.net.state_dict().items()}
-    whole, _ = lane.predict()
+    whole = lane.predict().combined
     assert all(torch.equal(value, before[name]) for name, value in lane.net.state_dict().items())
-    monkeypatch.setattr(train, "TEST_BATCH", 3)
-    np.testing.assert_allclose(lane.predict()[0], whole, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(evaluate, "TEST_BATCH", 3)
+    np.testing.assert_allclose(lane.predict().combined, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_two_fits_are_the_same_and_two_seeds_are_not(small, images, tmp_path):
-    runs = [fit([small(seed=s)], images, out=tmp_path / name)[0] for s, name in ((0, "a"), (0, "b"), (1, "c"))]
+    runs = [fit(small(seed=s), images, out=tmp_path / name) for s, name in ((0, "a"), (0, "b"), (1, "c"))]
     assert sha(runs[0]) == sha(runs[1]) != sha(runs[2])
     assert runs[0].history == runs[1].history
 
 
 def test_torchs_global_generator_is_left_alone(small, images, tmp_path):
     before = torch.random.get_rng_state()
-    fit([small()], images, out=tmp_path)
+    fit(small(), images, out=tmp_path)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -92,40 +94,33 @@ def test_the_same_bytes_from_a_pool_in_either_order(small, pool, tmp_path):
     runs = []
     for name, source in {"file order": pool, "by class": by_class}.items():
         images = select(source, make_split(source.train_labels, ratio=4, name=pool.name))
-        runs += fit([small(**ROWS["dbn+bm"])], images, out=tmp_path / name)
+        runs.append(fit(small(**ROWS["dbn+bm"]), images, out=tmp_path / name))
     assert sha(runs[0]) == sha(runs[1])
     assert runs[0].data_digest == runs[1].data_digest
-
-
-def test_lanes_side_by_side_equal_runs_alone(small, images, tmp_path):
-    recipes = [small(**ROWS["sbn+mixup"]), small(**ROWS["dbn+bm+ts"]), small(seed=1)]
-    together = fit(recipes, images, out=tmp_path / "together")
-    alone = [fit([made], images, out=tmp_path / "alone")[0] for made in recipes]
-    assert [run.recipe for run in together] == recipes
-    assert list(map(sha, together)) == list(map(sha, alone))
-
-
-def test_lanes_of_unequal_length_are_refused(small, images, tmp_path):
-    with pytest.raises(RequestError, match="differ in length"):
-        fit([small(), small(epochs=4)], images, out=tmp_path)
 
 
 def test_epoch_length_set_and_balanced(small, images, tmp_path):
     counts = images.split.counts
     cpu = torch.device("cpu")
-    of_set, balanced = Lane(small(), images, tmp_path, cpu), Lane(small(epoch_images="balanced"), images, tmp_path, cpu)
-    assert (of_set.total, of_set.steps) == (counts.sum(), math.ceil(counts.sum() / 8))
-    assert (balanced.total, balanced.steps) == (4 * counts.max(), math.ceil(4 * counts.max() / 8))
+    of_set, balanced = (
+        TrainState(small(), images, tmp_path, cpu),
+        TrainState(small(epoch_images="balanced"), images, tmp_path, cpu),
+    )
+    assert of_set.steps == math.ceil(counts.sum() / 8)
+    assert balanced.steps == math.ceil(4 * counts.max() / 8)
+    for state, total in ((of_set, counts.sum()), (balanced, 4 * counts.max())):
+        state.start_epoch()
+        assert len(state.inputs.drawn[0].chosen) == total
 
 
 def test_weights_and_momentum_stay_in_fp32_under_bf16(small, images, tmp_path):
-    lane = Lane(small(precision="bf16", **ROWS["dbn+bm+ts"]), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(small(precision="bf16", **ROWS["dbn+bm+ts"]), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()
-    lane.train_step()
-    states = lane.optimiser.state.values()
+    train_step(lane)
+    states = lane.optimizer.state.values()
     assert {p.dtype for p in lane.net.parameters()} | {s["momentum_buffer"].dtype for s in states} == {torch.float32}
     assert lane.loss_sum.dtype == torch.float32
-    with lane.cast():
+    with lane.autocast():
         assert lane.net(torch.rand(2, 1, 8, 8))[0].dtype == torch.bfloat16
 
 
@@ -143,13 +138,13 @@ def registered(monkeypatch):
         def name(cls):
             return "breaking"
 
-        def draws(self, t):
-            return (Draw("uniform"),) if t < 0.5 else (Draw("reverse", math.inf),)
+        def samplers(self, progress):
+            return (Sampled("uniform", Uniform()) if progress < 0.5 else Sampled("reverse", Reverse(math.inf)),)
 
-        def loss(self, net, batches, at):
+        def loss(self, net, batches, ctx):
             (batch,) = batches.values()
             loss = torch.nn.functional.cross_entropy(net(batch.images)[0].float(), batch.labels)
-            return loss + torch.where(at.t > self.at_fraction, float(self.kind), 0.0)
+            return loss + torch.where(ctx.progress > self.at_fraction, float(self.kind), 0.0)
 
     monkeypatch.setitem(methods.METHODS, "breaking", Breaking)
     return "breaking"
@@ -166,8 +161,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
     kind, fraction, epoch, step, small, registered, images, tmp_path
 ):
     made = breaking(small, registered, at_fraction=fraction, kind=kind)
-    (run,) = fit([made], images, out=tmp_path)
-    assert Lane(made, images, tmp_path, torch.device("cpu")).steps == 4
+    run = fit(made, images, out=tmp_path)
+    assert TrainState(made, images, tmp_path, torch.device("cpu")).steps == 4
     assert run.status == "diverged"
     assert run.diverged == {"epoch": epoch, "step": step}
     assert run.result is None
@@ -177,21 +172,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
     assert not list(tmp_path.glob("*.ckpt"))
 
 
-def test_a_lane_that_diverges_does_not_stop_the_others(small, registered, images, tmp_path):
-    good = breaking(small, registered)
-    bad = dataclasses.replace(good, method=dataclasses.replace(good.method, at_fraction=0.5))
-    runs = fit([bad, good], images, out=tmp_path / "both")
-    assert [run.status for run in runs] == ["diverged", "done"]
-    (alone,) = fit([good], images, out=tmp_path / "alone")
-    assert sha(runs[1]) == sha(alone)
-
-
 def test_a_stage_switch_changes_what_is_drawn(small, registered, images, tmp_path):
-    lane = Lane(breaking(small, registered), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(breaking(small, registered), images, tmp_path, torch.device("cpu"))
     drawn = []
     for lane.epoch in range(3):
         lane.start_epoch()
-        drawn.append(list(lane.drawn))
+        drawn.append([one.sampled.name for one in lane.inputs.drawn])
     assert drawn == [["uniform"], ["uniform"], ["reverse"]]
 
 
@@ -217,12 +203,12 @@ DAMAGES = {
 
 def begun_lane(made, images, out, steps=(1, 2)):
     """Trains a little and leaves two checkpoints: after the first and after the last of `steps` epochs."""
-    lane = Lane(made, images, out, torch.device("cpu"))
+    lane = TrainState(made, images, out, torch.device("cpu"))
     for epochs in steps:
         while lane.epoch < epochs:
             lane.start_epoch()
             while lane.step < lane.steps:
-                lane.train_step()
+                train_step(lane)
             lane.finish_epoch(10)
         lane.save()
     return lane
@@ -231,13 +217,13 @@ def begun_lane(made, images, out, steps=(1, 2)):
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says_so(damage, small, images, tmp_path):
     made = small(**ROWS["dbn+bm"])
-    (straight,) = fit([made], images, out=tmp_path / "straight", device="cpu")
+    straight = fit(made, images, out=tmp_path / "straight", device="cpu")
     swapped.other = begun_lane(small(seed=5), images, tmp_path / "other").path.read_bytes()
     lane = begun_lane(made, images, tmp_path / "cut")
     before = lane.path.read_bytes()
     lane.path.write_bytes(damage(before))
     assert lane.path.read_bytes() != before
-    (run,) = fit([made], images, out=tmp_path / "cut", device="cpu")
+    run = fit(made, images, out=tmp_path / "cut", device="cpu")
     assert sha(run) == sha(straight)
     assert run.result == straight.result
     assert run.attempts[-1] == {"epoch": 1, "step": 0, "ended": "done", "damaged": [lane.path.name]}
@@ -245,13 +231,13 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says
 
 
 def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):
-    (straight,) = fit([small()], images, out=tmp_path / "straight", device="cpu")
+    straight = fit(small(), images, out=tmp_path / "straight", device="cpu")
     lane = begun_lane(small(), images, tmp_path / "cut")
     names = sorted(path.name for path in (tmp_path / "cut").glob("*.ckpt"))
     assert len(names) == 2
     for name in names:
         (tmp_path / "cut" / name).write_bytes(flipped((tmp_path / "cut" / name).read_bytes()))
-    (run,) = fit([small()], images, out=tmp_path / "cut", device="cpu")
+    run = fit(small(), images, out=tmp_path / "cut", device="cpu")
     assert sha(run) == sha(straight)
     (attempt,) = run.attempts
     assert (attempt["epoch"], sorted(attempt["damaged"])) == (0, names)
@@ -261,7 +247,7 @@ def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):
 def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images, tmp_path):
     lane = begun_lane(small(), images, tmp_path)
     lane.path.write_bytes(b"rubbish")
-    again = Lane(small(), images, tmp_path, torch.device("cpu"))
+    again = TrainState(small(), images, tmp_path, torch.device("cpu"))
     assert again.epoch == 1
     again.save()
     again.save()
@@ -271,15 +257,15 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images,
 def test_a_missing_or_unknown_key_is_an_error(small, images, tmp_path):
     lane = begun_lane(small(), images, tmp_path)
     stands = checkpoint.where(lane.path)
-    for odd in ({k: v for k, v in lane._state().items() if k != "momentum"}, lane._state() | {"swa": 1}):
+    for odd in ({k: v for k, v in lane._to_save().items() if k != "momentum"}, lane._to_save() | {"swa": 1}):
         checkpoint.save(lane.path, odd, stands)
         with pytest.raises(DamagedError, match=r"momentum|swa"):
-            Lane(small(), images, tmp_path, torch.device("cpu"))
-    weights = lane._state()
-    weights["net"] = weights["net"] | {"own.extra": torch.zeros(1)}
+            TrainState(small(), images, tmp_path, torch.device("cpu"))
+    weights = lane._to_save()
+    weights["net"] = weights["net"] | {"aux.extra": torch.zeros(1)}
     checkpoint.save(lane.path, weights, stands)
     with pytest.raises(DamagedError, match="other weights"):
-        Lane(small(), images, tmp_path, torch.device("cpu"))
+        TrainState(small(), images, tmp_path, torch.device("cpu"))
 
 
 def test_long_epochs_are_saved_inside(small, images, tmp_path):
@@ -290,15 +276,15 @@ def test_long_epochs_are_saved_inside(small, images, tmp_path):
             stands = checkpoint.where(lane.path)
             seen.append((stands["epoch"], stands["step"]))
 
-    fit([small()], images, out=tmp_path, device="cpu", save_every=1e9, save_within=0.0, watch=watch)
+    fit(small(), images, out=tmp_path, device="cpu", save_every=1e9, save_within=0.0, watch=watch)
     assert {(0, 1), (0, 2), (1, 1), (2, 3)} <= set(seen)
 
 
 def test_a_resume_on_other_images_is_refused(small, pool, images, tmp_path):
-    Lane(small(), images, tmp_path, torch.device("cpu")).save()
+    TrainState(small(), images, tmp_path, torch.device("cpu")).save()
     other = dataclasses.replace(pool, train_images=255 - pool.train_images)
-    with pytest.raises(RequestError, match="begun with data"):
-        fit([small()], select(other, images.split), out=tmp_path)
+    with pytest.raises(RequestError, match="has data="):
+        fit(small(), select(other, images.split), out=tmp_path)
 
 
 def test_weights_that_break_in_the_last_step_end_the_run_as_diverged(small, images, tmp_path):
@@ -306,47 +292,32 @@ def test_weights_that_break_in_the_last_step_end_the_run_as_diverged(small, imag
         if lane.epoch == 2 and lane.step == lane.steps:
             torch.nn.init.constant_(lane.net.heads[0].weight, math.nan)
 
-    (run,) = fit([small()], images, out=tmp_path, watch=spoil)
+    run = fit(small(), images, out=tmp_path, watch=spoil)
     assert (run.status, run.diverged, run.curve) == ("diverged", {"epoch": 2, "step": 3}, [])
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 
 def test_a_broken_network_is_never_saved_over_a_good_one(small, images, tmp_path):
-    lane = Lane(small(), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(small(), images, tmp_path, torch.device("cpu"))
     lane.save()
     before = lane.path.read_bytes()
-    lane.first_bad.fill_(2)
+    lane.first_nonfinite.fill_(2)
     lane.save()
     assert lane.path.read_bytes() == before
 
 
-def test_lanes_that_stand_at_different_places_stop_and_go_on(small, images, tmp_path):
-    def stopped(recipes, place):
-        stop = Stop()
-
-        def watch(lane):
-            if (lane.epoch, lane.step) == place:
-                stop.signum = signal.SIGTERM
-
-        with pytest.raises(Interrupted):
-            fit(recipes, images, out=tmp_path / "cut", watch=watch, stop=stop)
-
-    first, second = small(), small(**ROWS["dbn"])
-    stopped([first], (1, 2))
-    stopped([first, second], (0, 1))
-    together = fit([first, second], images, out=tmp_path / "cut")
-    alone = [fit([made], images, out=tmp_path / "alone")[0] for made in (first, second)]
-    assert list(map(sha, together)) == list(map(sha, alone))
-
-
 def test_images_per_second_counts_images_through_the_network(small, images, tmp_path):
     passes = {}
-    for label in ("sbn", "sbn+bm", "dbn", "dbn+bm"):
-        lane = Lane(small(**ROWS[label]), images, tmp_path, torch.device("cpu"))
+    parent = fit(small(**ROWS["dbn"]), images, out=tmp_path).recipe
+    rows = {label: small(**ROWS[label]) for label in ("sbn", "sbn+bm", "dbn", "dbn+bm")}
+    rows["crt"] = recipe("made_up", "crt", parents={"features": parent}, batch=8)
+    for label, made in rows.items():
+        lane = TrainState(made, images, tmp_path, torch.device("cpu"))
+        lane.predict()
         lane.start_epoch()
-        lane.train_step()
-        passes[label] = lane.passes
-    assert passes == {"sbn": 8, "sbn+bm": 8, "dbn": 16, "dbn+bm": 16}
+        train_step(lane)
+        passes[label] = lane.images_passed
+    assert passes == {"sbn": 8, "sbn+bm": 8, "dbn": 16, "dbn+bm": 16, "crt": 8}
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -354,50 +325,51 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path, nesterov
     """Two steps against SGD written out, at the rates of the schedule, on the draws of this epoch."""
     moves = {"momentum": 0.7, "nesterov": nesterov}
     made = small(branches=2, gamma=2.0, weight_decay=0.01, warmup=0.5, flip=True, seed=5, **moves)
-    lane = Lane(made, images, tmp_path, torch.device("cpu"))
-    counts, total = images.split.counts, lane.total
+    lane = TrainState(made, images, tmp_path, torch.device("cpu"))
+    counts, total = images.split.counts, images.split.counts.sum()
     for lane.epoch in (1, 0):
         lane.start_epoch()
-        index = samplers.reverse(samplers.generator(5, "reverse", lane.epoch), counts, 2.0, total)
-        assert lane.drawn["reverse"][0].tolist() == index.tolist()
-        order = samplers.uniform(samplers.generator(5, "uniform", lane.epoch), total, total)
-        assert lane.drawn["uniform"][0].tolist() == order.tolist()
-    flip = lane.drawn["uniform"][3]
+        uniform, reverse = lane.inputs.drawn
+        index = Reverse(2.0).indices(generator(5, "reverse", lane.epoch), counts, total)
+        assert reverse.chosen.tolist() == index.tolist()
+        order = Uniform().indices(generator(5, "uniform", lane.epoch), counts, total)
+        assert uniform.chosen.tolist() == order.tolist()
+    flip = uniform.flip
     assert 0 < flip.sum() < total
     rates = [
         learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.5, milestones=(0.6, 0.8), factor=0.1)
         for step in range(lane.steps)
     ]
-    assert lane.rates == rates
+    assert lane.inputs.rates == rates
     weight = lane.net.heads[1].weight
     velocity = torch.zeros_like(weight)
     for step in range(2):
         before = weight.detach().clone()
-        lane.train_step()
+        train_step(lane)
         gradient = weight.grad + 0.01 * before
         velocity = 0.7 * velocity + gradient
         moved = gradient + 0.7 * velocity if nesterov else velocity
         torch.testing.assert_close(weight.detach(), before - rates[step] * moved)
-    assert not torch.equal(lane.drawn["uniform"][1], lane.drawn["reverse"][1])
+    assert not torch.equal(uniform.top, reverse.top)
 
 
 def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(small, images, tmp_path, monkeypatch):
-    (whole,) = fit([small()], images, out=tmp_path / "whole")
+    whole = fit(small(), images, out=tmp_path / "whole")
     out = tmp_path / "full"
 
     def fill(lane):
         if lane.epoch == 2:
-            monkeypatch.setattr(train.files, "write", full)
+            monkeypatch.setattr(files, "write", full)
 
     def full(path, data, **_):
-        raise train.files.cannot_write(path, "No space left on device")
+        raise files.cannot_write(path, "No space left on device")
 
     with pytest.raises(FailedError, match="No space left") as caught:
-        fit([small()], images, out=out, save_every=0.0, watch=fill)
+        fit(small(), images, out=out, save_every=0.0, watch=fill)
     assert (caught.value.exit_code, len(str(caught.value).splitlines())) == (1, 3)
     monkeypatch.undo()
     assert [path.suffix for path in out.iterdir()] == [".ckpt"]
-    (gone_on,) = fit([small()], images, out=out)
+    gone_on = fit(small(), images, out=out)
     assert sha(gone_on) == sha(whole)
     assert gone_on.attempts[-1]["epoch"] == 1
 
@@ -408,36 +380,36 @@ def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(smal
 )
 def test_a_crop_larger_than_the_image_is_refused(settings, word, small, images, tmp_path):
     with pytest.raises(RequestError, match=word):
-        fit([small(**settings)], images, out=tmp_path)
+        fit(small(**settings), images, out=tmp_path)
 
 
 def test_a_resume_that_would_change_the_precision_is_refused(small, images, tmp_path, monkeypatch):
     made = small(precision="auto")
-    monkeypatch.setattr(train, "pick_precision", lambda name, device: "fp32")
-    Lane(made, images, tmp_path, torch.device("cpu")).save()
-    monkeypatch.setattr(train, "pick_precision", lambda name, device: "bf16")
-    with pytest.raises(RequestError, match="precision fp32"):
-        fit([made], images, out=tmp_path)
+    monkeypatch.setattr(state_module, "pick_precision", lambda name, device: "fp32")
+    TrainState(made, images, tmp_path, torch.device("cpu")).save()
+    monkeypatch.setattr(state_module, "pick_precision", lambda name, device: "bf16")
+    with pytest.raises(RequestError, match="has precision=fp32, this run has bf16"):
+        fit(made, images, out=tmp_path)
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu"])
 def test_an_unknown_device_is_refused(device, small, images, tmp_path):
     with pytest.raises(RequestError, match="allowed on this machine: auto"):
-        fit([small()], images, out=tmp_path, device=device)
+        fit(small(), images, out=tmp_path, device=device)
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_training(small, images, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RequestError, match="cannot write"):
-        fit([small()], images, out=tmp_path / "file", watch=lambda lane: pytest.fail("it trained"))
+        fit(small(), images, out=tmp_path / "file", watch=lambda lane: pytest.fail("it trained"))
 
 
 def test_precision_auto_on_the_cpu_follows_the_hardware(monkeypatch):
     cpu = torch.device("cpu")
     for features, expected in (({"avx512_bf16": True}, "bf16"), ({"avx512_bf16": False}, "fp32"), ({}, "fp32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features, raising=False)
-        assert train.pick_precision("auto", cpu) == expected
-    assert train.pick_precision("bf16", cpu) == "bf16"
+        assert pick_precision("auto", cpu) == expected
+    assert pick_precision("bf16", cpu) == "bf16"
 
 
 def test_grey_and_colour_pools_train(small, tmp_path):
@@ -447,7 +419,7 @@ def test_grey_and_colour_pools_train(small, tmp_path):
     pool = Pool("colour", colour, labels, colour, labels, ("a", "b"), 0, None)
     images = select(pool, make_split(labels, ratio=2, name="colour"))
     made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(branches=2, mix="bilateral"))
-    (run,) = fit([made], images, out=tmp_path)
+    run = fit(made, images, out=tmp_path)
     assert run.status == "done"
 
 
@@ -458,7 +430,7 @@ def test_grey_and_colour_pools_train(small, tmp_path):
 def begun(small, images, tmp_path):
     """A dual-branch parent with its weights, and what makes recipes that begin with it."""
     parent = small(**ROWS["dbn"])
-    (run,) = fit([parent], images, out=tmp_path)
+    run = fit(parent, images, out=tmp_path)
 
     def make(method="crt", **settings):
         return recipe("made_up", method, **{"parents": {"features": parent}, "epochs": 3} | settings)
@@ -479,7 +451,7 @@ def below(state):
 )
 def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, images, tmp_path, settings):
     parent, make = begun
-    (run,) = fit([make(**settings)], images, out=tmp_path)
+    run = fit(make(**settings), images, out=tmp_path)
     old, new = weights_of(parent), weights_of(run)
     assert len(below(new)) > 40
     assert any(name.endswith("running_mean") for name in below(new))
@@ -492,14 +464,14 @@ def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, 
 
 def test_fresh_heads_are_not_the_parents_and_differ_by_seed(begun, images, tmp_path):
     parent, make = begun
-    lanes = [Lane(make(seed=seed), images, tmp_path, torch.device("cpu")) for seed in (0, 1)]
+    lanes = [TrainState(make(seed=seed), images, tmp_path, torch.device("cpu")) for seed in (0, 1)]
     heads = [weights_of(parent)["heads.0.weight"], *(lane.net.heads[0].weight for lane in lanes)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
 
 
 def test_running_statistics_move_where_the_method_says_so_and_nothing_else_does(begun, images, tmp_path):
     parent, make = begun
-    (run,) = fit([make(bn="train")], images, out=tmp_path)
+    run = fit(make(bn="train"), images, out=tmp_path)
     old, new = below(weights_of(parent)), below(weights_of(run))
     moved = {name for name, value in new.items() if not torch.equal(value, old[name])}
     assert moved == {name for name in old if name.rpartition(".")[2].startswith(("running", "num_batches"))}
@@ -507,10 +479,10 @@ def test_running_statistics_move_where_the_method_says_so_and_nothing_else_does(
 
 def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_else(begun, images, tmp_path):
     _, make = begun
-    lane = Lane(make(), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(make(), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()
-    lane.train_step()
-    held = {id(p) for group in lane.optimiser.param_groups for p in group["params"]}
+    train_step(lane)
+    held = {id(p) for group in lane.optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in lane.net.heads.parameters()}
     assert {name for name, p in lane.net.named_parameters() if p.grad is not None} == {
         f"heads.{i}.{kind}" for i in range(2) for kind in ("weight", "bias")
@@ -519,13 +491,13 @@ def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_
 
 def test_rate_and_decay_factors_go_to_the_longest_name_that_fits(small, images, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        DbnMix, "trains", {"branches.": (0.1, 0.0), "heads.": (1.0, 0.5), "branches.0.0.conv1": (2.0, 1.0)}
+        DbnMix, "param_groups", {"branches.": (0.1, 0.0), "heads.": (1.0, 0.5), "branches.0.0.conv1": (2.0, 1.0)}
     )
-    lane = Lane(small(warmup=0.0), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(small(warmup=0.0), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()
-    lane.train_step()
+    train_step(lane)
     names = {id(p): name for name, p in lane.net.named_parameters()}
-    for group in lane.optimiser.param_groups:
+    for group in lane.optimizer.param_groups:
         held = [names[id(p)] for p in group["params"]]
         expected = {name.startswith("heads."): (0.1, 1e-4) for name in held if name.startswith("heads.")}
         if held == ["branches.0.0.conv1.weight"]:
@@ -539,10 +511,10 @@ def test_rate_and_decay_factors_go_to_the_longest_name_that_fits(small, images, 
 
 def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
     parent = small(**ROWS["sbn+mixup"])
-    (run,) = fit([parent], images, out=tmp_path)
+    run = fit(parent, images, out=tmp_path)
     old = weights_of(run)
     made = recipe("made_up", parents={"features": parent}, frozen=True, epochs=1, **ROWS["dbn+bm"])
-    new = weights_of(fit([made], images, out=tmp_path)[0])
+    new = weights_of(fit(made, images, out=tmp_path))
     for i in (0, 1):
         mine = {name.removeprefix(f"branches.{i}."): v for name, v in new.items() if name.startswith(f"branches.{i}.")}
         theirs = {name.removeprefix("branches.0."): v for name, v in old.items() if name.startswith("branches.0.")}
@@ -552,55 +524,20 @@ def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
 
 
 def test_heads_on_frozen_features_part_where_the_parent_does(small, images, tmp_path):
-    (parent,) = fit([small(**ROWS["dbn"], branch_at="layer3")], images, out=tmp_path)
+    parent = fit(small(**ROWS["dbn"], branch_at="layer3"), images, out=tmp_path)
     for made in (
         recipe("made_up", parents={"features": parent.recipe}, epochs=1),
         recipe("made_up", "crt", parents={"features": parent.recipe}, epochs=1),
     ):
-        assert made.spec.branch_at == "layer3"
-        (run,) = fit([made], images, out=tmp_path)
+        assert made.spec.split_at == "layer3"
+        run = fit(made, images, out=tmp_path)
         assert all(torch.equal(value, weights_of(run)[name]) for name, value in below(weights_of(parent)).items())
-
-
-def test_features_are_cached_only_where_nothing_random_comes_before_them(begun, small, images, tmp_path):
-    _, make = begun
-    lanes = {
-        "crt": make(crop=0, flip=False),
-        "unmixed": make("dbn_mix", frozen=True, crop=0, flip=False, branches=2),
-        "crop": make(flip=False),
-        "flip": make(crop=0),
-        "bn": make(crop=0, flip=False, bn="train"),
-        "mixed": make("dbn_mix", frozen=True, crop=0, flip=False, **ROWS["dbn+bm"]),
-        "whole": small(crop=0, flip=False),
-    }
-    cached = {name: Lane(made, images, tmp_path, torch.device("cpu")).cached for name, made in lanes.items()}
-    assert {name for name, features in cached.items() if features is not None} == {"crt", "unmixed"}
-    assert cached["crt"].shape == (len(images.train_labels), 2, 64)
-    assert cached["crt"].dtype == torch.float32
-    (parent,) = fit([small(precision="bf16", **ROWS["dbn"])], images, out=tmp_path)
-    made = recipe("made_up", "crt", parents={"features": parent.recipe}, crop=0, flip=False)
-    assert Lane(made, images, tmp_path, torch.device("cpu")).cached.dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"method": "dbn_mix", "frozen": True, "branches": 2, "tscale": True}], ids=str
-)
-def test_cached_features_give_what_images_give(begun, images, tmp_path, monkeypatch, settings):
-    _, make = begun
-    made = make(crop=0, flip=False, **settings)
-    (cached,) = fit([made], images, out=tmp_path, device="cpu")
-    kept = weights_of(cached)
-    monkeypatch.setattr(Lane, "_fixed", lambda lane: False)
-    (plain,) = fit([made], images, out=tmp_path / "plain", parents=[tmp_path], device="cpu")
-    np.testing.assert_allclose(cached.history["loss"], plain.history["loss"], rtol=1e-4)
-    for name, value in weights_of(plain).items():
-        torch.testing.assert_close(value, kept[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, images, tmp_path):
     parent, make = begun
     elsewhere = tmp_path / "elsewhere"
-    fit([make()], images, out=elsewhere, parents=[tmp_path])
+    fit(make(), images, out=elsewhere, parents=[tmp_path])
     for name, damage in {
         "has not run": lambda: None,
         "are gone": lambda: (tmp_path / "b" / parent.path.name).write_bytes(parent.path.read_bytes()),
@@ -608,8 +545,8 @@ def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, 
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
         damage()
-        with pytest.raises(RequestError, match=name) as caught:
-            fit([make(seed=1)], images, out=tmp_path / "b")
+        with pytest.raises(LtReproError, match=name) as caught:
+            fit(make(seed=1), images, out=tmp_path / "b")
         assert len(str(caught.value).splitlines()) <= 3
         assert parent.recipe.key() in str(caught.value)
     assert not list((tmp_path / "b").glob("*crt*"))
@@ -617,25 +554,25 @@ def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, 
 
 def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp_path):
     parent, make = begun
-    lane = Lane(make(), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(make(), images, tmp_path, torch.device("cpu"))
     lane.save()
     weights = weights_of(parent) | {"trunk.2.weight": torch.ones(16)}
     parent.path.unlink()
     parent.path.with_suffix(".pt").write_bytes(checkpoint.dump(weights))
     sha256 = checkpoint.tensor_digest(weights)
     dataclasses.replace(parent, weights={"file": "x.pt", "sha256": sha256}).publish(tmp_path)
-    with pytest.raises(RequestError, match="begun with parent"):
-        fit([make()], images, out=tmp_path)
+    with pytest.raises(RequestError, match="has parents="):
+        fit(make(), images, out=tmp_path)
 
 
 def test_the_digest_of_the_weights_is_of_tensors_and_their_names_alone(begun, images, tmp_path):
     parent, _ = begun
-    lane = Lane(parent.recipe, images, tmp_path / "new", torch.device("cpu"))
-    content, before = lane._weights()
+    lane = TrainState(parent.recipe, images, tmp_path / "new", torch.device("cpu"))
+    content, before = publish.weights(lane)
     lane.net.add_module("empty", torch.nn.ModuleDict())
-    assert lane._weights() == (content, before)
+    assert publish.weights(lane) == (content, before)
     lane.net.trunk[0].register_buffer("more", torch.zeros(1))
-    assert lane._weights()[1] != before
+    assert publish.weights(lane)[1] != before
 
 
 def test_the_digest_of_tensors_covers_name_dtype_shape_and_bytes_and_no_container(tmp_path):
@@ -670,23 +607,23 @@ def test_a_parent_of_another_split_is_refused(begun, images, tmp_path):
     parent.path.unlink()
     dataclasses.replace(parent, split=parent.split | {"digest": "0" * 64}).publish(tmp_path)
     with pytest.raises(RequestError, match="another split"):
-        fit([make()], images, out=tmp_path)
+        fit(make(), images, out=tmp_path)
 
 
 def test_a_diverged_run_is_no_parent(small, images, tmp_path):
     parent = small(lr=1e3, momentum=0.99, weight_decay=1.0, epochs=20)
-    (run,) = fit([parent], images, out=tmp_path)
+    run = fit(parent, images, out=tmp_path)
     assert run.status == "diverged"
     with pytest.raises(RequestError, match="diverged"):
-        fit([recipe("made_up", "crt", parents={"features": parent})], images, out=tmp_path)
+        fit(recipe("made_up", "crt", parents={"features": parent}), images, out=tmp_path)
 
 
 def test_the_rate_follows_half_a_cosine(small, images, tmp_path):
-    lane = Lane(small(schedule="cosine", warmup=0.0), images, tmp_path, torch.device("cpu"))
+    lane = TrainState(small(schedule="cosine", warmup=0.0), images, tmp_path, torch.device("cpu"))
     rates = []
     for _ in range(3):
         lane.start_epoch()
-        rates += lane.rates
+        rates += lane.inputs.rates
         lane.epoch += 1
     n = 3 * lane.steps
     assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * (i + 0.5) / n)) / 2 for i in range(n)])
@@ -704,10 +641,12 @@ def test_bbns_alpha_is_held_through_an_epoch(images, tmp_path, monkeypatch):
     seen = []
     plain = Bbn.loss
     monkeypatch.setattr(
-        Bbn, "loss", lambda self, net, batches, at: seen.append(at.epoch.item()) or plain(self, net, batches, at)
+        Bbn,
+        "loss",
+        lambda self, net, batches, ctx: seen.append(ctx.epoch_progress.item()) or plain(self, net, batches, ctx),
     )
     made = recipe("made_up", "bbn", ratio=4.0, net="resnet8", epochs=4, batch=8, crop=1, precision="fp32")
-    fit([made], images, out=tmp_path)
+    fit(made, images, out=tmp_path)
     steps = len(seen) // 4
     assert seen == [epoch / 4 for epoch in range(4) for _ in range(steps)]
     assert steps > 1

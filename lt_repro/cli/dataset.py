@@ -14,7 +14,7 @@ from lt_repro.cli.request import ratio_settings
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
-    from lt_repro.data.pools import Pool
+    from lt_repro.data.images import Pool
     from lt_repro.data.split import Split
 
 
@@ -40,18 +40,18 @@ def make_dataset(
 
     The split file is for your eyes and other programs: `ltrepro train` draws the same split by itself.
     """
-    from lt_repro.data import pools
+    from lt_repro.data import cifar, images, load
     from lt_repro.data.split import make_split
     from lt_repro.store import files
 
-    root = pools.data_root(data_root)
+    root = load.data_root(data_root)
     try:
-        pool = pools.load_pool(name, root)
-    except pools.NotThere:
+        pool = load.load_pool(name, root)
+    except cifar.NotThere:
         if no_download:
             raise
         _download(name, root)
-        pool = pools.load_pool(name, root)
+        pool = load.load_pool(name, root)
     split = make_split(
         pool.train_labels,
         **_shape(ratio, imb_factor, imb_type, pool),
@@ -59,7 +59,7 @@ def make_dataset(
         hold_out=pool.hold_out,
         name=pool.name,
     )
-    n_test = len(pools.select(pool, split).test_labels)
+    n_test = len(images.select(pool, split).test_labels)
     content = split.to_json() | {"n_test": n_test}
     path = to or Path("splits") / f"{pool.name}-{split.imb_type}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
@@ -94,7 +94,7 @@ def _ratio(ratio: str | None, factor: float) -> float:
 
 
 def _download(name: str, root: Path) -> None:
-    from lt_repro.data.pools import download
+    from lt_repro.data.cifar import download
 
     if not err.is_terminal:
         say(f"downloading {name} to {root}")

@@ -180,7 +180,7 @@ def demo(
 
     [bold]ltrepro demo[/bold]
     """
-    from lt_repro.data.pools import load_pool
+    from lt_repro.data.load import load_pool
     from lt_repro.paper.dbn_mix.tables import TABLE4
     from lt_repro.paper.table import ratios
     from lt_repro.render import text

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from lt_repro.cli.app import out, put, put_json
 
 if TYPE_CHECKING:
-    from lt_repro.data.pools import Pool
+    from lt_repro.data.images import Pool
     from lt_repro.paper.table import Table
     from lt_repro.render.cells import Measured
     from lt_repro.render.classes import Classes
@@ -130,7 +130,7 @@ def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Seq
 
 def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
     """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
-    from lt_repro.data.pools import known_split
+    from lt_repro.data.load import known_split
     from lt_repro.render.classes import by_class
     from lt_repro.sweep.runner import split_of
 

@@ -120,7 +120,7 @@ def _words(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> 
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import get, settings
 
-    method, idle = type(recipe.method), recipe.unused()
+    method, idle = type(recipe.method), recipe.inactive_fields()
     natural = recipe.imb_type == "as_is"
     bare = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents)
     chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)}

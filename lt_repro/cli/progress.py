@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lt_repro.cli.app import err, printable, say
-from lt_repro.sweep.progress import Standing, standing
+from lt_repro.sweep.progress import RunProgress, progress_of
 
 if TYPE_CHECKING:
     from lt_repro.paper.table import Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lt_repro.render.cells import Measured
     from lt_repro.store.runs import Run
     from lt_repro.sweep.runner import Failed
-    from lt_repro.train.loop import Lane
+    from lt_repro.train.state import TrainState
 
 
 class Watch:
@@ -46,9 +46,9 @@ class Watch:
         if not self.bar.disable:
             self.bar.stop()
 
-    def __call__(self, lane: "Lane") -> None:
+    def __call__(self, lane: "TrainState") -> None:
         """Shows where the run stands: epoch, last loss and accuracy, images a second, time left."""
-        now, at = time.monotonic(), standing(lane)
+        now, at = time.monotonic(), progress_of(lane)
         if self.began is None:  # time what this process does, not what it found
             self.began, self.points = (now, at.step - 1), at.points
         left = (now - self.began[0]) / max(1, at.step - self.began[1]) * (at.steps - at.step)
@@ -90,7 +90,7 @@ class Board:
         self.to_do = {r.key(): float((images[r.key()] if known else r.epochs) or 0) for r in recipes}
         self.whole = dict(self.to_do)
         self.total, self.failed = len(recipes), 0
-        self.running: dict[str, Standing] = {}
+        self.running: dict[str, RunProgress] = {}
         self.done_here, self.began = 0.0, time.monotonic()
         self.live = Live(get_renderable=self.render, console=err, transient=True, refresh_per_second=2)
 
@@ -102,7 +102,7 @@ class Board:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def at(self, at: Standing) -> None:
+    def at(self, at: RunProgress) -> None:
         """Takes in where a run stands."""
         before = self.running[at.key].step if at.key in self.running else at.start
         self.done_here += self.whole[at.key] * (at.step - before) / at.steps

@@ -142,7 +142,7 @@ def explain(
         cells += [(table, cell) for table, cell in every if cell.recipe and alike(cell.recipe) == series]
         for question in paper.questions:
             owner = recipe if hasattr(recipe, question.setting) else recipe.method
-            idle = question.setting in recipe.unused() or not question.when(recipe)
+            idle = question.setting in recipe.inactive_fields() or not question.when(recipe)
             if hasattr(owner, question.setting) and not idle:
                 questions.append((question, fields.text(getattr(owner, question.setting))))
     if as_json:

@@ -18,7 +18,7 @@ from lt_repro.cli.progress import Board
 from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
-    from lt_repro.data.pools import Pool
+    from lt_repro.data.images import Pool
     from lt_repro.paper.table import Line, Table
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
@@ -71,15 +71,15 @@ class Request:
 
 def carry_out(request: Request) -> None:
     """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
-    from lt_repro.data import pools
+    from lt_repro.data import load
     from lt_repro.store import files
     from lt_repro.sweep.plan import missing, ordered
     from lt_repro.train.signals import Interrupted
 
     until = time.monotonic() + _seconds(request.budget)
     pool = None
-    if request.dataset is not None and (request.dataset not in pools.NAMES or "as-is" in request.ratio):
-        pool = pools.load_pool(request.dataset, pools.data_root(request.data_root))
+    if request.dataset is not None and (request.dataset not in load.NAMES or "as-is" in request.ratio):
+        pool = load.load_pool(request.dataset, load.data_root(request.data_root))
     tables, idle = _tables(request, pool)
     found = found_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
@@ -87,7 +87,7 @@ def carry_out(request: Request) -> None:
     wanted = ordered(lacking.recipes, picked, request.order)
     kinds, images = ["CPU", "GPU"], {}
     if request.train and wanted:
-        from lt_repro.train.loop import pick_device
+        from lt_repro.train.device import pick_device
 
         kinds = ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]
         images = _images(request, wanted, pool)
@@ -138,13 +138,13 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
 
 def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
     """Returns the images of all recipes by name, after each split that they want has been made once."""
-    from lt_repro.data import pools
+    from lt_repro.data import load
     from lt_repro.sweep.runner import split_of
 
-    root = pools.data_root(request.data_root)
+    root = load.data_root(request.data_root)
     images = {} if pool is None else {pool.name: pool}
     needed = {recipe.dataset for recipe in wanted} - images.keys()
-    images |= {name: pools.load_pool(name, root) for name in sorted(needed)}
+    images |= {name: load.load_pool(name, root) for name in sorted(needed)}
     for recipe in {(r.dataset, r.ratio, r.imb_type, r.split_seed): r for r in wanted}.values():
         split_of(recipe, images[recipe.dataset])
     return images
@@ -179,7 +179,7 @@ class Found:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        from lt_repro.data.pools import known_split
+        from lt_repro.data.load import known_split
         from lt_repro.render.cells import conflicts
         from lt_repro.store import runs as store
 

@@ -94,7 +94,7 @@ def collect(
 
     [bold]ltrepro collect /media/usb/runs[/bold]
     """
-    from lt_repro.data.pools import known_split
+    from lt_repro.data.load import known_split
     from lt_repro.store import files
     from lt_repro.store.runs import Run
     from lt_repro.store.status import FAILED

@@ -58,11 +58,11 @@ def train(
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
     parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
     """
-    from lt_repro.data import pools
+    from lt_repro.data import load
     from lt_repro.store.locks import claim
     from lt_repro.store.runs import set_aside
     from lt_repro.sweep.runner import Failed, run_all
-    from lt_repro.train.loop import make_deterministic
+    from lt_repro.train.device import make_deterministic
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
@@ -79,7 +79,7 @@ def train(
     parent, assign = _parent(assign or [], folder)
     if parent:
         given["parents"] = {"features": parent.recipe}
-    pool = pools.load_pool(dataset or _dataset_of(parent), pools.data_root(data_root))
+    pool = load.load_pool(dataset or _dataset_of(parent), load.data_root(data_root))
     recipe = _recipe(pool.name, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
@@ -130,11 +130,11 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
 
 
 def _dataset_of(parent: "Run | None") -> str:
-    from lt_repro.data import pools
+    from lt_repro.data import load
 
     if parent is None:
         return "cifar100"
-    if parent.recipe.dataset not in pools.NAMES:
+    if parent.recipe.dataset not in load.NAMES:
         raise RequestError(
             f"the parent is of {parent.recipe.dataset}, which has no name of its own",
             "allowed: the images it was trained on",
@@ -172,7 +172,7 @@ def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assi
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
     chosen = recipe(dataset, method, reading, **given)
-    idle = sorted(chosen.unused() & given.keys())
+    idle = sorted(chosen.inactive_fields() & given.keys())
     if idle:
         raise RequestError(
             f"{', '.join(idle)} would decide nothing here",

@@ -1,18 +1,71 @@
-"""Every random number of training: a pure function of (run seed, stream name, epoch), made on the CPU on every device.
+"""Samplers: which images an epoch's batches hold. Every random number comes from (run seed, its name, epoch).
 
-So a resumed, a packed and a plain run see the same draws, and a checkpoint holds no generator state.
+They are made on the CPU on every device: a resumed and a plain run see the same, and a checkpoint holds no generator.
 """
 
 import hashlib
+import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def generator(seed: int, stream: str, epoch: int) -> np.random.Generator:
-    """Returns the generator of one stream of one epoch, seeded with the SHA-256 of (seed, stream, epoch)."""
-    name = f"{seed}/{stream}/{epoch}".encode()
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest()))
+def generator(seed: int, name: str, epoch: int) -> np.random.Generator:
+    """Returns the generator of one random input of one epoch, seeded with the SHA-256 of (seed, name, epoch)."""
+    text = f"{seed}/{name}/{epoch}".encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()))
+
+
+class Sampler(Protocol):
+    """Which images an epoch's batches hold."""
+
+    def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+        """Returns `total` image indices, (total,) in [0, sum of counts).
+
+        Args:
+            rng: The generator of this sampler and epoch.
+            counts: (K,) images a class; the images lie class by class.
+            total: How many to draw.
+        """
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every image once, shuffled, and again until there are enough: P = 1 / N."""
+
+    def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+        """Returns `total` image indices, see `Sampler`."""
+        images = int(counts.sum())
+        return np.concatenate([rng.permutation(images) for _ in range(-(-total // images))])[:total]
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """The reverse sampler, equations (1) and (2) of DBN-Mix: a class by P_k, then an image of it uniformly.
+
+    Args:
+        gamma: > 0; 1 is BBN's reversed distribution, infinity the class-balanced one.
+    """
+
+    gamma: float
+
+    def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+        """Returns `total` image indices, drawn with replacement, see `Sampler`."""
+        classes = rng.choice(len(counts), size=total, p=class_probabilities(counts, self.gamma))
+        inside = rng.random(total) * counts[classes]
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        return np.asarray(first[classes] + inside.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class ClassBalanced:
+    """A class uniformly, then an image of it uniformly: the reverse sampler at gamma infinite."""
+
+    def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+        """Returns `total` image indices, drawn with replacement, see `Sampler`."""
+        return Reverse(math.inf).indices(rng, counts, total)
 
 
 def class_probabilities(counts: NDArray[np.int64], gamma: float) -> NDArray[np.float64]:
@@ -31,36 +84,3 @@ def class_probabilities(counts: NDArray[np.int64], gamma: float) -> NDArray[np.f
     logs = np.log(counts.max() / counts) / gamma
     weights = np.exp(logs - logs.max())  # over the largest weight, so that a small gamma cannot overflow
     return np.asarray(weights / weights.sum())
-
-
-def uniform(rng: np.random.Generator, images: int, total: int) -> NDArray[np.int64]:
-    """Returns `total` image indices: every image once, shuffled, and again until there are enough.
-
-    Args:
-        rng: The stream's generator.
-        images: N, the size of the training set.
-        total: How many to draw.
-
-    Returns:
-        (total,) indices in [0, N).
-    """
-    rounds = -(-total // images)
-    return np.concatenate([rng.permutation(images) for _ in range(rounds)])[:total]
-
-
-def reverse(rng: np.random.Generator, counts: NDArray[np.int64], gamma: float, total: int) -> NDArray[np.int64]:
-    """Returns `total` image indices drawn with replacement: the class by P_k, then an image of it uniformly.
-
-    Args:
-        rng: The stream's generator.
-        counts: (K,) training images a class; the training set lies class by class.
-        gamma: See `class_probabilities`.
-        total: How many to draw.
-
-    Returns:
-        (total,) indices in [0, sum of counts).
-    """
-    classes = rng.choice(len(counts), size=total, p=class_probabilities(counts, gamma))
-    inside = rng.random(total) * counts[classes]
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.asarray(first[classes] + inside.astype(np.int64))

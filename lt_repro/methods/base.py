@@ -1,42 +1,46 @@
-"""The Method contract: how batches become a loss. Legend: B images of a batch, C x H x W pixels, K classes.
+"""The Method contract, version 2: how batches become a loss. Legend: B images of a batch, C x H x W pixels, K classes.
 
-A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It says which batches and
-random numbers a step takes (`draws`, `streams`), what network it trains and which part of it (`net`, `trains`), what a
-parent run gives it (`parents`), and turns them into a scalar (`loss`). It never calls `backward` and never touches the
-optimiser, the device, files or globals.
+A method is a frozen dataclass in a file of its own; its fields are its hyper-parameters. It declares what it needs:
+batches (`samplers`), further random numbers (`random_inputs`), a network (`net_spec`, `aux_modules`), other runs
+(`parents`), what is trained at which rate (`param_groups`). It turns a step's batches into a scalar (`loss`). It never
+calls `backward` and never touches the optimiser, the device, files or globals; `torch.autograd.grad` and `torch.func`
+are allowed.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
 
+from lt_repro.data.samplers import Sampler, Uniform
 from lt_repro.losses import combine
+from lt_repro.nets.spec import NetSpec
 
-Stream = Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]
-"""(generator, steps, batch) -> an epoch's random numbers: (steps,), one a step, or (steps, batch), one an image."""
+RandomInput = Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]
+"""(generator, steps, batch) -> an epoch's numbers: (steps,), one a step, or (steps, batch), one an image."""
 
-
-class Draw(NamedTuple):
-    """A batch that every step takes: by the reverse sampler at `gamma`, or, at None, every image once an epoch."""
-
-    name: str
-    gamma: float | None = None
+ParentRole = Literal["features", "weights", "teacher"]
+"""What another run gives: "features" everything below the heads, which are fresh; "weights" the heads too; "teacher" a
+frozen network in evaluation mode, beside the one that is trained and in no checkpoint."""
 
 
-class NetSpec(NamedTuple):
-    """What network a method trains: the branches' names, where they part, their heads, the trunk's BatchNorm.
+class Sampled(NamedTuple):
+    """A batch that every step takes.
 
-    Heads are "linear", "cosine", or "joint": one linear head on the branches' features side by side.
+    Args:
+        name: Unique among the method's samplers and random inputs.
+        sampler: Which images.
+        source: Which images there are: "train", or another source of the run's images.
+        batch: Images in it; None for the recipe's batch size.
     """
 
-    branches: tuple[str, ...] = ("single",)
-    branch_at: str = "block"
-    head: str = "linear"
-    bn: str = "per_branch"
+    name: str
+    sampler: Sampler
+    source: str = "train"
+    batch: int | None = None
 
 
 class Batch(NamedTuple):
@@ -46,32 +50,50 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class At(NamedTuple):
-    """Where in training a step stands.
+class MetaOptimizer(NamedTuple):
+    """The optimiser that steps auxiliary parameters along `Method.meta_grads`."""
 
-    `t`, `epoch` and `lr` are scalars: the fraction of training at the middle of the step and at the beginning of its
-    epoch, and the learning rate; `counts` (K,) float32, the training images a class; `draw[name]` this step's numbers
-    of each stream, () or (B,); `log(name, value)` notes a scalar, and its mean over each epoch goes to the run file.
-    """
-
-    t: Tensor
-    epoch: Tensor
-    lr: Tensor
-    counts: Tensor
-    draw: Mapping[str, Tensor]
-    log: Callable[[str, Tensor], None] = lambda name, value: None
+    kind: Literal["sgd", "adam"]
+    lr: float
+    weight_decay: float = 0.0
 
 
 class Net(Protocol):
     """A network as a method sees it: one batch per branch, or one for all, gives one (B, K) of logits per branch.
 
-    `own` holds the method's own modules.
+    `features(batches)` gives one (B, D) per branch, `heads(features)` the logits; `aux` holds the method's own modules.
     """
 
-    own: Mapping[str, nn.Module]
+    aux: nn.ModuleDict
+    heads: nn.Module
 
-    def __call__(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, batches: Tensor | Sequence[Tensor], /) -> list[Tensor]:
         """Returns the logits of every branch."""
+
+    def features(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Returns the pooled features of every branch."""
+
+
+class StepContext(NamedTuple):
+    """Where in training a step is, and what it was given.
+
+    Args:
+        progress: (), the fraction of training at the middle of the step.
+        epoch_progress: (), the fraction of training at the beginning of its epoch.
+        lr: (), the learning rate.
+        class_counts: (K,) float32, the training images of each class.
+        random: This step's numbers of each random input, () or (B,).
+        teachers: The network of each parent in the role of a teacher.
+        log: `log(name, value)` notes a scalar; its mean over each epoch goes to the run file.
+    """
+
+    progress: Tensor
+    epoch_progress: Tensor
+    lr: Tensor
+    class_counts: Tensor
+    random: Mapping[str, Tensor] = {}
+    teachers: Mapping[str, Net] = {}
+    log: Callable[[str, Tensor], None] = lambda name, value: None
 
 
 @dataclass(frozen=True)
@@ -85,64 +107,92 @@ class Method(ABC):
         """Returns the registry's name for this method, which is its file's."""
         return cls.__module__.rpartition(".")[2]
 
-    def net(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns what network is trained, given the parent's where there is one."""
-        return NetSpec()
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns instances for the contract tests: one for each path that a field opens through the training loop."""
+        return (cls(),)
 
-    def modules(self, classes: int) -> Mapping[str, nn.Module]:
-        """Returns fresh modules of the method's own, by name; to `trains` their parameters are "own.NAME...".
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Returns the recipe's fields that this method needs otherwise than the data set's settings have them."""
+        return {}
+
+    @property
+    def parents(self) -> tuple[ParentRole, ...]:
+        """Returns the roles of the other runs that this one needs."""
+        return ()
+
+    def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
+        """Returns what network is trained, given that of the parent whose features or weights it starts from."""
+        return parent or NetSpec()
+
+    def aux_modules(self, num_classes: int) -> Mapping[str, nn.Module]:
+        """Returns fresh modules of the method's own, by name; their parameters are "aux.NAME...".
 
         Args:
-            classes: K.
+            num_classes: K.
         """
         return {}
 
     @property
-    def parents(self) -> tuple[Literal["features"], ...]:
-        """Returns the roles of the runs that this one needs: "features" gives all below the heads, to start from."""
-        return ()
+    def param_groups(self) -> Mapping[str, tuple[float, float]]:
+        """Returns what the optimiser trains: by a prefix of parameter names, (rate factor, weight-decay factor).
 
-    @property
-    def trains(self) -> Mapping[str, tuple[float, float]]:
-        """Returns what the optimiser holds: by the beginning of a parameter's name, (rate factor, decay factor).
-
-        A parameter under no such name is frozen. So are the running statistics beside it, unless `adapts`.
+        Everything else is frozen. Auxiliary modules are trained only under a prefix that begins with "aux.". An empty
+        mapping trains nothing: the run is evaluated as it is.
         """
         return {"": (1.0, 1.0)}
 
     @property
-    def adapts(self) -> bool:
+    def update_bn_stats(self) -> bool:
         """Returns whether BatchNorm in frozen parts uses and gathers the statistics of the batches it sees."""
         return False
 
-    @property
-    def streams(self) -> Mapping[str, Stream]:
-        """Returns the further random numbers that a step wants, by name.
+    def samplers(self, progress: float) -> tuple[Sampled, ...]:
+        """Returns the batches that a step takes; asked at the beginning of each epoch.
 
-        A method without any gives the network its batches as they are: features of images that nothing random changes
-        are computed once where all below the heads is frozen.
+        Args:
+            progress: The fraction of training that has passed.
         """
+        return (Sampled("uniform", Uniform()),)
+
+    @property
+    def random_inputs(self) -> Mapping[str, RandomInput]:
+        """Returns the further random numbers that a step needs, by name."""
         return {}
 
-    def draws(self, t: float) -> tuple[Draw, ...]:
-        """Returns the batches that a step at the fraction `t` of training takes; asked once an epoch."""
-        return (Draw("uniform"),)
-
     @abstractmethod
-    def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the loss of one step, a finite scalar, a mean over its rows.
 
         Args:
-            net: Called once, in training mode.
-            batches: One per draw, by the draw's name, all of the same size.
-            at: Where in training this step stands.
+            net: In training mode where it is trained.
+            batches: One per sampler, by its name.
+            ctx: Where in training this step is.
         """
 
-    def unused(self) -> frozenset[str]:
-        """Returns the names of the fields that decide nothing under the present values of the others."""
-        return frozenset()
+    @property
+    def meta_optimizer(self) -> MetaOptimizer | None:
+        """Returns the optimiser of the auxiliary parameters that no `param_groups` name; None without `meta_grads`."""
+        return None
 
-    def logits(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def meta_grads(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Mapping[str, Tensor]:
+        """Returns gradients of auxiliary parameters, by name ("aux.NAME..."); taken before `loss`.
+
+        It leaves the network as it is, its buffers too.
+
+        Args:
+            net: As in `loss`.
+            batches: As in `loss`.
+            ctx: As in `loss`.
+        """
+        return {}
+
+    def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Returns how the method predicts: the combined logits (B, K), and those of each branch."""
         branches = net(images)
         return combine(branches), branches
+
+    def inactive_fields(self) -> frozenset[str]:
+        """Returns the names of the fields that decide nothing under the present values of the others."""
+        return frozenset()

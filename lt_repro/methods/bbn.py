@@ -1,17 +1,19 @@
 """BBN: a conventional and a reversed branch whose features share one classifier, weighted from the one to the other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro import fields
+from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import At, Batch, Draw, Method, Net, NetSpec
+from lt_repro.methods.base import Batch, Method, Net, Sampled, StepContext
 from lt_repro.mixing import mix
+from lt_repro.nets.spec import NetSpec
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,31 @@ class Bbn(Method):
         fields.check(self)
         fields.within(self, {"gamma": (0.0, inf)}, open_below=frozenset({"gamma"}))
 
-    def net(self, parent: NetSpec | None = None) -> NetSpec:
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns BBN as published, and with other branches and a joint pass."""
+        return cls(), cls(inf, "layer3", "joint")
+
+    def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns the conventional and the re-balancing branch under one joint head."""
         return NetSpec(("conventional", "rebalancing"), self.branch_at, "joint", self.bn)
 
-    def draws(self, t: float) -> tuple[Draw, ...]:
+    def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform and the reverse batch."""
-        return (Draw("uniform"), Draw("reverse", self.gamma))
+        return Sampled("uniform", Uniform()), Sampled("reverse", Reverse(self.gamma))
 
-    def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; by linearity the cross-entropy of the weighted logits against the targets weighted alike."""
-        alpha = cumulative(at.epoch)
-        y_c, y_r = (one_hot(labels, len(at.counts)).float() for _, labels in batches.values())
+        alpha = cumulative(ctx.epoch_progress)
+        y_c, y_r = (one_hot(labels, len(ctx.class_counts)).float() for _, labels in batches.values())
         z_c, z_r = net([images for images, _ in batches.values()])
         return soft_cross_entropy(mix(z_c, z_r, alpha), mix(y_c, y_r, alpha))
 
 
-def cumulative(epoch: Tensor) -> Tensor:
-    """Returns alpha of cumulative learning, 1 - epoch^2.
+def cumulative(epoch_progress: Tensor) -> Tensor:
+    """Returns alpha of cumulative learning, 1 - (epoch / epochs)^2.
 
     Args:
-        epoch: (), the fraction of training that had passed when the epoch began.
+        epoch_progress: (), the fraction of training that had passed when the epoch began.
     """
-    return 1 - epoch**2
+    return 1 - epoch_progress**2

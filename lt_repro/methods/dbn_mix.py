@@ -1,19 +1,21 @@
 """DBN-Mix and every row of its ablation: one or two branches, which mixup, class temperatures or none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro import fields
+from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.errors import RequestError
 from lt_repro.losses import branch_loss, complement_cross_entropy, soft_cross_entropy, temperatures
-from lt_repro.methods.base import At, Batch, Draw, Method, Net, NetSpec, Stream
+from lt_repro.methods.base import Batch, Method, Net, ParentRole, RandomInput, Sampled, StepContext
 from lt_repro.mixing import bilateral_mixup, draw_lam, mixup
+from lt_repro.nets.spec import NetSpec
 
 
 @dataclass(frozen=True)
@@ -107,25 +109,40 @@ class DbnMix(Method):
                 "the paper's dual-branch counterpart of mixup is --mix bilateral",
             )
 
-    def net(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch, or the conventional and the re-balancing one; on a parent's features where frozen."""
-        names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
-        return NetSpec(names, parent.branch_at if parent else self.branch_at, self.head, self.bn)
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns the nine rows of Table 4, and every field at another value."""
+        one = [cls(mix=mix, tscale=scaled) for mix in ("none", "mixup", "bilateral") for scaled in (False, True)]
+        two = [cls(2, mix, scaled) for mix in ("none", "bilateral") for scaled in (False, True)]
+        odd = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
+        released = cls(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement")
+        rest = [cls(2, "bilateral", True, branch_at="layer2", gamma=1.0), cls(2, "bilateral", True, frozen=True)]
+        return *one, *two, odd, released, *rest
 
     @property
-    def parents(self) -> tuple[Literal["features"], ...]:
+    def defaults(self) -> Mapping[str, Any]:
+        """Returns the length and the schedule of a second stage where the features are frozen."""
+        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0} if self.frozen else {}
+
+    def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
+        """Returns one branch, or the conventional and the re-balancing one; on a parent's features where frozen."""
+        names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
+        return NetSpec(names, parent.split_at if parent else self.branch_at, self.head, self.bn)
+
+    @property
+    def parents(self) -> tuple[ParentRole, ...]:
         """Returns that the features are a parent's where they are frozen."""
         return ("features",) if self.frozen else ()
 
     @property
-    def trains(self) -> Mapping[str, tuple[float, float]]:
+    def param_groups(self) -> Mapping[str, tuple[float, float]]:
         """Returns everything, or the heads alone where the features are frozen."""
         return {"heads." if self.frozen else "": (1.0, 1.0)}
 
     @property
-    def streams(self) -> Mapping[str, Stream]:
+    def random_inputs(self) -> Mapping[str, RandomInput]:
         """Returns lambda where anything is mixed, and for mixup the keys that sort a batch into partners."""
-        wanted: dict[str, Stream] = {} if self.mix == "none" else {"lam": self._lam}
+        wanted: dict[str, RandomInput] = {} if self.mix == "none" else {"lam": self._lam}
         return wanted | ({"partner": self._keys} if self.mix == "mixup" else {})
 
     def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
@@ -134,40 +151,40 @@ class DbnMix(Method):
     def _keys(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
         return rng.random((steps, batch))
 
-    def draws(self, t: float) -> tuple[Draw, ...]:
+    def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform batch and, with two branches or bilateral mixup, the reverse one."""
-        both = self.branches == 2 or self.mix == "bilateral"
-        return (Draw("uniform"), Draw("reverse", self.gamma)) if both else (Draw("uniform"),)
+        uniform, reverse = Sampled("uniform", Uniform()), Sampled("reverse", Reverse(self.gamma))
+        return (uniform, reverse) if self.branches == 2 or self.mix == "bilateral" else (uniform,)
 
-    def samples(self, batches: Mapping[str, Batch], at: At) -> list[tuple[Tensor, Tensor]]:
+    def samples(self, batches: Mapping[str, Batch], ctx: StepContext) -> list[tuple[Tensor, Tensor]]:
         """Returns one (images (B, C, H, W), targets (B, K)) per branch: what the network is trained on."""
-        pairs = [(images, one_hot(labels, len(at.counts)).float()) for images, labels in batches.values()]
+        pairs = [(images, one_hot(labels, len(ctx.class_counts)).float()) for images, labels in batches.values()]
         if self.mix == "mixup":
-            (x, y), partner = pairs[0], at.draw["partner"].argsort()
-            return [mixup(x, y, x[partner], y[partner], at.draw["lam"])]
+            (x, y), partner = pairs[0], ctx.random["partner"].argsort()
+            return [mixup(x, y, x[partner], y[partner], ctx.random["lam"])]
         if self.mix == "none":
             return pairs
-        both = (*pairs[0], *pairs[1], at.draw["lam"])
+        both = (*pairs[0], *pairs[1], ctx.random["lam"])
         return list(bilateral_mixup(*both)) if self.branches == 2 else [mixup(*both)]
 
-    def loss(self, net: Net, batches: Mapping[str, Batch], at: At) -> Tensor:
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the total loss (19), the mean over branches of their loss under the class temperatures."""
-        images, targets = zip(*self.samples(batches, at), strict=True)
-        temperature = temperatures(at.counts, self.eta, self.eps, self.temperature) if self.tscale else 1.0
+        images, targets = zip(*self.samples(batches, ctx), strict=True)
+        temperature = temperatures(ctx.class_counts, self.eta, self.eps, self.temperature) if self.tscale else 1.0
         pairs = list(zip(net(list(images)), targets, strict=True))
         loss = branch_loss([soft_cross_entropy(z, y, temperature) for z, y in pairs])
         if self.branch_loss == "ce_complement":
             loss = loss + branch_loss([complement_cross_entropy(z, y, temperature) for z, y in pairs])
         return loss
 
-    def unused(self) -> frozenset[str]:
+    def inactive_fields(self) -> frozenset[str]:
         """Returns the fields without effect: alpha unmixed, eta and eps unscaled, gamma without a reverse batch, ..."""
         idle = set[str]()
         if self.mix == "none":
             idle |= {"alpha", "lam_per"}
         if not self.tscale:
             idle |= {"eta", "eps", "temperature"}
-        if len(self.draws(0.0)) == 1:
+        if len(self.samplers(0.0)) == 1:
             idle |= {"gamma"}
         if self.branches == 1 or self.frozen:
             idle |= {"branch_at", "bn"}

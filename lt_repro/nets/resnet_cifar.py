@@ -3,7 +3,7 @@
 Legend: B images of a batch, C channels, H x W pixels, D features, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lt_repro.errors import unknown
-from lt_repro.methods.base import NetSpec
+from lt_repro.nets.spec import NetSpec
 
-WIDTHS = (16, 32, 64)
 BLOCKS = {
     "resnet8": 1,
     "resnet14": 2,
@@ -51,14 +50,15 @@ class Block(nn.Module):
 
     Args:
         inside: Channels in.
-        outside: Channels out, `inside` or twice that.
+        outside: Channels out, `inside` or more.
+        stride: 1, or 2 at the beginning of a stage.
     """
 
-    def __init__(self, inside: int, outside: int) -> None:
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
-        self.stride = 1 if inside == outside else 2
-        self.extra = (outside - inside) // 2
-        self.conv1 = nn.Conv2d(inside, outside, 3, self.stride, 1, bias=False)
+        self.stride = stride
+        self.before, self.after = (outside - inside) // 2, outside - inside - (outside - inside) // 2
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outside)
         self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outside)
@@ -67,7 +67,7 @@ class Block(nn.Module):
         """Returns (B, outside, H / stride, W / stride)."""
         out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
         if self.stride > 1:
-            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra, self.extra))
+            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
         return functional.relu(out + x)
 
 
@@ -136,17 +136,20 @@ class ResNet(nn.Module):
 
     Args:
         name: One of `BLOCKS`.
-        spec: How many branches, where they part, which head, how the trunk's BatchNorm sees several batches.
+        spec: Its branches, where they part, their head, widths, and how the trunk's BatchNorm sees several batches.
         classes: K.
         mean: C values for the first layer; len(mean) is the number of image channels.
         std: C values for the first layer.
 
     Attributes:
-        own: A method's own modules, which the network carries but does not use.
+        aux: A method's own modules, which the network carries but does not use.
+        images_seen: Images that have passed since it was built; of a batch for every branch, each once.
 
     Raises:
         RequestError: No network has that name.
     """
+
+    __call__: Callable[[Tensor | Sequence[Tensor]], list[Tensor]]
 
     def __init__(self, name: str, spec: NetSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -154,21 +157,24 @@ class ResNet(nn.Module):
             raise unknown("network", name, BLOCKS)
         self.joint = spec.bn == "joint"
         count, channels = BLOCKS[name], len(mean)
-        inside = [WIDTHS[0]] + [width for width in WIDTHS for _ in range(count)]
-        sizes = list(pairwise(inside))
-        cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.branch_at]
-        stem = [Normalise(mean, std), nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False)]
-        self.trunk = nn.Sequential(*stem, nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(), *(Block(*size) for size in sizes[:cut]))
+        first, *_, last = spec.widths
+        inside = [first] + [width for width in spec.widths for _ in range(count)]
+        strides = [2 if i in (count, 2 * count) else 1 for i in range(3 * count)]
+        sizes = [(*pair, stride) for pair, stride in zip(pairwise(inside), strides, strict=True)]
+        cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.split_at]
+        stem = [Normalise(mean, std), nn.Conv2d(channels, first, 3, 1, 1, bias=False)]
+        self.trunk = nn.Sequential(*stem, nn.BatchNorm2d(first), nn.ReLU(), *(Block(*size) for size in sizes[:cut]))
         self.branches = nn.ModuleList(
             nn.Sequential(*(Block(*size) for size in sizes[cut:]), Pool()) for _ in spec.branches
         )
         self.heads: nn.Module
         if spec.head == "joint":
-            self.heads = Joint(len(spec.branches), WIDTHS[-1], classes)
+            self.heads = Joint(len(spec.branches), last, classes)
         else:
             head = {"linear": nn.Linear, "cosine": Cosine}[spec.head]
-            self.heads = Heads(head(WIDTHS[-1], classes) for _ in spec.branches)
-        self.own = nn.ModuleDict()
+            self.heads = Heads(head(last, classes) for _ in spec.branches)
+        self.aux = nn.ModuleDict()
+        self.images_seen = 0
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -190,6 +196,7 @@ class ResNet(nn.Module):
         Args:
             batches: As in `forward`.
         """
+        self.images_seen += len(batches) if isinstance(batches, Tensor) else sum(map(len, batches))
         if isinstance(batches, Tensor):
             shared = [self.trunk(batches)] * len(self.branches)
         elif self.joint:
@@ -198,20 +205,12 @@ class ResNet(nn.Module):
             shared = [self.trunk(batch) for batch in batches]
         return [cast(Tensor, branch(x)) for branch, x in zip(self.branches, shared, strict=True)]
 
-    def classify(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Returns the logits of every branch from features that were computed before, not from images.
-
-        Args:
-            batches: As in `forward`, but each (B, n, D): of every image its features in each of the n branches.
-        """
-        given = [batches] * len(self.branches) if isinstance(batches, Tensor) else batches
-        return cast(list[Tensor], self.heads([x[:, i] for i, x in enumerate(given)]))
-
-    def take_features(self, weights: Mapping[str, Tensor]) -> None:
+    def load_parent(self, weights: Mapping[str, Tensor], heads: bool) -> None:
         """Loads all that lies below the heads from another network; its only branch goes into each of several.
 
         Args:
             weights: The state of a network of the same name, whose branches part at the same place.
+            heads: Whether its heads are loaded too; then it has the same branches.
 
         Raises:
             RuntimeError: A weight is missing, left over, or of another shape.
@@ -223,3 +222,5 @@ class ResNet(nn.Module):
         self.trunk.load_state_dict(under("trunk."))
         for i, branch in enumerate(self.branches):
             branch.load_state_dict(under(f"branches.{i}.") or under("branches.0."))
+        if heads:
+            self.heads.load_state_dict(under("heads."))

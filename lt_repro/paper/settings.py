@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_repro import fields
 from lt_repro.errors import unknown
 from lt_repro.methods.base import Method
 from lt_repro.paper.reading import Reading
@@ -17,13 +18,14 @@ INHERITED = (*SHARED, "crop", "crop_pad", "flip", "seed", "precision", "epoch_st
 class Settings:
     """What decides the recipes of a paper. A row holds fields of the recipe, and a method's fields under its name.
 
+    Under "second stage" it holds what a run has otherwise that starts from a parent's features or weights.
+
     Args:
         datasets: A row for each data set that the paper has.
         others: The row of any other data set.
         ratio: n_max / n_min where none is given.
         chosen: Fields of methods that experiments vary, which are no departure from the paper.
         readings: The ways in which the paper can be read, by name; the first is the default.
-        second_stage: Further fields of a run that starts from a parent's features.
     """
 
     datasets: Mapping[str, Mapping[str, Any]]
@@ -31,7 +33,6 @@ class Settings:
     ratio: float = 100.0
     chosen: Sequence[str] = ()
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
-    second_stage: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, dataset: str, method: str = "dbn_mix", reading: str = "paper", **given: Any) -> Recipe:
         """Returns a recipe: what is given wins, the paper's settings for the data set fill in the rest.
@@ -51,7 +52,7 @@ class Settings:
         points = [point for point in self.readings[reading].points if point.method in (None, method)]
         read = {name: value for point in points for name, value in point.sets.items()}
         whole = self._filled(cls, dataset, read, given)
-        idle = set(whole.unused())
+        idle = set(whole.inactive_fields())
         for point in points:
             if point.unless and all(get(whole, name) == value for name, value in point.unless.items()):
                 idle |= point.sets.keys()
@@ -68,7 +69,7 @@ class Settings:
             RequestError: As `recipe`.
         """
         whole = self.recipe(dataset, method, **given)
-        idle = whole.unused() & given.keys()
+        idle = whole.inactive_fields() & given.keys()
         if not idle:
             return whole
         return self.recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
@@ -93,8 +94,15 @@ class Settings:
     def _filled(self, method: type[Method], dataset: str, read: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
         known, row = settings(method), dict(self.datasets.get(dataset, self.others))
         usual = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(read)
-        if parent := given.get("parents", {}).get("features"):
-            usual |= {name: getattr(parent, name) for name in INHERITED} | {"branches": len(parent.spec.branches)}
-            usual |= dict(self.second_stage) | dict(row.get("second stage", {}))
-            usual["epochs"] = min(usual["epochs"], parent.epochs)
+        parents = given.get("parents", {})
+        for parent in parents.values():
+            usual |= {name: getattr(parent, name) for name in INHERITED}
+        first = parents.get("features") or parents.get("weights")
+        if first:
+            usual |= {"branches": len(first.spec.branches), "frozen": True}
+        own = {name: value for name, value in (usual | dict(given)).items() if name in fields.types(method)}
+        usual |= dict(method(**own).defaults)
+        if first:  # a second stage is never longer than the first
+            usual |= dict(row.get("second stage", {}))
+            usual["epochs"] = min(usual["epochs"], first.epochs)
         return Recipe.of(method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset})

@@ -91,7 +91,7 @@ def key_of(path: Path) -> str:
     return path.name.removesuffix(_DAMAGED).removesuffix(_BEFORE).removesuffix(SUFFIX)
 
 
-def sweep(path: Path) -> None:
+def remove(path: Path) -> None:
     """Removes the checkpoints of a run that has ended, and what was put aside of them."""
     for file in (path, _before(path)):
         files.remove(file)

@@ -45,14 +45,14 @@ def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None 
         remove(temporary)
 
 
-def sweep(folder: Path, name: str) -> None:
+def remove_temporary(folder: Path, name: str) -> None:
     """Removes the temporary files that killed processes left of files whose name begins with `name`."""
     for path in folder.glob(f".{glob.escape(name)}*.tmp"):
         remove(path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file that is not needed any more; one that cannot be removed is left to `ltrepro verify --clean`."""
+    """Removes a file that is not needed any more; one that cannot be removed stays."""
     with contextlib.suppress(OSError):
         path.unlink()
 
@@ -60,7 +60,7 @@ def remove(path: Path) -> None:
 def ensure_writable(folder: Path, name: str = "probe") -> None:
     """Makes a folder and tries to write there, so that hours of work do not end in an error.
 
-    What a process leaves that is killed at it, `sweep` removes under the same name.
+    What a process leaves that is killed at it, `remove_temporary` removes under the same name.
 
     Raises:
         RequestError: It cannot be written.
@@ -77,9 +77,13 @@ def ensure_writable(folder: Path, name: str = "probe") -> None:
         raise cannot_write(probe, error.strerror or str(error)) from error
 
 
-def cannot_write(path: Path, why: str) -> RequestError:
+class CannotWrite(RequestError):
+    """A file or folder that cannot be written; what was there before is unchanged."""
+
+
+def cannot_write(path: Path, why: str) -> CannotWrite:
     """Returns the error for a place that cannot be written."""
-    return RequestError(f"cannot write {path}: {why}", "nothing was changed", "name another folder with --out")
+    return CannotWrite(f"cannot write {path}: {why}", "nothing was changed", "choose another output folder")
 
 
 def _sync(folder: Path) -> None:

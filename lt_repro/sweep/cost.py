@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lt_repro.data.pools import known_split
+from lt_repro.data.load import known_split
 from lt_repro.recipe import Recipe
 from lt_repro.store.runs import Run
 
@@ -18,15 +18,15 @@ class Cost(NamedTuple):
 
 
 def work(recipe: Recipe) -> int | None:
-    """Returns the training images that pass through the network in a run, each branch's counted; None if unknown.
+    """Returns the training images that pass through the network in a run; None if unknown.
 
-    epochs x (images an epoch) x (branches), where an epoch is the set, K x N_max, or `epoch_steps` batches. The test
-    images are left out: their time is in the measured speed.
+    epochs x (images an epoch) x (batches that a step passes), where an epoch is the set, K x N_max, or `epoch_steps`
+    batches. The test images are left out: their time is in the measured speed.
     """
     split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
     if split is None:
         return None
-    return recipe.epochs * _images(recipe, split.counts.tolist()) * len(recipe.spec.branches)
+    return recipe.epochs * _images(recipe, split.counts.tolist()) * _passes(recipe)
 
 
 def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
@@ -42,7 +42,7 @@ def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
     speeds: dict[tuple[str, bool], list[float]] = {}
     for run in runs:
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0:
-            images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * len(run.recipe.spec.branches)
+            images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * _passes(run.recipe)
             speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
     seconds, unknown, images = 0.0, 0, 0
     for recipe in recipes:
@@ -58,6 +58,11 @@ def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
 def _images(recipe: Recipe, counts: Sequence[int]) -> int:
     total = max(counts) * len(counts) if recipe.epoch_images == "balanced" else sum(counts)
     return min(total, recipe.epoch_steps * recipe.batch) if recipe.epoch_steps else total
+
+
+def _passes(recipe: Recipe) -> int:
+    """Returns how many batches a step passes through the network: one a branch, or one that feeds every branch."""
+    return min(len(recipe.spec.branches), len(recipe.method.samplers(0.0)))
 
 
 def _kind(recipe: Recipe) -> tuple[str, bool]:

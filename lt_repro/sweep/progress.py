@@ -1,14 +1,14 @@
-"""Where a run under way stands, small enough to be sent from one process to another."""
+"""Where in training a run is, small enough to be sent from one process to another."""
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lt_repro.train.loop import Lane
+    from lt_repro.train.state import TrainState
 
 
-class Standing(NamedTuple):
-    """Where a run stands: `step` of `steps` over all its epochs, of which this process began at `start`.
+class RunProgress(NamedTuple):
+    """Where in training a run is: `step` of `steps` over all its epochs, of which this process started at `start`.
 
     `loss` is the last epoch's mean, `accuracy` (fraction) the last point of the curve, which has `points`. `speed` is
     in images through the network per second of training.
@@ -37,18 +37,18 @@ class Standing(NamedTuple):
         return f"{loss}{accuracy}{self.speed:,.0f} images/s"
 
 
-def standing(lane: "Lane") -> Standing:
-    """Returns where a lane stands."""
-    seconds = lane.train_seconds + (time.monotonic() - lane.begun if lane.step else 0.0)
-    return Standing(
-        key=lane.recipe.key(),
-        epoch=lane.epoch,
-        epochs=lane.recipe.epochs,
-        start=lane.attempts[-1]["epoch"] * lane.steps + lane.attempts[-1]["step"],
-        step=lane.epoch * lane.steps + lane.step,
-        steps=lane.recipe.epochs * lane.steps,
-        loss=lane.history["loss"][-1] if lane.history["loss"] else None,
-        accuracy=lane.curve[-1]["all"] if lane.curve else None,
-        points=len(lane.curve),
-        speed=lane.passes / max(1e-9, seconds),
+def progress_of(state: "TrainState") -> RunProgress:
+    """Returns where in training a run is."""
+    seconds = state.train_seconds + (time.monotonic() - state.epoch_started if state.step else 0.0)
+    return RunProgress(
+        key=state.recipe.key(),
+        epoch=state.epoch,
+        epochs=state.recipe.epochs,
+        start=state.attempts[-1]["epoch"] * state.steps + state.attempts[-1]["step"],
+        step=state.epoch * state.steps + state.step,
+        steps=state.recipe.epochs * state.steps,
+        loss=state.history["loss"][-1] if state.history["loss"] else None,
+        accuracy=state.curve[-1]["all"] if state.curve else None,
+        points=len(state.curve),
+        speed=state.images_passed / max(1e-9, seconds),
     )

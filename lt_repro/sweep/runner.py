@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lt_repro.data.pools import Images, Pool, select
+from lt_repro.data.images import Images, Pool, select
 from lt_repro.data.split import Split, make_split
-from lt_repro.errors import DamagedError, RequestError
+from lt_repro.errors import DamagedError, LtReproError, RequestError
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
 from lt_repro.store.locks import SUFFIX, claim
 from lt_repro.store.runs import Run
 from lt_repro.train import signals
-from lt_repro.train.loop import Lane, fit
+from lt_repro.train.loop import fit
+from lt_repro.train.state import TrainState
 
 
 def images_of(recipe: Recipe, pool: Pool) -> Images:
@@ -54,7 +55,7 @@ def run_all(
     parents: Sequence[Path] = (),
     device: str = "auto",
     eval_every: int = 10,
-    watch: Callable[[Lane], None] = lambda lane: None,
+    watch: Callable[[TrainState], None] = lambda lane: None,
     note: Callable[[str], None] = lambda line: None,
     until: float = math.inf,
     since: float | None = None,
@@ -139,18 +140,18 @@ def run_all(
 def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float, told: dict[str, Any]) -> Run | Failed:
     """Returns the run of a recipe that this process has claimed."""
     failed = out / f"{recipe.key()}{run_file.FAILED}"
-    files.sweep(out, recipe.key())
+    files.remove_temporary(out, recipe.key())
     if ended := _ended(recipe, out, images, needed):  # another process published it before the claim was ours
-        checkpoint.sweep(out / f"{recipe.key()}{checkpoint.SUFFIX}")
+        checkpoint.remove(out / f"{recipe.key()}{checkpoint.SUFFIX}")
         return ended
     with contextlib.suppress(OSError, ValueError):
         if failed.stat().st_mtime >= since:
             return Failed(recipe, json.loads(failed.read_bytes())["error"])  # in another process, just now
     try:
-        (run,) = fit([recipe], images, out=out, **told)
+        run = fit(recipe, images, out=out, **told)
     except DamagedError as error:  # of this run's files: the others can go on
         return Failed(recipe, str(error))
-    except (RequestError, signals.Interrupted):
+    except (LtReproError, signals.Interrupted):
         raise
     except Exception as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -187,5 +188,5 @@ def _tidy(out: Path, key: str) -> None:
     if path.exists() or path.with_suffix(SUFFIX).exists():
         with contextlib.suppress(RequestError), claim(out, key) as mine:  # a folder that is only read stays as it is
             if mine:
-                files.sweep(out, key)
-                checkpoint.sweep(path)
+                files.remove_temporary(out, key)
+                checkpoint.remove(path)

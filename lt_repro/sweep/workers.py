@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from lt_repro.data.pools import Pool
-from lt_repro.errors import RequestError
+from lt_repro.data.images import Pool
+from lt_repro.errors import LtReproError
 from lt_repro.recipe import Recipe
 from lt_repro.store.runs import Run
-from lt_repro.sweep.progress import Standing, standing
+from lt_repro.sweep.progress import RunProgress, progress_of
 from lt_repro.sweep.runner import Failed, run_all
 from lt_repro.train import signals
-from lt_repro.train.loop import Lane
+from lt_repro.train.state import TrainState
 
 _PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
 
@@ -33,7 +33,7 @@ def run_crew(
     out: Path,
     *,
     jobs: int = 1,
-    watch: Callable[[Standing], None] = lambda at: None,
+    watch: Callable[[RunProgress], None] = lambda at: None,
     until: float = math.inf,
     **told: Any,
 ) -> Iterator[Run | Failed]:
@@ -77,13 +77,13 @@ def _collected(
     recipes: Sequence[Recipe],
     out: Path,
     workers: dict[Connection, BaseProcess],
-    watch: Callable[[Standing], None],
+    watch: Callable[[RunProgress], None],
     stop: signals.Stop,
 ) -> Iterator[Run | Failed]:
     """Yields what the workers report, each recipe once, until all have ended."""
     pending = {recipe.key(): recipe for recipe in recipes}
     talking = list(workers)
-    while pending and talking and not stop.asked:
+    while pending and talking and not stop.requested:
         for line in wait(talking, timeout=_PAUSE):
             assert isinstance(line, Connection)
             try:
@@ -91,9 +91,9 @@ def _collected(
             except (EOFError, OSError):  # the worker has left
                 talking.remove(line)
                 continue
-            if isinstance(said, Standing):
+            if isinstance(said, RunProgress):
                 watch(said)
-            elif isinstance(said, RequestError):
+            elif isinstance(said, LtReproError):
                 _leave(workers)
                 raise said
             else:
@@ -139,7 +139,7 @@ def _work(line: Connection, threads: int, work: tuple[Any, ...], told: dict[str,
         try:
             for ended in run_all(*work, watch=_now_and_then(lambda at: _tell(line, at)), **told):
                 line.send((ended.recipe.key(), ended.error if isinstance(ended, Failed) else None))
-        except RequestError as error:
+        except LtReproError as error:
             line.send(error)
 
 
@@ -150,19 +150,19 @@ def _mind(line: Connection) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _tell(line: Connection, at: Standing) -> None:
+def _tell(line: Connection, at: RunProgress) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more; `_mind` sees to it
         line.send(at)
 
 
-def _now_and_then(watch: Callable[[Standing], None]) -> Callable[[Lane], None]:
+def _now_and_then(watch: Callable[[RunProgress], None]) -> Callable[[TrainState], None]:
     """Returns what passes on where a lane stands, a few times a second and when it ends."""
     last = -math.inf
 
-    def passed_on(lane: Lane) -> None:
+    def passed_on(lane: TrainState) -> None:
         nonlocal last
         if (now := time.monotonic()) - last >= _PAUSE or lane.done:
             last = now
-            watch(standing(lane))
+            watch(progress_of(lane))
 
     return passed_on

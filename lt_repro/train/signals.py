@@ -33,13 +33,13 @@ class Stop:
         self.until = until
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Returns whether the work is to stop."""
         return self.signum is not None or time.monotonic() >= self.until
 
     def check(self) -> None:
         """Raises `Interrupted` when the work is to stop."""
-        if self.asked:
+        if self.requested:
             raise Interrupted(self.signum)
 
 

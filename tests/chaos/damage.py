@@ -82,7 +82,8 @@ def _checkpoints(folder):
 
 
 def run_files(folder):
-    run, other = fit([small.made(), small.made(seed=5, epochs=3)], small.images(), out=folder / "runs", device="cpu")
+    made = (small.made(), small.made(seed=5, epochs=3))
+    run, other = (fit(one, small.images(), out=folder / "runs", device="cpu") for one in made)
     path, text = run.path, run.path.read_bytes()
 
     def sealed(**changes):
@@ -123,8 +124,8 @@ def run_files(folder):
 
 
 def _weights(folder):
-    (run,) = fit([small.made(seed=7)], small.images(), out=folder / "weights", device="cpu")
-    (other,) = fit([small.made(seed=8)], small.images(), out=folder / "weights", device="cpu")
+    run = fit(small.made(seed=7), small.images(), out=folder / "weights", device="cpu")
+    other = fit(small.made(seed=8), small.images(), out=folder / "weights", device="cpu")
     path, digest_of = run.weights_path, run.weights["sha256"]
     whole, kinds = path.read_bytes(), ANY | {"another run's": lambda content, rng: other.weights_path.read_bytes()}
     tensors = checkpoint.load_weights(path, digest_of)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 
 from chaos import processes, small
-from lt_repro.errors import DamagedError, RequestError
+from lt_repro.errors import DamagedError, LtReproError
 from lt_repro.store import checkpoint, status
 from lt_repro.store.runs import Run
 from lt_repro.sweep import runner
@@ -138,7 +138,7 @@ class Scene:
 
     def __init__(self, folder, damaged):
         self.recipe, self.origin, self.here = small.made(epochs=3, batch=64), folder / "origin", folder / "here"
-        fit([small.made(seed=9, epochs=1)], small.images(), out=self.origin, device="cpu")
+        fit(small.made(seed=9, epochs=1), small.images(), out=self.origin, device="cpu")
         if damaged:
             begun = small.lane(self.origin, self.recipe)
             begun.path.write_bytes(begun.path.read_bytes()[:-9])
@@ -181,7 +181,7 @@ class Scene:
                     unclear.append(f"{name}: an error of the disk was taken for one of the run: {ended.error}")
                 elif not ended.path.exists():
                     lost.append(f"{name}: told as done, but no {ended.path.name}")
-            except RequestError as error:
+            except LtReproError as error:
                 unclear += [f"{name}: {wrong}" for wrong in self._wrong(error)]
             except Exception as error:
                 unclear.append(f"{name}: {type(error).__name__}: {error}")

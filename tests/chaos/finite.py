@@ -1,5 +1,6 @@
 """A NaN or an infinity, put in somewhere in training: the run ends as diverged there, and is in no mean."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -11,13 +12,16 @@ import torch
 
 from chaos import small
 from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.table import Line, Table
 from lt_repro.render.cells import measure
 from lt_repro.render.text import markdown
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
 from lt_repro.sweep import runner
-from lt_repro.train.loop import Lane
+from lt_repro.train import loop
+from lt_repro.train.evaluate import Logits
+from lt_repro.train.state import TrainState
 
 KINDS = {"loss": 0, "gradient": 4, "weight": 4, "momentum": 5, "statistics": 4, "logged": 4, "logits": 12}
 """What is spoiled, and after how many steps at the latest it must have been noticed: some things only a test shows."""
@@ -56,7 +60,7 @@ def _trained(recipe, out):
 
 def _put(kind, epoch, step, value, rng):
     """Returns a context in which a step of training, or the test after it, meets the value."""
-    loss, train_step, predict = DbnMix.loss, Lane.train_step, Lane.predict
+    loss, train_step, predict = DbnMix.loss, loop.train_step, TrainState.predict
 
     def here(lane):
         return (lane.epoch, lane.step) == (epoch, step)
@@ -84,22 +88,25 @@ def _put(kind, epoch, step, value, rng):
             if at_it and kind == "weight":
                 spoil(drawn(list(lane.net.parameters())))
             if at_it and kind == "momentum":
-                spoil(drawn([held["momentum_buffer"] for held in lane.optimiser.state.values()]))
+                spoil(drawn([held["momentum_buffer"] for held in lane.optimizer.state.values()]))
             if at_it and kind == "statistics":
                 spoil(drawn([held for name, held in lane.net.named_buffers() if "running" in name]))
 
-    def loss_with(method, net, batches, at):
+    def loss_with(method, net, batches, ctx):
         if kind == "logged":
-            at.log("probe", torch.tensor(value))
-        return loss(method, net, batches, at) + (value if kind == "loss" else 0.0)
+            ctx.log("probe", torch.tensor(value))
+        return loss(method, net, batches, ctx) + (value if kind == "loss" else 0.0)
 
     def predict_with(lane):
         combined, branches = predict(lane)
         if kind == "logits" and lane.epoch >= epoch + 1:
             spoil(torch.from_numpy(combined))
-        return combined, branches
+        return Logits(combined, branches)
 
-    return patch.multiple(Lane, train_step=step_with, predict=predict_with)
+    stack = contextlib.ExitStack()
+    stack.enter_context(patch.object(loop, "train_step", step_with))
+    stack.enter_context(patch.object(TrainState, "predict", predict_with))
+    return stack
 
 
 def _spied(saved, save=checkpoint.save):
@@ -135,7 +142,7 @@ def _counted(run, good):
     base = {"dataset": "made_up", **{n: getattr(run.recipe, n) for n in ("ratio", "net", "epochs", "batch", "crop")}}
     base |= {"precision": "fp32"}
     rows, columns = [Line("a", "A", {"branches": run.recipe.method.branches})], [Line("b", "B")]
-    table = Table("t", "T.", lambda dataset, **told: small.made(**told), base, rows, columns, seeds=(0, 1))
+    table = Table("t", "T.", lambda dataset, **told: small.made(**told), SETTINGS, base, rows, columns, seeds=(0, 1))
     beside = [good] if run.recipe.method.branches == 1 else []
     (cell,) = measure(table, [run, *beside])
     mean = good.accuracy() if beside else None

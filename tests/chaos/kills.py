@@ -17,8 +17,8 @@ from chaos import processes
 from chaos.small import VOLATILE
 
 SETTINGS = {"epochs": 12, "batch": 96}
-TRAINING = ["write", "fsync", "replace", "Lane.train_step", "Lane.save"]
-POINTS = [*TRAINING, "unlink", "Lane.predict", "Lane.publish", "Run.publish", "hardlink_to"]
+TRAINING = ["write", "fsync", "replace", "loop.train_step", "TrainState.save"]
+POINTS = [*TRAINING, "unlink", "TrainState.predict", "loop.publish", "Run.publish", "hardlink_to"]
 WITHIN = (0.0, 0.05, 60.0)  # seconds between checkpoints inside an epoch: every step, some steps, none
 COLD = 13  # every so many kills a true cold start
 LONGEST = 60.0  # seconds of one process
@@ -53,10 +53,10 @@ def train(plan, out, log):
     """
     import torch
 
-    from lt_repro import train
-    from lt_repro.data.pools import load_pool
+    from lt_repro.data.load import load_pool
     from lt_repro.store import checkpoint, provenance
     from lt_repro.sweep import runner
+    from lt_repro.train.state import TrainState
 
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -67,14 +67,14 @@ def train(plan, out, log):
     def began(self, *told):
         begin(self, *told)
         if plan["forgets"]:
-            self.optimiser.state.clear()
+            self.optimizer.state.clear()
         tell("began", self.recipe.key(), self.epoch, self.step, len(self.attempts))
 
     def saved(path, state, stands):
         save(path, state, stands)
         tell("saved", *(stands[name] for name in ("key", "epoch", "step", "attempts")))
 
-    begin, train.Lane.__init__ = train.Lane.__init__, began
+    begin, TrainState.__init__ = TrainState.__init__, began
     save, checkpoint.save = checkpoint.save, saved
     provenance.commit = functools.partial(str, plan["commit"])  # git takes longer than an epoch, and others commit
     runner.fit = functools.partial(runner.fit, save_every=0.0, save_within=plan["within"])
@@ -99,13 +99,12 @@ class Halves(BufferedWriter):
 def _arm(point, when, nth):
     """Makes this process kill itself before or after the nth call of a point."""
     from lt_repro.store.runs import Run
-    from lt_repro.train.loop import Lane
+    from lt_repro.train import loop
+    from lt_repro.train.state import TrainState
 
-    owner, name = {
-        "write": (Halves, "rest"),
-        "fsync": (os, "fsync"),
-        "Run.publish": (Run, "publish"),
-    }.get(point, (Lane if point.startswith("Lane.") else Path, point.removeprefix("Lane.")))
+    owners = {"TrainState": TrainState, "loop": loop, "Run": Run, "": Path}
+    first, _, name = point.rpartition(".")
+    owner, name = {"write": (Halves, "rest"), "fsync": (os, "fsync")}.get(point, (owners[first], name))
     original, calls, opened = getattr(owner, name), itertools.count(1), Path.open
 
     def armed(*args, **kwargs):

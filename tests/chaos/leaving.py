@@ -26,11 +26,11 @@ def command(words, stuck=False):
     import torch
 
     from lt_repro.cli import main
-    from lt_repro.train.loop import Lane
+    from lt_repro.train import loop
 
     torch.set_num_threads(1)
     if stuck:
-        Lane.train_step = lambda lane: time.sleep(LONGEST)
+        loop.train_step = lambda state: time.sleep(LONGEST)
     sys.argv = ["ltrepro", *words]
     with Path(os.devnull).open("w") as nowhere:
         sys.stdout = sys.stderr = nowhere
@@ -62,7 +62,8 @@ def main(count, seed, folder):
     """Returns what `round` does."""
     import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
 
-    from lt_repro import cli, train  # noqa: F401
+    import lt_repro.train.loop  # noqa: F401
+    from lt_repro import cli  # noqa: F401
 
     rng, folder, wrong, seconds = np.random.default_rng([seed, 9]), Path(folder), [], {name: [] for name in CODES}
     for number, name in zip(range(count), itertools.cycle(CODES), strict=False):

@@ -154,9 +154,9 @@ def _zeros(name, size):
 
 
 def archive_with(gadget, here):
-    from lt_repro.data import pools
+    from lt_repro.data.cifar import CIFAR
 
-    root, known = "cifar-10-batches-py", pools._CIFAR["cifar10"]
+    root, known = "cifar-10-batches-py", CIFAR["cifar10"]
     names = [*known.train, known.test, known.meta]
     whole = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1], "label_names": ["a", "b"]}
     stream = io.BytesIO()
@@ -177,7 +177,7 @@ def archive_with(gadget, here):
         content = gzip.compress(info.tobuf(), mtime=0) + block * (BOMB >> 24) + content
     (here / known.archive).write_bytes(content)
     right = dataclasses.replace(known, sha256=hashlib.sha256(content).hexdigest())  # as if it had been published so
-    return typed("make-dataset", "cifar10", "--data-root", str(here), patched=(pools._CIFAR, {"cifar10": right}))
+    return typed("make-dataset", "cifar10", "--data-root", str(here), patched=(CIFAR, {"cifar10": right}))
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):

@@ -12,13 +12,14 @@ import numpy as np
 
 from chaos import damage, disk, finite, small
 from lt_repro.canonical import digest
-from lt_repro.data import samplers
 from lt_repro.errors import RequestError
 from lt_repro.render import cells
 from lt_repro.store import checkpoint, files, locks, run_file
 from lt_repro.store.runs import Run
-from lt_repro.train.loop import Lane, fit
+from lt_repro.train import batches
+from lt_repro.train.loop import fit
 from lt_repro.train.signals import Interrupted, Stop
+from lt_repro.train.state import TrainState
 
 
 def round(count, seed, folder):
@@ -52,10 +53,10 @@ def resumes(seed, folder):
             stop.signum = signal.SIGTERM
 
     told = {"device": "cpu", "save_every": 0.0, "eval_every": 1}
-    (straight,) = fit([recipe], small.images(), out=folder / "straight", **told)
+    straight = fit(recipe, small.images(), out=folder / "straight", **told)
     with contextlib.suppress(Interrupted):
-        fit([recipe], small.images(), out=folder / "cut", watch=watch, stop=stop, **told)
-    (gone_on,) = fit([recipe], small.images(), out=folder / "cut", **told)
+        fit(recipe, small.images(), out=folder / "cut", watch=watch, stop=stop, **told)
+    gone_on = fit(recipe, small.images(), out=folder / "cut", **told)
     began = [(attempt["epoch"], attempt["step"]) for attempt in gone_on.attempts]
     return small.content(gone_on.path) == small.content(straight.path) and began == [(0, 0), (2, 2)]
 
@@ -110,8 +111,8 @@ def claims_once(seed, folder):
 
 def without(name, nothing):
     """A resume that loses a part of the state."""
-    restore = Lane._restore
-    return patch.object(Lane, "_restore", lambda lane, state: restore(lane, state | {name: nothing(state[name])}))
+    restore = TrainState._restore
+    return patch.object(TrainState, "_restore", lambda lane, state: restore(lane, state | {name: nothing(state[name])}))
 
 
 def no_statistics(net):
@@ -121,31 +122,31 @@ def no_statistics(net):
 
 def numbers_from_the_process():
     """One generator a process, which a resume begins anew."""
-    begin, one = Lane.__init__, {}
+    begin, one = TrainState.__init__, {}
 
     def began(lane, recipe, *told):
         one["rng"] = np.random.default_rng(recipe.seed)
         begin(lane, recipe, *told)
 
     stack = contextlib.ExitStack()
-    stack.enter_context(patch.object(Lane, "__init__", began))
-    stack.enter_context(patch.object(samplers, "generator", lambda *_: one["rng"]))
+    stack.enter_context(patch.object(TrainState, "__init__", began))
+    stack.enter_context(patch.object(batches, "generator", lambda *_: one["rng"]))
     return stack
 
 
 def rates_from_the_start():
     """A schedule that counts the epochs of this process."""
-    start = Lane.start_epoch
+    start = TrainState.start_epoch
 
     def started(lane):
         start(lane)
         epoch, lane.epoch = lane.epoch, lane.epoch - lane.attempts[-1]["epoch"]
         start(lane)
-        rates, lane.epoch = lane.rates, epoch
+        rates, lane.epoch = lane.inputs.rates, epoch
         start(lane)
-        lane.rates = rates
+        lane.inputs = lane.inputs._replace(rates=rates)
 
-    return patch.object(Lane, "start_epoch", started)
+    return patch.object(TrainState, "start_epoch", started)
 
 
 def written_in_place():
@@ -205,14 +206,14 @@ def exists_then_write():
 
 
 def unnoticed_loss():
-    finish = Lane.finish_epoch
+    finish = TrainState.finish_epoch
 
     def finished(lane, eval_every):
-        lane.first_bad.fill_(-1)
+        lane.first_nonfinite.fill_(-1)
         lane.loss_sum.nan_to_num_(0.0, 0.0, 0.0)
         finish(lane, eval_every)
 
-    return patch.object(Lane, "finish_epoch", finished)
+    return patch.object(TrainState, "finish_epoch", finished)
 
 
 def diverged_is_zero():

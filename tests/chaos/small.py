@@ -8,12 +8,13 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from lt_repro.data.pools import Pool, select
+from lt_repro.data.images import Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.store import provenance
 from lt_repro.sweep import runner
-from lt_repro.train.loop import Lane, fit
+from lt_repro.train.loop import fit, train_step
+from lt_repro.train.state import TrainState
 
 VOLATILE = {"seconds", "images_per_second", "attempts", "command", "payload_sha256"}
 
@@ -50,12 +51,12 @@ def quick(**told):
 
 def lane(folder, recipe, epochs=(1, 2)):
     """Returns a run that has left a checkpoint after each of these epochs."""
-    begun = Lane(recipe, images(), folder, torch.device("cpu"))
+    begun = TrainState(recipe, images(), folder, torch.device("cpu"))
     for wanted in epochs:
         while begun.epoch < wanted:
             begun.start_epoch()
             while begun.step < begun.steps:
-                begun.train_step()
+                train_step(begun)
             begun.finish_epoch(10)
         begun.save()
     return begun

@@ -87,7 +87,7 @@ def main(count, seed, folder, in_place):
             if path.stem != replaced:
                 path.unlink(missing_ok=True)
         strays += len(list(there.glob(".*")))
-        files.sweep(there, "digits")
+        files.remove_temporary(there, "digits")
         assert not list(there.glob(".*")), "a temporary file was not swept"
     return {"seed": seed, "kills": count, "torn": len(torn), "strays": strays}
 

@@ -24,10 +24,6 @@ _DATASETS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under i
     | {"second stage": {"epochs": 60}},  # 10 would be 30 steps
 }
 
-_SECOND_STAGE: dict[str, Any] = {"frozen": True, "epochs": 10, "schedule": "cosine", "warmup": 0.0}
-"""How heads are trained on a parent's features, though never longer than the parent was. The paper does not say; the
-code of MiSLAS has such a second stage."""
-
 _VANILLA = {"branches": 1, "mix": "none", "tscale": False}
 READINGS: dict[str, Reading] = {
     reading.name: reading
@@ -127,6 +123,5 @@ SETTINGS = Settings(
     others=_OTHERS,
     chosen=("branches", "mix", "tscale", "frozen"),
     readings=READINGS,
-    second_stage=_SECOND_STAGE,
 )
 recipe, active, departures = SETTINGS.recipe, SETTINGS.active, SETTINGS.departures

@@ -243,7 +243,9 @@ _SBN_MIX = ROWS[4].edits
 def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Line], printed: Any) -> Table:
     """Returns both readings of one variant, the text's plus each point of the code, and the code's minus each."""
     text = recipe("cifar100", **variant)
-    points = [point for point in READINGS["released"].points if point.sets and not point.sets.keys() & text.unused()]
+    points = [
+        point for point in READINGS["released"].points if point.sets and not point.sets.keys() & text.inactive_fields()
+    ]
     rows = [Line("paper", "the paper's text")]
     rows += [Line(f"paper+{point.label}", f"text + {point.title}", point.sets) for point in points]
     rows += [Line("released", "the released code", {"reading": "released"})]

@@ -1,13 +1,13 @@
 """A method of the tests' own, with all that the contract knows: modules, a buffer, a stage switch, logged values."""
 
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from lt_repro.methods.base import Draw, Method
+from lt_repro.data.samplers import ClassBalanced, Uniform
+from lt_repro.methods.base import Method, Sampled
 
 
 class Tracker(nn.Module):
@@ -35,33 +35,33 @@ class Probe(Method):
     title: ClassVar[str] = "probe"
     width: int = 3
 
-    def modules(self, classes):
+    def aux_modules(self, num_classes):
         return {
             "weighting": nn.Sequential(nn.Linear(1, self.width), nn.Tanh(), nn.Linear(self.width, 1)),
             "tracker": Tracker(),
         }
 
     @property
-    def trains(self):
-        return {"": (1.0, 1.0), "own.weighting.": (0.1, 0.0)}
+    def param_groups(self):
+        return {"": (1.0, 1.0), "aux.weighting.": (0.1, 0.0)}
 
-    def draws(self, t):
-        return (Draw("uniform"),) if t < 0.5 else (Draw("balanced", inf),)
+    def samplers(self, progress):
+        return (Sampled("uniform", Uniform()) if progress < 0.5 else Sampled("balanced", ClassBalanced()),)
 
     @property
-    def streams(self):
+    def random_inputs(self):
         return {"jitter": lambda rng, steps, batch: rng.normal(0, 0.01, steps)}
 
-    def loss(self, net, batches, at):
+    def loss(self, net, batches, ctx):
         ((images, labels),) = batches.values()
         losses = nn.functional.cross_entropy(net(images)[0].float(), labels, reduction="none")
-        tracker = net.own["tracker"]
+        tracker = net.aux["tracker"]
         with torch.no_grad():
             tracker.mean.mul_(0.9).add_(0.1 * losses.mean())
             tracker.steps.add_(1)
-        seen = (losses.detach() - tracker.mean + at.draw["jitter"])[:, None]
-        weights = 1 + net.own["weighting"](seen)[:, 0].float().sigmoid() / 2
-        at.log("weight", weights.mean())
-        if at.t < 0.5:  # read on the CPU alone, by a test
-            at.log("early", tracker.mean)
+        seen = (losses.detach() - tracker.mean + ctx.random["jitter"])[:, None]
+        weights = 1 + net.aux["weighting"](seen)[:, 0].float().sigmoid() / 2
+        ctx.log("weight", weights.mean())
+        if ctx.progress < 0.5:  # read on the CPU alone, by a test
+            ctx.log("early", tracker.mean)
         return (weights * losses).mean() / weights.mean()

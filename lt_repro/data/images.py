@@ -1,0 +1,180 @@
+"""Images in memory: a Pool to draw a split from, and the Images that a split selects."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lt_repro.canonical import canonical
+from lt_repro.data.split import Split, class_sizes
+from lt_repro.errors import RequestError
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images to draw a split from.
+
+    Attributes:
+        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex>` of the content for somebody's own file or folder.
+        train_images: (N, H, W, C) uint8, C 1 or 3.
+        train_labels: (N,) int64, 0..K-1, each present.
+        test_images: (M, H, W, C) uint8; M is 0 where a split holds test images out.
+        test_labels: (M,) int64.
+        class_names: The K names.
+        hold_out: Images of each class that a split must keep back to test.
+        source: The file or folder it was read from.
+    """
+
+    name: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    hold_out: int
+    source: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What is trained and tested on, class by class.
+
+    Attributes:
+        train_images: (N, H, W, C) uint8, inside a class in the split's order.
+        train_labels: (N,) int64.
+        test_images: (M, H, W, C) uint8, inside a class in the pool's order, or in the order of `split.held_out`.
+        test_labels: (M,) int64.
+        class_names: The K names.
+        split: Which images these are.
+        digest: SHA-256 over shapes, counts and bytes of the training and the test images: equal exactly where two
+            sources of a pool give the same images.
+        extra: Further images to train on, by source: images and labels as above. Whoever adds them names them in the
+            digest.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: Split
+    digest: str
+    extra: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.int64]]] = field(default_factory=dict)
+
+
+def select(pool: Pool, split: Split) -> Images:
+    """Returns the split's images, the same bytes from a pool sorted by class and from one in file order.
+
+    Raises:
+        RequestError: The split was made for another pool.
+    """
+    own = _class_lists(pool.train_labels)
+    fits = len(own) == len(split.positions) and all(
+        len(held_out) == pool.hold_out and max(drawn + held_out) < len(listed)
+        for listed, drawn, held_out in zip(own, split.positions, split.held_out, strict=True)
+    )
+    if not fits:
+        raise RequestError(
+            f"the split of {split.name!r} does not fit the images of {pool.name!r}",
+            f"allowed: a split made from its labels with {pool.hold_out} images of each class held out",
+        )
+    train = _picked(own, split.positions)
+    train_images = pool.train_images[np.concatenate(train)]
+    if pool.hold_out:
+        test = _picked(own, split.held_out)
+        test_images = pool.train_images[np.concatenate(test)]
+    else:
+        test = _class_lists(pool.test_labels)
+        test_images = pool.test_images[np.concatenate(test)]
+
+    sha256 = hashlib.sha256()
+    for images, lists in ((train_images, train), (test_images, test)):
+        # Shape and counts first: the same bytes cut into other images or classes are other data.
+        sha256.update(canonical([images.shape, [len(listed) for listed in lists]]).encode())
+        sha256.update(images.data)
+    return Images(train_images, _labels(train), test_images, _labels(test), pool.class_names, split, sha256.hexdigest())
+
+
+def _class_lists(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """Returns for each class where its images are, in the pool's order."""
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+
+
+def _picked(own: list[NDArray[np.intp]], positions: tuple[tuple[int, ...], ...]) -> list[NDArray[np.intp]]:
+    return [listed[list(chosen)] for listed, chosen in zip(own, positions, strict=True)]
+
+
+def _labels(lists: list[NDArray[np.intp]]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(lists), dtype=np.int64), [len(listed) for listed in lists])
+
+
+def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: int) -> Pool:
+    """Returns the pool of arrays in MedMNIST's layout, after checking all that can be wrong with them.
+
+    Args:
+        name: The pool's.
+        arrays: train_images, train_labels, test_images, test_labels and, if there are any, class_names.
+        source: Where they were read from.
+        hold_out: Images of each class that a split must keep back to test.
+
+    Raises:
+        RequestError: An array is missing, or of another shape, dtype or content.
+    """
+
+    def require(good: object, found: str, allowed: str) -> None:
+        if not good:
+            raise RequestError(f"{source}: {found}", f"allowed: {allowed}")
+
+    for key in ("train_images", "train_labels", "test_images", "test_labels"):
+        require(key in arrays, f"no {key}", "train_images, train_labels, test_images and test_labels")
+    images: dict[str, NDArray[np.uint8]] = {}
+    labels: dict[str, NDArray[np.int64]] = {}
+    for part in ("train", "test"):
+        pixels, named = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+        colours = pixels.shape[3] if pixels.ndim == 4 else 1
+        require(
+            pixels.dtype == np.uint8 and pixels.ndim in (3, 4) and colours in (1, 3) and min(pixels.shape[1:]) > 0,
+            f"{part}_images of shape {pixels.shape} and dtype {pixels.dtype}",
+            "uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)",
+        )
+        require(
+            np.issubdtype(named.dtype, np.integer) and named.shape in ((len(pixels),), (len(pixels), 1)),
+            f"{part}_labels of shape {named.shape} and dtype {named.dtype} for {len(pixels)} images",
+            "one integer an image, of shape (N,) or (N, 1)",
+        )
+        images[part] = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], colours))
+        labels[part] = named.reshape(len(named))
+    require(
+        images["train"].shape[1:] == images["test"].shape[1:],
+        f"training images {images['train'].shape[1:]}, test images {images['test'].shape[1:]}",
+        "training and test images of one shape",
+    )
+    try:
+        classes = len(class_sizes(labels["train"]))
+        if not hold_out and len(class_sizes(labels["test"])) != classes:
+            raise RequestError(f"{classes} classes to train on, others in test", "allowed: each of them in both parts")
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from error
+    names = arrays.get("class_names", np.arange(classes).astype(str))
+    require(
+        names.shape == (classes,) and names.dtype.kind == "U",
+        f"class_names of shape {names.shape} and dtype {names.dtype}",
+        f"{classes} strings, one a class",
+    )
+    odd = [word for word in names.tolist() if not (word.isprintable() and word)]
+    listed = ", ".join(map(ascii, odd[:2]))
+    require(not odd, f"class names that are empty or cannot be printed: {listed}", "printable names")
+    return Pool(
+        name,
+        images["train"],
+        labels["train"].astype(np.int64),
+        images["test"],
+        labels["test"].astype(np.int64),
+        tuple(names.tolist()),
+        hold_out,
+        source,
+    )

@@ -1,0 +1,75 @@
+"""Data sets by name: where they are looked for, how they are read, and the splits that need no images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from lt_repro.data.cifar import CIFAR, read_cifar
+from lt_repro.data.folder import read_folder
+from lt_repro.data.images import Pool, checked_pool
+from lt_repro.data.npz import content_name, read_npz
+from lt_repro.data.split import Split, make_split
+from lt_repro.errors import unknown
+
+NAMES = (*CIFAR, "digits")
+"""The data sets that are known by name."""
+_DIGITS_HELD_OUT = 50
+
+
+def data_root(given: Path | None = None) -> Path:
+    """Returns the folder that holds the data sets: `given`, else `LTREPRO_DATA`, else the user's data folder."""
+    if given is not None:
+        return given
+    if named := os.environ.get("LTREPRO_DATA"):
+        return Path(named).expanduser()
+    return platformdirs.user_data_path("ltrepro")
+
+
+def load_pool(name: str, root: Path) -> Pool:
+    """Returns the named images, read and checked. Nothing is downloaded and nothing is written.
+
+    CIFAR is read from `<root>/<name>.npz` (MedMNIST's layout), else from the published archive in `root`, whose
+    SHA-256 is checked before it is opened.
+
+    Args:
+        name: "cifar10", "cifar100", "digits", "npz:FILE" or "folder:DIR" (see `read_folder`).
+        root: The folder of the data sets; only the CIFAR ones are looked for there.
+
+    Raises:
+        NotThere: A CIFAR data set that is not in `root`.
+        RequestError: An unknown name, or a file or folder that is missing or whose content is not what it must be.
+        DamagedError: An archive that is not the published one, or cannot be read.
+    """
+    if name.startswith("npz:"):
+        return read_npz(_typed_path(name))
+    if name.startswith("folder:"):
+        folder = _typed_path(name)
+        sha256, arrays = read_folder(folder)
+        return checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
+    if name == "digits":
+        return read_npz(Path(__file__).with_name("digits.npz"), name, hold_out=_DIGITS_HELD_OUT)
+    if name not in CIFAR:
+        raise unknown("data set", name, [*NAMES, "npz:FILE", "folder:DIR"])
+    return read_cifar(name, root)
+
+
+def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | None:
+    """Returns the split of a known data set, made without its images; None of an unknown one."""
+    if name not in NAMES:
+        return None
+    if name == "digits":
+        labels, hold_out = load_pool(name, Path()).train_labels, _DIGITS_HELD_OUT
+    else:
+        cifar = CIFAR[name]
+        labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
+    return make_split(labels, ratio=ratio, imb_type=imb_type, seed=seed, hold_out=hold_out, name=name)
+
+
+def _typed_path(name: str) -> Path:
+    path = Path(name.partition(":")[2])
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user: the path is then looked for as it was typed
+        return path

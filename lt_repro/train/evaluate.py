@@ -1,0 +1,79 @@
+"""Evaluation: the logits of all test images, and the scores that a run file holds."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lt_repro import metrics
+from lt_repro.data import augment
+from lt_repro.data.images import Images
+from lt_repro.data.split import class_groups
+from lt_repro.methods.base import Method
+from lt_repro.nets.resnet_cifar import ResNet
+
+TEST_BATCH = 1000
+
+
+class Logits(NamedTuple):
+    """The logits of n test images, (n, K) float64 each: combined, and of every branch."""
+
+    combined: NDArray[np.float64]
+    branches: list[NDArray[np.float64]]
+
+
+def predict(method: Method, net: ResNet, images: NDArray[np.uint8], device: torch.device, precision: str) -> Logits:
+    """Returns the logits of images; the network is left in evaluation mode.
+
+    Args:
+        method: Says how it predicts.
+        net: The network.
+        images: (n, H, W, C).
+        device: Where the network is.
+        precision: "bf16" or "fp32".
+    """
+    net.eval()
+    parts = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for batch in torch.split(torch.from_numpy(images), TEST_BATCH):
+            combined, branches = method.predict(net, augment.as_input(batch.to(device)))
+            parts.append(torch.stack([combined, *branches]).float().cpu())
+    logits = torch.cat(parts, dim=1).double().numpy()
+    return Logits(logits[0], list(logits[1:]))
+
+
+def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
+    """Returns the top-1 accuracy of the combined logits, a fraction."""
+    return float((logits.combined.argmax(axis=1) == labels).mean())
+
+
+def result(logits: Logits, images: Images, branches: Sequence[str], curve: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the result that a run file holds (`store.runs.Run`).
+
+    Args:
+        logits: Of the test images, after the last epoch.
+        images: Their labels, and the training images of each class.
+        branches: The branches' names.
+        curve: Test accuracy along training, {epoch, all} each.
+    """
+    labels, counts = images.test_labels, images.split.counts
+
+    def scores(of: NDArray[np.float64]) -> dict[str, Any]:
+        predicted = of.argmax(axis=1)
+        per_class = metrics.per_class_accuracy(predicted, labels, len(counts))
+        return {"accuracy": metrics.accuracies(predicted, labels, class_groups(counts)), "per_class": per_class}
+
+    bins = metrics.reliability(logits.combined, labels)
+    return scores(logits.combined) | {
+        "branches": {name: scores(of) for name, of in zip(branches, logits.branches, strict=True)},
+        "best": max(curve, key=lambda point: point["all"]),
+        "ece": metrics.calibration_error(bins),
+        "reliability": {name: _or_null(values) for name, values in bins._asdict().items()},
+    }
+
+
+def _or_null(values: np.ndarray[Any, Any]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
