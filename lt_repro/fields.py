@@ -86,21 +86,33 @@ def check(settings: Any) -> None:
     Raises:
         RequestError: A value is not of its field's type.
     """
-    for name, kind in types(type(settings)).items():
+    for name, kind, origin, choices in _checks(type(settings)):
         value = getattr(settings, name)
-        if typing.get_origin(kind) is Literal:
-            if value not in typing.get_args(kind) or isinstance(value, bool):
-                raise unknown(name, str(value), map(str, typing.get_args(kind)))
+        if choices:
+            if value not in choices or isinstance(value, bool):
+                raise unknown(name, str(value), map(str, choices))
             continue
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             value = float(value)
-        elif typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        elif origin is tuple and isinstance(value, list | tuple):
             value = tuple(float(part) for part in value)
         object.__setattr__(settings, name, value)
-        origin = kind if isinstance(kind, kinds.UnionType) else typing.get_origin(kind) or kind
         right = isinstance(value, origin) and (kind is bool or not isinstance(value, bool))
         if not right or (isinstance(value, float) and math.isnan(value)):
             raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
+
+
+def _checks(owner: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
+    """Returns name, type, what `isinstance` takes and the choices of each field."""
+    if owner not in _CHECKS:
+        _CHECKS[owner] = []
+        for name, kind in types(owner).items():
+            origin = kind if isinstance(kind, kinds.UnionType) else typing.get_origin(kind) or kind
+            _CHECKS[owner].append((name, kind, origin, typing.get_args(kind) if origin is Literal else ()))
+    return _CHECKS[owner]
+
+
+_CHECKS: dict[type, list[tuple[str, Any, Any, tuple[Any, ...]]]] = {}  # thousands of recipes are made at a time
 
 
 def within(settings: Any, bounds: dict[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()) -> None:

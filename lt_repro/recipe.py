@@ -111,9 +111,7 @@ class Recipe:
     def _check_parents(self) -> None:
         name, roles = self.method.name(), self.method.parents
         if lacking := [role for role in roles if role not in self.parents]:
-            raise RequestError(
-                f"method {name} without a parent", f"allowed: a run as {lacking[0]}", "add --set parent=RUN"
-            )
+            raise RequestError(f"method {name} without a parent", f"allowed: a run in the role {lacking[0]!r}")
         if odd := self.parents.keys() - set(roles):
             raise RequestError(
                 f"a parent with method {name}", f"allowed: {', '.join(roles) or 'no parent'}, not {sorted(odd)[0]}"
@@ -229,7 +227,7 @@ def find(name: str) -> type[Method]:
         RequestError: There is none.
     """
     if name not in METHODS:
-        raise unknown("method", name, METHODS, "`ltrepro methods` lists them")
+        raise unknown("method", name, METHODS)
     return METHODS[name]
 
 

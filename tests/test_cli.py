@@ -154,7 +154,7 @@ def test_show_says_where_a_run_departs_from_the_paper(run):
     key = Path(out.strip().splitlines()[-1]).stem
     code, out, _ = run("show", key[:12])
     assert code == 0
-    assert "branch_at layer2 (default: block)" in out
+    assert "departs: branch_at layer2 (default: block)" in out
     assert "epochs 2 (default: 60)" in out
     _, out, _ = run("show", key, "--json")
     assert json.loads(out)["key"] == key
@@ -298,7 +298,7 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
     path.unlink()
     other = replace(found, split={"digest": "0" * 64, "counts": found.split["counts"]}).publish(path.parent)
     here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
-    assert "another split" in run("train", *DIGITS)[2]
+    assert "has split 00000000, not" in run("train", *DIGITS)[2]
     code, out, err = run("ablation-table", *here, "--json")
     assert code == 0
     assert {cell["n"] for cell in json.loads(out)["cells"]} == {0}
@@ -345,7 +345,7 @@ def test_methods_are_listed_with_their_settings(run):
 # help and wrong requests
 
 COMMANDS = ["make-dataset", "train", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams", "methods"]
-COMMANDS += ["show", "demo", "reproduce", "check", "explain"]
+COMMANDS += ["show", "demo", "reproduce", "check", "readings"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

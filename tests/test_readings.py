@@ -14,7 +14,7 @@ from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE1, TA
 from lt_repro.recipe import Recipe, get
 from lt_repro.render.readings import SCREEN, page
 from lt_repro.render.text import reading_line
-from lt_repro.store.runs import load
+from lt_repro.store.runs import load_runs
 
 DBN_MIX = {"branches": 2, "mix": "bilateral", "tscale": True}
 RELEASED = {
@@ -186,7 +186,7 @@ def test_nesterov_wants_a_momentum():
 
 def test_the_page_is_what_the_stored_runs_give():
     root = Path(__file__).parents[1]
-    found, bad = load([root / "tables/runs"])
+    found, bad = load_runs([root / "tables/runs"])
     assert not bad
     assert (root / "docs/two-readings.md").read_text() == page(PAPER, found) + "\n"
 

@@ -22,6 +22,7 @@ from lt_repro.sweep.plan import ordered
 from lt_repro.sweep.runner import run_all
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
+SMALL = ["--dataset", "digits", "--ratio", "60", "--epochs", "1", "--set", "epoch_steps=1"]
 DIGITS = ["--dataset", "digits", "--ratio", "60", "--profile", "smoke", "--seeds", "0"]
 
 
@@ -62,20 +63,18 @@ def test_some_rows_and_columns_are_planned_with_their_parents(run):
     assert second.startswith("ltrepro train --method crt --set parent=")
 
 
-@pytest.mark.parametrize("order", ["seed", "row", "column", "cheapest"])
+@pytest.mark.parametrize("order", ["seed", "cheapest"])
 def test_an_order_moves_runs_and_loses_none(order):
     recipes = TABLE4.recipes()
-    found = ordered(recipes, [TABLE4], order)
+    found = ordered(recipes, order)
     assert sorted(one.key() for one in found) == sorted(one.key() for one in recipes)
     first = {
         "seed": [one.seed for one in found] == sorted(one.seed for one in found),
-        "row": len({one.method for one in found[:9]}) == 1,
-        "column": {one.ratio for one in found[:27]} == {100.0},
         "cheapest": [cost.work(one) for one in found] == sorted(cost.work(one) for one in found),
     }
     assert first[order]
-    with pytest.raises(RequestError, match="--order"):
-        ordered(recipes, [TABLE4], "random")
+    with pytest.raises(RequestError, match="order"):
+        ordered(recipes, "random")
 
 
 def test_work_counts_what_passes_through_the_network():
@@ -93,11 +92,13 @@ def test_a_cost_is_work_over_the_median_measured_speed(run):
     assert len(found) == 2
     wanted = recipe("digits", ratio=60.0, mix="mixup")
     speeds = sorted(cost.work(one.recipe) / one.seconds for one in found)
-    assert cost.cost([wanted], found, gpu=False).seconds == pytest.approx(cost.work(wanted) / (sum(speeds) / 2))
-    assert cost.cost([wanted], found, gpu=True) == (0.0, 1, cost.work(wanted))
-    assert cost.cost([wanted.replace(net="resnet20")], found, gpu=False) == (0.0, 1, cost.work(wanted))
+    cpu, gpu = (cost.measured_speeds(found, gpu=gpu) for gpu in (False, True))
+    mean = sum(speeds) / 2
+    assert cost.cost([wanted], cpu).seconds == pytest.approx(cost.work(wanted) / mean)
+    assert cost.cost([wanted], gpu) == (0.0, 1, cost.work(wanted))
+    assert cost.cost([wanted.replace(net="resnet20")], cpu) == (0.0, 1, cost.work(wanted))
     child = recipe("digits", "crt", parents={"features": wanted})
-    assert cost.cost([child], found, gpu=False).seconds == pytest.approx(cost.work(child) / (sum(speeds) / 2))
+    assert cost.cost([child], cpu).seconds == pytest.approx(cost.work(child) / mean)
 
 
 def test_a_table_is_trained_rendered_and_not_trained_again(run):
@@ -201,8 +202,8 @@ def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
     (path,) = Path("runs").glob("*.json")
     code, out, _ = run("explain", path)
     assert code == 0
-    assert "departs: epoch_steps 3 (the paper's, as read here: 0)" in out
-    assert "it belongs to no cell" in out
+    assert "departs: epoch_steps 3 (default: 0)" in out
+    assert "no cell of a paper" in out
     assert "open in the paper: branch_at = block:" in out
     told = json.loads(run("explain", path, "--json")[1])
     assert told["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
@@ -335,3 +336,30 @@ def test_a_longer_schedule_stays_longer_in_another_profile():
     lengths = {n: [cell.recipe.epochs for cell in TABLE2.profiled(n).only(rows, None).cells()] for n in PROFILES}
     assert lengths == {"paper": [100, 200], "short": [20, 40], "smoke": [10, 20]}
     assert all(cell.recipe.epoch_steps == 3 for cell in TABLE2.profiled("smoke").only(rows, None).cells())
+
+
+def keys(table):
+    return {cell.row.label: cell.recipe.key() for cell in table.cells()}
+
+
+def test_a_setting_of_one_method_is_named_with_it_and_reaches_no_other(run, refused):
+    for words in (["table6a", "--set", "bn=train"], ["table5", "--set", "gamma=2"]):
+        assert "is a setting of several methods" in refused("reproduce", *words, "--dry-run")
+    assert "allowed: bbn.gamma, dbn_mix.gamma" in refused("reproduce", "table5", "--set", "gamma=2", "--dry-run")
+    whole, bbn = keys(TABLE5), keys(TABLE5.within(**{"bbn.gamma": 2.0}))
+    assert {row for row, key in bbn.items() if key != whole[row]} == {row for row in whole if row.startswith("bbn/")}
+    child = next(TABLE6A.within(**{"crt.bn": "train"}).cells()).recipe
+    assert (child.method.bn, child.parents["features"].method.bn) == ("train", "per_branch")
+    child = next(TABLE6A.within(**{"dbn_mix.bn": "joint"}).cells()).recipe
+    assert (child.method.bn, child.parents["features"].method.bn) == ("eval", "joint")
+    code, out, err = run("reproduce", "table6a", "--set", "crt.bn=train", "--seeds", "0", "--dry-run")
+    assert code == 0, err
+    assert out.count("--method crt") == out.count("--set bn=train") == 4
+
+
+def test_train_takes_a_setting_with_or_without_its_method(run):
+    plain, named = (
+        json.loads(run("train", *SMALL, "--arch", "dbn", "--set", text, "--json")[1])["key"]
+        for text in ("branch_at=layer3", "dbn_mix.branch_at=layer3")
+    )
+    assert plain == named

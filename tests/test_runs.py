@@ -67,7 +67,7 @@ def test_a_damaged_file_is_named_in_three_lines_and_left_alone(kind, run):
     with pytest.raises(DamagedError, match=run.path.name) as caught:
         Run.read(run.path)
     assert len(str(caught.value).splitlines()) <= 3
-    found, bad = runs.load([run.path.parent])
+    found, bad = runs.load_runs([run.path.parent])
     assert (found, len(bad)) == ([], 1)
     assert run.path.read_bytes() == before
 
@@ -103,13 +103,13 @@ def test_find_by_path_key_and_beginning(run, small, images):
     folder = run.path.parent
     key = run.recipe.key()
     for text in (str(run.path), key, key[:-2], "made_up"):
-        assert runs.find(text, [folder]) == run
+        assert runs.find_run(text, [folder]) == run
     fit(small(epochs=1), images, out=folder)
     with pytest.raises(RequestError, match="2 runs begin so"):
-        runs.find("made_up", [folder])
+        runs.find_run("made_up", [folder])
     for text in ("nothing", "*", "[", "../x", ""):
         with pytest.raises(RequestError):
-            runs.find(text, [folder])
+            runs.find_run(text, [folder])
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

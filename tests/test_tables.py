@@ -11,7 +11,7 @@ from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_S
 from lt_repro.paper.table import ratios
 from lt_repro.render import reliability, text
 from lt_repro.render.cells import conflicts, measure
-from lt_repro.store.runs import Run, load
+from lt_repro.store.runs import Run, load_runs
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "tables/runs").glob("*.json"))
@@ -25,7 +25,7 @@ FIGURES += FIG3
 
 @pytest.fixture(scope="module")
 def runs():
-    found, bad = load([ROOT / "tables/runs"])
+    found, bad = load_runs([ROOT / "tables/runs"])
     kept, lines = conflicts(found, known_split)
     assert (bad, lines) == ([], [])
     assert len(kept) == len(FILES)

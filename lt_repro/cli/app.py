@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from lt_repro import __version__
+from lt_repro.cli.hints import with_hint
 
 
 class _Console(Console):
@@ -73,7 +74,7 @@ def _told(error: Exception) -> tuple[list[str], int]:
     if isinstance(error, _USAGE):
         return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
     if hasattr(error, "exit_code"):
-        return str(error).splitlines(), error.exit_code
+        return with_hint(str(error).splitlines()), error.exit_code
     if isinstance(error, OSError) and error.strerror:  # without a name it is a full disk behind stdout
         place = "the output" if error.filename is None else str(error.filename)
         return [f"cannot use {place}: {error.strerror}"], 1

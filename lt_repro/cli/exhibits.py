@@ -206,9 +206,9 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     from lt_repro.canonical import digest
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.render.classes import by_class, together
-    from lt_repro.store import runs as store
+    from lt_repro.store.runs import find_run, run_folders
 
-    found = {run.recipe.key(): run for run in (store.find(text, store.folders(folders)) for text in chosen)}
+    found = {run.recipe.key(): run for run in (find_run(text, run_folders(folders)) for text in chosen)}
     first, *others = found.values()
     for run in others:
         if run.split["digest"] != first.split["digest"]:

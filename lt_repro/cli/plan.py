@@ -24,7 +24,7 @@ def put_plan(
 ) -> None:
     """Prints a plan: the command of each run, then `lines`; or one JSON document with cells, commands and totals."""
     from lt_repro.render.cells import to_json
-    from lt_repro.sweep.cost import cost
+    from lt_repro.sweep.cost import cost, measured_speeds
 
     commands = _commands(wanted, found, request)
     cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
@@ -34,11 +34,12 @@ def put_plan(
             {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
         ]
         for name in ("cpu", "gpu"):
-            spent = cost(wanted, found.runs, gpu=name == "gpu")
+            speeds = measured_speeds(found.runs, gpu=name == "gpu")
+            spent = cost(wanted, speeds)
             hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
             sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
             for entry, recipe in zip(plan, wanted, strict=True):
-                one = cost([recipe], found.runs, gpu=name == "gpu")
+                one = cost([recipe], speeds)
                 entry[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
         return put_json({"cells": cells, "plan": plan, "totals": sums})
     for typed in commands.values():
@@ -52,12 +53,12 @@ def put_plan(
 
 def totals(wanted: "Sequence[Recipe]", found: "Found", kinds: Sequence[str]) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
-    from lt_repro.sweep.cost import cost
+    from lt_repro.sweep.cost import cost, measured_speeds
 
     epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
     lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
     for name in kinds:
-        spent = cost(wanted, found.runs, gpu=name == "GPU")
+        spent = cost(wanted, measured_speeds(found.runs, gpu=name == "GPU"))
         known = len(wanted) - spent.unknown
         if known:
             same = [run for run in found.runs if run.recipe.net in nets]
@@ -113,6 +114,9 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
     """
     from lt_repro.paper.dbn_mix.settings import READINGS
 
+    first = shlex.join(_words(recipe, dataset, parent, "paper"))
+    if "--set" not in first:  # no other reading can say less
+        return first
     return min((shlex.join(_words(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
 
 

@@ -1,14 +1,14 @@
-"""`reproduce`: any table or figure of a paper, planned, trained, resumed, collected and shown. `check`, `explain`."""
+"""`reproduce`: any table or figure of a paper, planned, trained, resumed and rendered. `check`: ours against theirs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
+from lt_repro.cli.options import parse_settings
 from lt_repro.cli.output import said
 from lt_repro.cli.request import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
-from lt_repro.errors import RequestError, unknown
 
 
 @app.command()
@@ -24,7 +24,7 @@ def reproduce(
     reading: Reading = "paper",
     profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
-    order: Annotated[str, typer.Option(help="seed, row, column or cheapest first.")] = "seed",
+    order: Annotated[str, typer.Option(help="seed by seed, or cheapest first.")] = "seed",
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are divided among them.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
@@ -50,6 +50,8 @@ def reproduce(
     as — and never trained. Another reading, profile, data set or setting is another table, with its own file name and
     caption.
     """
+    from lt_repro.methods import METHODS
+
     carry_out(
         Request(
             what,
@@ -63,7 +65,7 @@ def reproduce(
             data_root=data_root,
             device=device,
             as_json=as_json,
-            settings=_settings(assign),
+            settings=parse_settings(assign or [], METHODS, ("ratio", "seed")),
             reading=reading,
             profile=profile,
             rows=rows,
@@ -115,76 +117,3 @@ def check(
             put(line)
     failed = counts["outside"] or (strict and counts["inside"] < len(checked))
     raise typer.Exit(4 if failed else found.code)
-
-
-@app.command()
-def explain(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="A path, a key, or a unique beginning of a key.")],
-    runs: Runs = None,
-    as_json: Json = False,
-) -> None:
-    """Say which cells a run belongs to, where it departs from the paper, and what the paper leaves open for it.
-
-    [bold]ltrepro explain cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
-    """
-    from lt_repro import fields
-    from lt_repro.paper import papers
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.render.cells import alike
-    from lt_repro.render.text import reading_line
-    from lt_repro.store import runs as store
-
-    recipe = store.find(name, store.folders(runs)).recipe
-    away = SETTINGS.departures(recipe)
-    series, cells, questions = alike(recipe), [], []
-    for paper in papers().values():
-        every = [(table, cell) for tables in paper.exhibits.values() for table in tables for cell in table.cells()]
-        cells += [(table, cell) for table, cell in every if cell.recipe and alike(cell.recipe) == series]
-        for question in paper.questions:
-            owner = recipe if hasattr(recipe, question.setting) else recipe.method
-            idle = question.setting in recipe.inactive_fields() or not question.when(recipe)
-            if hasattr(owner, question.setting) and not idle:
-                questions.append((question, fields.text(getattr(owner, question.setting))))
-    if as_json:
-        return put_json(
-            {
-                "key": recipe.key(),
-                "cells": [[table.id, cell.row.label, cell.column.label] for table, cell in cells],
-                "departures": {n: [fields.text(ours), fields.text(theirs)] for n, (ours, theirs) in away.items()},
-                "readings": [name for name in SETTINGS.readings if not SETTINGS.departures(recipe, name)],
-                "open": {question.setting: value for question, value in questions},
-            }
-        )
-    put(recipe.key())
-    put(reading_line(recipe, SETTINGS))
-    for table, cell in cells:
-        printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
-        put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")
-    if not cells:
-        put("it belongs to no cell of a paper: another length, data set or setting")
-    for setting, (ours, theirs) in away.items():
-        put(f"departs: {setting} {fields.text(ours)} (the paper's, as read here: {fields.text(theirs)})")
-    if not away:
-        of = "the paper, as read here" if cells else f"this project's settings for {recipe.dataset}"
-        put(f"it departs in no setting from {of}")
-    for question, value in questions:
-        put(f"open in the paper: {question.setting} = {value}: {question.asked} ({question.why})")
-
-
-def _settings(assign: list[str] | None) -> dict[str, Any]:
-    from lt_repro import fields
-    from lt_repro.methods import METHODS
-    from lt_repro.recipe import Recipe
-
-    kinds: dict[str, type] = dict.fromkeys(fields.types(Recipe), Recipe)
-    kinds |= {name: cls for cls in METHODS.values() for name in fields.types(cls)}
-    given = {}
-    for text in assign or []:
-        name, equals, value = text.partition("=")
-        if name not in kinds or name in ("dataset", "ratio", "method", "parents", "seed"):
-            hidden = {"dataset", "ratio", "method", "parents", "seed"}
-            raise unknown("setting", name, kinds.keys() - hidden, "type --set field=value")
-        if not equals:
-            raise RequestError(f"--set {text}", "allowed: --set field=value")
-        given[name] = fields.parse(kinds[name], name, value)
-    return given

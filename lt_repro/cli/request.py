@@ -84,7 +84,7 @@ def carry_out(request: Request) -> None:
     found = found_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
     lacking = missing(picked, found.runs)
-    wanted = ordered(lacking.recipes, picked, request.order)
+    wanted = ordered(lacking.recipes, request.order)
     kinds, images = ["CPU", "GPU"], {}
     if request.train and wanted:
         from lt_repro.train.device import pick_device
@@ -181,10 +181,10 @@ class Found:
     def __init__(self, folders: Sequence[Path]) -> None:
         from lt_repro.data.load import known_split
         from lt_repro.render.cells import conflicts
-        from lt_repro.store import runs as store
+        from lt_repro.store.runs import load_runs
 
         self.folders = folders
-        runs, damaged = store.load(folders)
+        runs, damaged = load_runs(folders)
         self.runs: list[Run]
         self.runs, others = conflicts(runs, known_split)
         self.notes = [str(error).splitlines()[0] for error in damaged] + others
@@ -281,12 +281,12 @@ def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     Raises:
         RequestError: One is not there and nothing is to be trained into it.
     """
-    from lt_repro.store import runs as store
+    from lt_repro.store.runs import run_folders
 
     for place in runs or []:
         if not place.is_dir() and not may_be_new:
             raise RequestError(f"no folder {place}", "allowed: folders of run files", "`ltrepro train --out` makes one")
-    return Found(store.folders(runs))
+    return Found(run_folders(runs))
 
 
 def seeded(table: "Table", seeds: str | None) -> "Table":

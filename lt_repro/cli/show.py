@@ -1,7 +1,7 @@
 """`methods`, `readings` and `show`: what can be trained, how the paper can be read, and what came out."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,7 +11,14 @@ from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
 from lt_repro.cli.progress import clock
 
 if TYPE_CHECKING:
+    from lt_repro.paper.claim import Paper
+    from lt_repro.paper.table import Cell, Table
+    from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
+
+
+DEFAULT_PAPER = "dbn_mix"
+"""Whose settings and open questions apply to a run that is no cell of any paper."""
 
 
 @app.command()
@@ -76,22 +83,22 @@ def readings(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="A path, a key, or a unique beginning of a key.")],
+    run: Annotated[str, typer.Argument(help="A path, a key, or a unique prefix of a key.")],
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Show a run: recipe, result, provenance, and where it departs from the paper.
+    """Show a run: recipe, result, provenance, its cells, which reading it follows, and where it departs from it.
 
     [bold]ltrepro show cifar100-r100[/bold]
     """
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.render.text import reading_line
-    from lt_repro.store import runs as store
+    from lt_repro.store.runs import find_run, run_folders
 
-    found = store.find(run, store.folders(runs))
+    found = find_run(run, run_folders(runs))
     content = found.to_json()
+    cells = _cells_of(found.recipe)
+    placed = _placed(found.recipe, cells)
     if as_json:
-        return put_json(content | {"path": str(found.path)})
+        return put_json(content | {"path": str(found.path)} | placed)
     recipe = content["recipe"] | {f"method.{name}": value for name, value in content["recipe"]["method"].items()}
     recipe["parents"] = {role: parent.key() for role, parent in found.recipe.parents.items()}
     del recipe["method"]
@@ -112,13 +119,58 @@ def show(
             grid.add_row(name, escape(printable(text)))
     out.print(grid)
     put_result(found)
-    put(reading_line(found.recipe, SETTINGS))
-    away = SETTINGS.departures(found.recipe)
-    defaults = "the defaults (the paper's settings as read here; where the paper has no such data set, this project's)"
-    put(f"departs from {defaults}:" if away else f"no departure from {defaults}")
-    for name, (actual, usual) in away.items():
-        put(f"  {name} {actual} (default: {usual})")
+    for _, table, cell in cells:
+        printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
+        put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")
+    if not cells:
+        put("no cell of a paper has this recipe: the length, the data set or a setting differs")
+    put(placed["reading"])
+    for name, (actual, usual) in placed["departures"].items():
+        put(f"departs: {name} {actual} (default: {usual})")
+    for name, text in placed["open"].items():
+        put(f"open in the paper: {name} = {text}")
     put(str(found.path))
+
+
+app.command("explain", hidden=True)(show)
+
+
+def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
+    """Returns the cells that a recipe belongs to, whatever its seed."""
+    from lt_repro.paper import papers
+    from lt_repro.render.cells import alike
+
+    series = alike(recipe)
+    every = [(paper, table) for paper in papers().values() for tables in paper.exhibits.values() for table in tables]
+    pairs = [(paper, table, cell) for paper, table in every for cell in table.cells()]
+    return [(paper, table, cell) for paper, table, cell in pairs if cell.recipe and alike(cell.recipe) == series]
+
+
+def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[str, Any]:
+    """Returns where a recipe belongs: its cells, the readings it follows, its departures, what is open for it."""
+    from lt_repro import fields
+    from lt_repro.paper import papers
+    from lt_repro.recipe import get
+    from lt_repro.render.text import reading_line
+
+    paper = cells[0][0] if cells else papers()[DEFAULT_PAPER]
+    asked = {
+        question.setting: f"{fields.text(get(recipe, question.setting))}: {question.asked} ({question.why})"
+        for question in paper.questions
+        if _has(recipe, question.setting) and question.setting not in recipe.inactive_fields() and question.when(recipe)
+    }
+    away = paper.settings.departures(recipe).items()
+    return {
+        "cells": [[table.id, cell.row.label, cell.column.label] for _, table, cell in cells],
+        "reading": reading_line(recipe, paper.settings),
+        "readings": [name for name in paper.settings.readings if not paper.settings.departures(recipe, name)],
+        "departures": {name: [fields.text(ours), fields.text(usual)] for name, (ours, usual) in away},
+        "open": asked,
+    }
+
+
+def _has(recipe: "Recipe", name: str) -> bool:
+    return hasattr(recipe, name) or hasattr(recipe.method, name)
 
 
 def put_result(run: "Run") -> None:

@@ -146,9 +146,9 @@ def diff(
 
     [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
     """
-    from lt_repro.store import runs as store
+    from lt_repro.store.runs import find_run, run_folders
 
-    pair = [store.find(text, store.folders(runs)) for text in (first, second)]
+    pair = [find_run(text, run_folders(runs)) for text in (first, second)]
     sides = [_flat(run.to_json()) for run in pair]
     names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if sides[0].get(name) != sides[1].get(name)]
     fields = [(name, *(side.get(name) for side in sides)) for name in names]

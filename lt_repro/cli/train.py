@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
+from lt_repro.cli.options import parse_settings
 from lt_repro.cli.progress import Watch
 from lt_repro.cli.request import Reading, ratio_settings
 from lt_repro.cli.show import put_result
@@ -118,7 +119,7 @@ def train(
 
 def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     """Returns the run that `--set parent=RUN` names, and the other settings."""
-    from lt_repro.store import runs as store
+    from lt_repro.store.runs import find_run, run_folders
 
     if "parent" in assign:
         raise RequestError("--set parent", "allowed: --set parent=RUN, a path, a key or a unique beginning of a key")
@@ -126,7 +127,7 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     if len(named) > 1:
         raise RequestError("parent is given twice", "allowed: one parent")
     others = [text for text in assign if not text.startswith("parent=")]
-    return (store.find(named[0], store.folders([folder])) if named else None), others
+    return (find_run(named[0], run_folders([folder])) if named else None), others
 
 
 def _dataset_of(parent: "Run | None") -> str:
@@ -154,20 +155,15 @@ def _branches(arch: str | None) -> int | None:
 
 def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
-    from lt_repro import fields
     from lt_repro.paper.dbn_mix.settings import recipe
-    from lt_repro.recipe import Recipe, find, settings
+    from lt_repro.recipe import find, settings
 
     cls = find(method)
-    for text in assign:
-        name, equals, value = text.partition("=")
-        if name not in settings(cls) or name in ("dataset", "parents"):
-            raise unknown("setting", name, set(settings(cls)) - {"dataset", "parents"}, "type --set field=value")
-        if not equals:
-            raise RequestError(f"--set {text}", "allowed: --set field=value")
-        if name in given:
-            raise RequestError(f"{name} is given twice", "allowed: an option or --set, and each setting once")
-        given[name] = fields.parse(Recipe if name in fields.types(Recipe) else cls, name, value)
+    for name, value in parse_settings(assign, [method]).items():
+        plain = name.rpartition(".")[2]
+        if plain in given:
+            raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
+        given[plain] = value
     for name in given:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")

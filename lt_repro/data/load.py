@@ -1,5 +1,6 @@
 """Data sets by name: where they are looked for, how they are read, and the splits that need no images."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def load_pool(name: str, root: Path) -> Pool:
     return read_cifar(name, root)
 
 
+@functools.lru_cache(64)  # a plan asks hundreds of times for a dozen splits
 def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | None:
     """Returns the split of a known data set, made without its images; None of an unknown one."""
     if name not in NAMES:

@@ -1,5 +1,6 @@
 """Which images of a pool are trained on: the field's long-tailed subset, and the digest that names it."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +36,9 @@ class Split:
     positions: tuple[tuple[int, ...], ...]
     held_out: tuple[tuple[int, ...], ...]
 
-    @property
+    @functools.cached_property
     def counts(self) -> NDArray[np.int64]:
-        """The number of training images of each class, (K,)."""
+        """The number of training images of each class, (K,); never changed in place."""
         return np.array([len(drawn) for drawn in self.positions], dtype=np.int64)
 
     @property

@@ -104,9 +104,9 @@ class DbnMix(Method):
         fields.within(self, bounds, open_below=frozenset({"alpha", "gamma", "eta"}))
         if self.branches == 2 and self.mix == "mixup":
             raise RequestError(
-                "mix = 'mixup' with branches = 2 (--arch dbn --mix mixup)",
+                "mix = 'mixup' with branches = 2",
                 "allowed: two branches with mix none or bilateral; mixup with one branch",
-                "the paper's dual-branch counterpart of mixup is --mix bilateral",
+                "the paper's dual-branch counterpart of mixup is bilateral",
             )
 
     @classmethod

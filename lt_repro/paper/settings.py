@@ -41,12 +41,13 @@ class Settings:
             dataset: Any name.
             method: A registered method.
             reading: One of `readings`. What it sets is left out where it would decide nothing.
-            given: Any field of the recipe or of the method, by name.
+            given: Any field of the recipe or of the method, by name. A name like "crt.bn" is a field of one method, and
+                left out with every other.
 
         Raises:
             RequestError: A name is unknown or a value not allowed.
         """
-        cls = find(method)
+        cls, given = find(method), _plain(method, given)
         if reading not in self.readings:
             raise unknown("reading", reading, self.readings)
         points = [point for point in self.readings[reading].points if point.method in (None, method)]
@@ -68,6 +69,7 @@ class Settings:
         Raises:
             RequestError: As `recipe`.
         """
+        given = _plain(method, given)
         whole = self.recipe(dataset, method, **given)
         idle = whole.inactive_fields() & given.keys()
         if not idle:
@@ -106,3 +108,9 @@ class Settings:
             usual |= dict(row.get("second stage", {}))
             usual["epochs"] = min(usual["epochs"], first.epochs)
         return Recipe.of(method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset})
+
+
+def _plain(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is given for a method under the fields' own names."""
+    own = [(name.rpartition("."), value) for name, value in given.items()]
+    return {name: value for (owner, _, name), value in own if owner in ("", method)}

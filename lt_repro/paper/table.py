@@ -1,6 +1,7 @@
 """A Table is data: labelled rows and columns as edits on one base recipe. A Figure is a Table with a numeric axis."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -121,6 +122,12 @@ class Table:
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
+        yield from self._cells
+
+    @functools.cached_property
+    def _cells(self) -> list[Cell]:
+        built: dict[tuple[Any, ...], tuple[Recipe, ...]] = {}  # columns may be views of one run
+        cells = []
         for row in self.rows:
             for column in self.columns:
                 edits = dict(column.edits) | dict(row.edits)
@@ -131,11 +138,15 @@ class Table:
                     lacks = f"no method {method} yet"
                 else:
                     edits = {n: v for n, v in self.base.items() if _takes(method, n)} | edits
-                    recipes = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
+                    same = tuple(edits.items())
+                    if same not in built:
+                        built[same] = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
+                    recipes = built[same]
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
                 reading = edits.get("reading", "paper")
-                yield Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks, reading)
+                cells.append(Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks, reading))
+        return cells
 
     def recipes(self) -> list[Recipe]:
         """Returns every recipe that the table needs and that can be trained, each once, seed by seed."""
@@ -158,12 +169,14 @@ class Table:
             RequestError: A name is unknown, a value not allowed, or a row or column decides that setting.
         """
         asked = {name: value for name, value in settings.items() if value is not None}
+        if not asked and columns is None:
+            return self
         decided = {name for line in (*self.rows, *self.columns) for name in line.edits} - set(_FIRST)
-        if clash := sorted(decided & asked.keys()):
+        if clash := sorted(name for name in asked if name.rpartition(".")[2] in decided):
             raise RequestError(
                 f"{', '.join(clash)} set for {self.id}",
                 "allowed: what its rows and columns do not decide",
-                "choose among them with --rows and --columns",
+                "choose some of its rows and columns instead",
             )
         across = self.columns if columns is None else columns
 
@@ -211,9 +224,9 @@ class Table:
             columns = list(across) or None
             if any("dataset" in line.edits for line in self.columns) and (images or across):
                 raise RequestError(
-                    f"--dataset or --ratio with {self.id}, whose columns are data sets",
+                    f"another data set or ratio for {self.id}, whose columns are data sets",
                     "allowed: its own columns",
-                    "choose among them with --columns",
+                    "choose some of its columns instead",
                 )
         elif len(across) > 1:
             raise RequestError(f"{len(across)} ratios for {self.id}", "allowed: one, as its columns are no ratios")
@@ -229,11 +242,11 @@ class Table:
         """
         readings = self.settings.readings
         if reading not in readings:
-            raise unknown("--reading", reading, readings)
+            raise unknown("reading", reading, readings)
         if reading == "paper":
             return self
         if any("reading" in row.edits for row in self.rows):
-            raise RequestError(f"--reading {reading} with {self.id}", "allowed: exhibits whose rows share one reading")
+            raise RequestError(f"reading {reading} for {self.id}", "allowed: exhibits whose rows share one reading")
         caption = f"{self.caption} Reading: {readings[reading].title}."
         base = dict(self.base) | {"reading": reading}
         return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base)
@@ -250,7 +263,7 @@ class Table:
             RequestError: There is no such profile.
         """
         if profile not in PROFILES:
-            raise unknown("--profile", profile, PROFILES)
+            raise unknown("profile", profile, PROFILES)
         if not (given := PROFILES[profile]):
             return self
         words = ", ".join(f"{name} {value}" for name, value in given.items())
@@ -289,7 +302,7 @@ class Table:
 
 def _takes(method: str | None, name: str) -> bool:
     """Returns whether a row is told a setting: not if its method lacks what another has and begins with no parent."""
-    if method is None or METHODS[method]().parents or name in settings(METHODS[method]):
+    if method is None or "." in name or METHODS[method]().parents or name in settings(METHODS[method]):
         return True
     return not any(name in settings(other) for other in METHODS.values())
 

@@ -203,8 +203,13 @@ def alike(recipe: Recipe) -> str:
     return _levelled(recipe).key()
 
 
+_SHORTENED: dict[str, str] = {}  # by key: every table asks it of every stored run
+
+
 def _shortened(recipe: Recipe) -> str:
-    return _levelled(recipe, epochs=1).key()
+    if recipe.key() not in _SHORTENED:
+        _SHORTENED[recipe.key()] = _levelled(recipe, epochs=1).key()
+    return _SHORTENED[recipe.key()]
 
 
 def _levelled(recipe: Recipe, **of_the_first: Any) -> Recipe:

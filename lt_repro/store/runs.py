@@ -124,12 +124,12 @@ class Run:
             raise run_file.damaged(path, error) from error
 
 
-def folders(given: Sequence[Path] | None) -> list[Path]:
+def run_folders(given: Sequence[Path] | None) -> list[Path]:
     """Returns where runs are looked for: the given folders or `./runs`, then `./tables/runs`."""
     return [*(given or [Path("runs")]), Path("tables/runs")]
 
 
-def load(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
+def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
     """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs.
 
     Of several copies the first counts that has its weights beside it, else the first.
@@ -185,7 +185,7 @@ def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Ten
     raise RequestError(f"the parent {key} has not run", "allowed: a run that has ended", "train it first")
 
 
-def find(text: str, folders: Sequence[Path]) -> Run:
+def find_run(text: str, folders: Sequence[Path]) -> Run:
     """Returns the run that a path, a key or the beginning of a key names.
 
     Raises:

@@ -1,7 +1,7 @@
 """What recipes will cost, from the speed of runs that have ended."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lt_repro.data.load import known_split
@@ -29,14 +29,15 @@ def work(recipe: Recipe) -> int | None:
     return recipe.epochs * _images(recipe, split.counts.tolist()) * _passes(recipe)
 
 
-def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
-    """Returns what recipes cost one after the other, at the median speed of stored runs in the same network.
+Speeds = Mapping[tuple[str, bool], float]
+"""Images through the network per second of a whole run, evaluation included, by network and whether it has parents."""
 
-    Where no run on features of a parent has been measured, it is taken to be as slow as one that trains them too.
+
+def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
+    """Returns the median speeds of stored runs.
 
     Args:
-        recipes: What is to be trained.
-        runs: Whose speeds are known: images through the network per second of the whole run, evaluation included.
+        runs: Whose speeds are known.
         gpu: Whether the speeds of GPUs count, or those of CPUs.
     """
     speeds: dict[tuple[str, bool], list[float]] = {}
@@ -44,14 +45,22 @@ def cost(recipes: Iterable[Recipe], runs: Sequence[Run], gpu: bool) -> Cost:
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0:
             images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * _passes(run.recipe)
             speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
+    return {kind: statistics.median(found) for kind, found in speeds.items()}
+
+
+def cost(recipes: Iterable[Recipe], speeds: Speeds) -> Cost:
+    """Returns what recipes cost one after the other, at the speed of stored runs in the same network.
+
+    Where no run with parents has been measured, one is taken to be as slow as a run without.
+    """
     seconds, unknown, images = 0.0, 0, 0
     for recipe in recipes:
-        passed, known = work(recipe), speeds.get(_kind(recipe)) or speeds.get((recipe.net, False))
-        if passed is None or known is None:
+        passed, speed = work(recipe), speeds.get(_kind(recipe)) or speeds.get((recipe.net, False))
+        if passed is None or speed is None:
             unknown += 1
             images += passed or 0
         else:
-            seconds += passed / statistics.median(known)
+            seconds += passed / speed
     return Cost(seconds, unknown, images)
 
 

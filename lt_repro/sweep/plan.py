@@ -51,30 +51,25 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     return Missing(list(wanted.values()), list(notes.values()))
 
 
-ORDERS = ("seed", "row", "column", "cheapest")
+ORDERS = ("seed", "cheapest")
 
 
-def ordered(recipes: Sequence[Recipe], tables: Iterable[Table], order: str) -> list[Recipe]:
-    """Returns recipes in the order in which to train them; a parent has the place of the first that begins with it.
+def ordered(recipes: Sequence[Recipe], order: str) -> list[Recipe]:
+    """Returns recipes in the order in which to train them; a parent comes before what it is for.
 
     Args:
         recipes: As `missing` gives them: seed by seed.
-        tables: Whose cells they are.
-        order: One of `ORDERS`.
+        order: "seed", as they are, or "cheapest" first.
 
     Raises:
         RequestError: The order is unknown.
     """
     if order not in ORDERS:
-        raise unknown("--order", order, ORDERS)
+        raise unknown("order", order, ORDERS)
     if order == "seed":
         return list(recipes)
     rank: dict[str, float] = {}
-    for number, table in enumerate(tables):
-        for i, cell in enumerate(table.cells()):
-            place = {"row": i // len(table.columns), "column": i % len(table.columns)}.get(order, 0)
-            for recipe in cell.recipes:
-                at = work(recipe) or math.inf if order == "cheapest" else 1000.0 * number + place
-                for one in recipe.lineage():
-                    rank[one.key()] = min(at, rank.get(one.key(), math.inf))
-    return sorted(recipes, key=lambda recipe: rank.get(recipe.key(), 0.0))
+    for recipe in recipes:
+        for one in recipe.lineage():
+            rank[one.key()] = min(work(recipe) or math.inf, rank.get(one.key(), math.inf))
+    return sorted(recipes, key=lambda recipe: rank[recipe.key()])

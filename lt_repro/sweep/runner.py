@@ -175,9 +175,9 @@ def _ended(recipe: Recipe, out: Path, images: Images, needed: bool) -> Run | Fai
         return None
     if run.split["digest"] != images.split.digest:
         raise RequestError(
-            f"{run.path} is of another split, {run.split['digest'][:8]}, not {images.split.digest[:8]}",
+            f"{run.path} has split {run.split['digest'][:8]}, not {images.split.digest[:8]}",
             "allowed: runs on the split that the recipe names",
-            "it is left as it is; move it away, or train into another folder with --out",
+            "it was not changed; move it away, or train into another folder",
         )
     return run
 

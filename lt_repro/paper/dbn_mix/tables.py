@@ -140,7 +140,8 @@ def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
 
 def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is given for a recipe, the reading with it, without what is given for its method."""
-    return {name: value for name, value in given.items() if name == "reading" or name in fields.types(Recipe)}
+    kept = {"reading", *fields.types(Recipe)}
+    return {name: value for name, value in given.items() if name in kept or "." in name}
 
 
 def _representation(dataset: str, **variant: Any) -> Recipe:

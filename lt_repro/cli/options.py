@@ -1,0 +1,46 @@
+"""Reading `--set field=value`: one parser for every command."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lt_repro.errors import RequestError, unknown
+
+CHOSEN_ELSEWHERE = ("dataset", "method", "parents")
+"""Fields of a recipe that have an option of their own alone."""
+
+
+def parse_settings(assigned: Sequence[str], methods: Iterable[str], without: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the settings of `--set field=value`, by the field's name, or by "method.field" where that was typed.
+
+    Args:
+        assigned: What was typed.
+        methods: Whose fields may be set. A bare name that two of them share is refused.
+        without: Fields of the recipe that the command sets by other options.
+
+    Raises:
+        RequestError: A name is unknown, ambiguous or given twice, or a value is not of its field's type.
+    """
+    from lt_repro import fields
+    from lt_repro.methods import METHODS
+    from lt_repro.recipe import Recipe
+
+    hidden = (*CHOSEN_ELSEWHERE, *without)
+    owners: dict[str, list[type]] = {name: [Recipe] for name in fields.types(Recipe) if name not in hidden}
+    for method in methods:
+        for name in fields.types(METHODS[method]):
+            owners.setdefault(name, []).append(METHODS[method])
+            owners[f"{method}.{name}"] = [METHODS[method]]
+    given: dict[str, Any] = {}
+    for text in assigned:
+        name, equals, value = text.partition("=")
+        if name not in owners:
+            raise unknown("setting", name, [n for n in owners if "." not in n], "type --set field=value")
+        if not equals:
+            raise RequestError(f"--set {text}", "allowed: --set field=value")
+        if len(owners[name]) > 1:
+            several = [f"{owner.__module__.rpartition('.')[2]}.{name}" for owner in owners[name]]
+            raise RequestError(f"{name} is a setting of several methods", f"allowed: {', '.join(several)}")
+        if name in given:
+            raise RequestError(f"{name} is given twice", "allowed: each setting once")
+        given[name] = fields.parse(owners[name][0], name.rpartition(".")[2], value)
+    return given

@@ -1,0 +1,85 @@
+"""The rooms of the package: which may import which, and that only the command line speaks of what to type."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import lt_repro
+
+ROOT = Path(lt_repro.__file__).parent
+PURE = {"canonical", "errors", "fields", "losses", "metrics", "mixing", "schedules"}
+MAY = {  # beyond PURE, which any room may import; a dotted name is the only module of its room that may be imported
+    **{name: set() for name in PURE},
+    "nets": set(),
+    "data": set(),
+    "methods": {"nets.spec", "data.samplers"},
+    "recipe": {"methods", "nets.spec"},
+    "store": {"recipe"},
+    "train": {"nets", "data", "methods", "store", "recipe"},
+    "paper": {"recipe", "methods"},
+    "render": {"paper", "store", "recipe", "data.split"},
+    "sweep": {"train", "paper", "store", "recipe", "data"},
+    "cli": {"sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},
+    "__main__": {"cli"},
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imported(path):
+    """The modules of the package that a file imports, without its name: "store.runs"."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "lt_repro":
+            base = node.module.split(".")[1:]
+            for alias in node.names:
+                whole = ".".join([*base, alias.name])
+                there = (ROOT / whole.replace(".", "/")).with_suffix(".py").exists() or (
+                    ROOT / whole.replace(".", "/")
+                ).is_dir()
+                yield whole if there or not base else ".".join(base)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("lt_repro."))
+
+
+def allowed(here, name):
+    there = name.partition(".")[0]
+    return there == here or there in PURE | MAY[here] or name in MAY[here] or name.startswith("__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    if room(path) == "__init__":
+        return
+    assert [name for name in imported(path) if not allowed(room(path), name)] == []
+
+
+def test_every_room_is_known_and_the_check_finds_a_wrong_import(tmp_path):
+    assert {room(path) for path in FILES} - {"__init__"} == set(MAY)
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("from lt_repro.train.loop import fit\nfrom lt_repro import recipe\nimport lt_repro.cli\n")
+    assert [name for name in imported(wrong) if not allowed("methods", name)] == ["train.loop", "recipe", "cli"]
+
+
+def spoken(path):
+    """The text in a file's code, docstrings and comments left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list)]
+    silent = {id(body[i].value) for body in bodies for i in range(len(body)) if isinstance(body[i], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
+            yield node.value
+
+
+SPEAK = [ROOT / "store/provenance.py", ROOT / "render/readings.py"]  # git's options; a page about a command
+TYPED = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`ltrepro ")
+
+
+def test_only_the_command_line_says_what_to_type():
+    found = {path: text for path in FILES if room(path) != "cli" for text in spoken(path) if TYPED.search(text)}
+    assert {str(path.relative_to(ROOT)): text for path, text in found.items() if path not in SPEAK} == {}
+    assert set(found) == set(SPEAK)  # so the check finds what there is
