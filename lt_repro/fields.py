@@ -20,7 +20,7 @@ def types(owner: type) -> dict[str, Any]:
 _TYPES: dict[type, dict[str, Any]] = {}  # thousands of run files are checked against them
 
 
-def added(before: Any) -> Any:
+def added_later(before: Any) -> Any:
     """Returns a field that was added after runs had been stored: `before`, its default, is what those runs did.
 
     At that value it is left out of a recipe's key, and stored recipes may lack it.
@@ -30,8 +30,8 @@ def added(before: Any) -> Any:
     return dataclasses.field(default=before, metadata={"before": before})
 
 
-def late(owner: type) -> dict[str, Any]:
-    """Returns the value that means "as before" of every field of `owner` made by `added`, by name."""
+def legacy_values(owner: type) -> dict[str, Any]:
+    """Returns the value that means "as before" of every field of `owner` made by `added_later`, by name."""
     return {f.name: f.metadata["before"] for f in dataclasses.fields(owner) if "before" in f.metadata}
 
 
@@ -115,7 +115,9 @@ def _checks(owner: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
 _CHECKS: dict[type, list[tuple[str, Any, Any, tuple[Any, ...]]]] = {}  # thousands of recipes are made at a time
 
 
-def within(settings: Any, bounds: dict[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()) -> None:
+def check_bounds(
+    settings: Any, bounds: dict[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()
+) -> None:
     """Checks that fields lie inside closed intervals.
 
     Args:

@@ -75,11 +75,11 @@ class Recipe:
     flip: bool = True
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    schedule: Literal["steps", "cosine"] = fields.added("steps")
-    epoch_steps: int = fields.added(0)
-    nesterov: bool = fields.added(False)
-    crop_pad: Literal["zero", "reflect"] = fields.added("zero")
-    parents: Mapping[str, "Recipe"] = fields.added({})
+    schedule: Literal["steps", "cosine"] = fields.added_later("steps")
+    epoch_steps: int = fields.added_later(0)
+    nesterov: bool = fields.added_later(False)
+    crop_pad: Literal["zero", "reflect"] = fields.added_later("zero")
+    parents: Mapping[str, "Recipe"] = fields.added_later({})
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -101,7 +101,7 @@ class Recipe:
             "warmup": (0.0, 1.0),
             "lr_decay": (0.0, 1.0),
         }
-        fields.within(self, bounds, open_below=frozenset({"lr"}))
+        fields.check_bounds(self, bounds, open_below=frozenset({"lr"}))
         if list(self.milestones) != sorted(self.milestones) or not all(0 < one < 1 for one in self.milestones):
             raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
         if self.nesterov and not self.momentum:
@@ -155,7 +155,7 @@ class Recipe:
         return idle | (set() if self.crop else {"crop_pad"})
 
     @classmethod
-    def of(cls, method: type[Method], **values: Any) -> Self:
+    def create(cls, method: type[Method], **values: Any) -> Self:
         """Returns the recipe of a method with the given values; a method's field is found by its own name.
 
         Raises:
@@ -178,8 +178,8 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf".
 
-        Parents are recipes within the recipe. A field at the value that means "as before" is left out
-        (`fields.added`).
+        Parents are recipes within the recipe. A field at its legacy value is left out
+        (`fields.added_later`).
         """
         values = {name: getattr(self, name) for name in fields.types(type(self))}
         values["method"] = {"name": self.method.name()} | _said(self.method, dataclasses.asdict(self.method))
@@ -253,7 +253,7 @@ def _words(value: Any) -> Any:
 def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = fields.types(owner)
     known = kinds.keys() - {"method"}
-    odd = (known ^ values.keys()) - (known & fields.late(owner).keys())
+    odd = (known ^ values.keys()) - (known & fields.legacy_values(owner).keys())
     if odd:
         listed = ", ".join(sorted(odd))
         raise RequestError(
@@ -263,7 +263,7 @@ def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _said(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[str, Any]:
-    before = fields.late(type(owner))
+    before = fields.legacy_values(type(owner))
     return {name: value for name, value in values.items() if name not in before or value != before[name]}
 
 

@@ -13,7 +13,7 @@ from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.paper.dbn_mix.tables import FIG1, TABLE5, TABLE6, TABLE6A
 from lt_repro.render import text
 from lt_repro.render.cells import measure, short_runs, to_json
-from lt_repro.render.classes import Classes, by_class, together
+from lt_repro.render.classes import Classes, by_class, group_series
 
 GROUPS = ("all", "many", "medium", "few")
 SBN = recipe("digits", ratio=60.0)
@@ -53,7 +53,7 @@ def test_table5_shows_each_branch_and_group_of_both_methods():
 
 
 def test_groups_without_classes_are_absent_and_rows_of_table5_have_no_gains():
-    table = TABLE5.within(dataset="digits", ratio=60.0)
+    table = TABLE5.with_settings(dataset="digits", ratio=60.0)
     made = next(table.cells()).recipe
     result = {"accuracy": {"all": 0.5, "few": 0.5}, "per_class": [], "branches": {}}
     branches = {name: {"accuracy": result["accuracy"]} for name in ("conventional", "rebalancing")}
@@ -104,7 +104,7 @@ def test_seeds_of_runs_with_parents_belong_together_and_short_parents_stay_out()
     assert short_runs(TABLE6A, [run(first.recipe.replace(epochs=5)), run(short.replace(epochs=5))]) == []
     shown = text.markdown(TABLE6A, measure(TABLE6A, runs))
     assert "epochs 200 + 10" in shown
-    table = TABLE6A.within(epochs=10)
+    table = TABLE6A.with_settings(epochs=10)
     assert measure(table, extra)[0].n == 1
     assert "parent epochs 10 (default: 200)" in text.markdown(table, measure(table, extra))
 
@@ -174,7 +174,7 @@ def test_a_diverged_run_is_in_no_series():
 def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
     bbn = recipe("digits", "bbn", ratio=60.0)
     crt = recipe("digits", "crt", parents={"features": DBN})
-    groups = together(
+    groups = group_series(
         [
             run(made)
             for made in (
@@ -194,19 +194,19 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
         "BBN": 1,
         "cRT": 2,
     }
-    both = together([run(crt), run(crt.replace(parents={"features": SBN}))], SETTINGS)
+    both = group_series([run(crt), run(crt.replace(parents={"features": SBN}))], SETTINGS)
     assert [label.partition(",")[0] for label in both] == ["cRT (on branches 2", "cRT (on branches 1"]
 
 
 def test_no_run_is_lost_where_two_labels_would_be_the_same():
-    pair = together([run(SBN), run(SBN.replace(branch_at="layer3"))], SETTINGS)
+    pair = group_series([run(SBN), run(SBN.replace(branch_at="layer3"))], SETTINGS)
     assert sum(map(len, pair.values())) == 2
     assert len(pair) == 2
 
 
 def test_labels_name_what_was_chosen_and_what_departs():
-    assert list(together([run(DBN), run(DBN.replace(seed=1))], SETTINGS)) == ["DBN-Mix"]
-    pair = together([run(DBN), run(DBN.replace(eps=0.2))], SETTINGS)
+    assert list(group_series([run(DBN), run(DBN.replace(seed=1))], SETTINGS)) == ["DBN-Mix"]
+    pair = group_series([run(DBN), run(DBN.replace(eps=0.2))], SETTINGS)
     assert list(pair) == ["DBN-Mix", "DBN-Mix (eps 0.2)"]
     short = replace(run(DBN), recipe=DBN.replace(epochs=10))
-    assert list(together([run(DBN), short], SETTINGS)) == ["DBN-Mix", "DBN-Mix (epochs 10)"]
+    assert list(group_series([run(DBN), short], SETTINGS)) == ["DBN-Mix", "DBN-Mix (epochs 10)"]

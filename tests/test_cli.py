@@ -240,7 +240,7 @@ def test_ablation_table_on_digits_from_nothing(run):
     _, out, err = run("ablation-table", *here, "--seeds", "0", "--runs", "new folder", "--plan")
     assert out.splitlines()[0] == "ltrepro train --dataset digits --ratio 60 --epochs 1 --out 'new folder'"
     _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")
-    assert "leaves out shorter runs (18 of 1 epochs); --epochs 1 shows them" in err
+    assert "skips shorter runs (18 of 1 epochs); --epochs 1 shows them" in err
     assert out.count("—") >= 9
 
 
@@ -251,7 +251,7 @@ def test_runs_that_diverge_make_the_queue_exit_with_1(run, monkeypatch):
         "ablation-table", "--dataset", "digits", "--ratio", "60", "--epochs", "9", "--seeds", "0", "--run"
     )
     assert code == 1
-    assert "Diverged and left out" in out
+    assert "Diverged, in no mean" in out
     assert "Traceback" not in err
 
 
@@ -302,7 +302,7 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
     code, out, err = run("ablation-table", *here, "--json")
     assert code == 0
     assert {cell["n"] for cell in json.loads(out)["cells"]} == {0}
-    assert f"left out {other.path.name}: it has split 00000000" in err
+    assert f"skipped {other.path.name}: different split" in err
 
 
 def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
@@ -325,7 +325,7 @@ def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
 
 
 def test_the_nine_recipes_differ_only_in_branches_mixing_and_temperature():
-    made = [cell.recipe for cell in TABLE4.within(ratios(60), dataset="digits").cells()]
+    made = [cell.recipe for cell in TABLE4.with_settings(ratios(60), dataset="digits").cells()]
     assert len({recipe.key() for recipe in made}) == 9
     same = {recipe.replace(branches=1, mix="none", tscale=False).key() for recipe in made}
     assert len(same) == 1

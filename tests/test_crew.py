@@ -22,7 +22,7 @@ from lt_repro.store import locks
 from lt_repro.store.runs import Run
 from lt_repro.sweep.progress import RunProgress
 from lt_repro.sweep.runner import Failed, run_all
-from lt_repro.sweep.workers import run_crew
+from lt_repro.sweep.workers import run_jobs
 from lt_repro.train.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -56,7 +56,7 @@ def test_two_at_once_come_out_as_one_by_one(one_thread):
     parents = [brief(branches=2, seed=seed) for seed in (0, 1)]
     wanted = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
     seen = []
-    ended = list(run_crew(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
+    ended = list(run_jobs(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
     assert sorted(run.recipe.key() for run in ended) == sorted(one.key() for one in wanted)
     assert {at.key for at in seen if at.ended} == {one.key() for one in wanted}
     assert multiprocessing.active_children() == []
@@ -81,19 +81,19 @@ def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_t
             struck.append(at.key)
             multiprocessing.active_children()[0].kill()
 
-    ended = list(run_crew(wanted, digits(), Path("runs"), jobs=2, watch=strike))
+    ended = list(run_jobs(wanted, digits(), Path("runs"), jobs=2, watch=strike))
     assert struck
     assert [run.status for run in ended] == ["done"] * 2
     long = [brief(2000, seed=seed) for seed in (0, 1)]
     with pytest.raises(Interrupted) as stopped:
-        list(run_crew(long, digits(), Path("more"), jobs=2, until=time.monotonic() + 4))
+        list(run_jobs(long, digits(), Path("more"), jobs=2, until=time.monotonic() + 4))
     assert stopped.value.exit_code == 5
     assert multiprocessing.active_children() == []
 
 
 def test_a_wrong_request_in_a_worker_is_one_here():
     with pytest.raises(RequestError, match="ratio"):
-        list(run_crew([brief(ratio=1e6, seed=seed) for seed in (0, 1)], digits(), Path("runs"), jobs=2))
+        list(run_jobs([brief(ratio=1e6, seed=seed) for seed in (0, 1)], digits(), Path("runs"), jobs=2))
     assert multiprocessing.active_children() == []
 
 
@@ -144,7 +144,7 @@ def at_epoch(key, epoch):
 def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height):
     screen = Console(file=io.StringIO(), force_terminal=True, width=width, height=height)
     monkeypatch.setattr(progress, "err", screen)
-    table = TABLE4.within(dataset="digits", epochs=1)
+    table = TABLE4.with_settings(dataset="digits", epochs=1)
     wanted = table.recipes()
     board = progress.Board(wanted, [table, TABLE6A], [])
     for one in wanted[:2]:

@@ -207,7 +207,7 @@ def test_a_parent_that_diverges_on_the_way_stops_nothing_else(run, monkeypatch):
     reasons = [cell["reason"] for cell in json.loads(out)["cells"]]
     assert reasons[:4] == [None] * 4
     assert all("diverged" in reason for reason in reasons[4:])
-    assert "Not to be measured" in Path("tables/table6b-digits-e2-r60.md").read_text()
+    assert "Not measured: " in Path("tables/table6b-digits-e2-r60.md").read_text()
 
 
 def test_an_error_in_one_run_leaves_a_record_and_stops_no_other(run, monkeypatch):

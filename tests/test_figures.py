@@ -66,7 +66,7 @@ def test_nothing_measured_is_said(table):
 
 
 def test_infinite_gamma_is_last():
-    back = FIG3C.within(columns=FIG3C.columns[::-1])
+    back = FIG3C.with_settings(columns=FIG3C.columns[::-1])
     assert math.isinf(back.columns[0].edits["gamma"])
     cells = measure(back, [fake(next(back.cells()).recipe, 0.5)])
     axes = hparam_figure(back, cells).axes[0]

@@ -192,7 +192,7 @@ def test_the_page_is_what_the_stored_runs_give():
 
 
 def test_a_screen_is_shown_apart_and_labelled():
-    screen = READINGS_SBN.within(epochs=SCREEN)
+    screen = READINGS_SBN.with_settings(epochs=SCREEN)
     cell = next(screen.cells())
     without, shown = page(PAPER, []), page(PAPER, [fake(cell.recipe, {"all": 0.3, "many": 0.6})])
     assert "A screen of 40 epochs, evidence of direction:" in shown

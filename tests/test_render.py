@@ -19,10 +19,11 @@ from lt_repro.paper.dbn_mix.tables import FIG3A, TABLE4
 from lt_repro.paper.table import ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure, short_runs, to_json
+from lt_repro.render.latex import latex
 from lt_repro.store.runs import Run
 
 PAPER = replace(TABLE4, rows=TABLE4.rows[:3], columns=TABLE4.columns[:1])
-OWN = TABLE4.within(ratios(60), dataset="digits")
+OWN = TABLE4.with_settings(ratios(60), dataset="digits")
 OWN = replace(OWN, rows=(*OWN.rows[:4], OWN.rows[5]))  # the vanilla row and each single ingredient
 VANILLA, MIXUP, SCALED, BILATERAL, DUAL = range(5)
 VALUES = {
@@ -116,7 +117,7 @@ def test_another_split_is_left_out_and_named():
     odd = replace(odd, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
     kept, lines = conflicts([odd, *others], unknown)
     assert kept == others
-    assert lines == ["left out odd.json: it has split 00000000 of digits (ratio 60), not 55555555"]
+    assert lines == ["skipped odd.json: different split of digits (ratio 60), 00000000 instead of 55555555"]
     assert conflicts([odd, others[0]], unknown)[0] == [odd]  # the first seen among equals
     elsewhere = replace(odd, recipe=odd.recipe.replace(split_seed=1))
     assert conflicts([elsewhere, *others], unknown) == ([elsewhere, *others], [])
@@ -184,7 +185,7 @@ def test_markdown():
 
 
 def test_footer_names_sources_origin_and_departures():
-    table = PAPER.within(epochs=2, alpha=0.5, gamma=1.0, flip=False, milestones=(0.5, 0.75))
+    table = PAPER.with_settings(epochs=2, alpha=0.5, gamma=1.0, flip=False, milestones=(0.5, 0.75))
     body = "\n".join(text.rows(table, measure(table, runs_of(table, {0: (0.38,)})))[2])
     assert "2 (default: 200)" in body
     assert "alpha 0.5 (default: 1)" in body
@@ -214,7 +215,7 @@ def test_gain_column_without_published_numbers():
 
 
 def test_published_columns_only_where_there_is_a_number():
-    table = TABLE4.within(ratios(100, 20))
+    table = TABLE4.with_settings(ratios(100, 20))
     header, lines, _ = text.rows(table, measure(table, []))
     assert header[1:] == ["ratio 100", "published", "ratio 20"]
     assert {len(line) for line in lines} == {4}
@@ -291,7 +292,7 @@ def checked(source):
 def test_latex():
     row = PAPER.rows[0]._replace(title=r"50% & a_b #1 $ {x} ~^ \y [z]")
     table = replace(PAPER, rows=(row, *PAPER.rows[1:]), id="odd_id")
-    source = text.latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
+    source = latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
     ((width, lines),) = checked(source)
     assert (width, len(lines)) == (4, 5)
     assert (
@@ -318,7 +319,7 @@ def everything(table):
 def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
     sources = []
     for table in [one for tables in PAPER_OF.exhibits.values() for one in tables if one.form == "table"]:
-        bare, full = (text.latex(table, measure(table, runs), best=True) for runs in ([], everything(table)))
+        bare, full = (latex(table, measure(table, runs), best=True) for runs in ([], everything(table)))
         for source in (bare, full):
             tabulars = checked(source)
             assert {len(lines) for _, lines in tabulars} == {len(table.rows) + 2}

@@ -284,12 +284,12 @@ def test_a_setting_of_one_column_makes_another_table(run):
     for how in ("--dry-run", "--render-only"):
         _, _, err = run("reproduce", "fig1", "--set", "eta=3", how)
         assert err.count("note: eta = 3 changes nothing in fig1") == 1
-    assert TABLE4.within(dataset="cifar10", eta=3.0) == TABLE4.within(dataset="cifar10")
+    assert TABLE4.with_settings(dataset="cifar10", eta=3.0) == TABLE4.with_settings(dataset="cifar10")
 
 
 def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
     found = {}
-    for table in (TABLE4, TABLE4.within(gamma=1.0)):
+    for table in (TABLE4, TABLE4.with_settings(gamma=1.0)):
         cells = [cell for cell in table.cells() if cell.column.label == "100"]
         found[table.id] = {cell.row.label: cell.recipe.key() for cell in cells}
         assert not any(cell.recipe.inactive_fields() & {"gamma"} for cell in cells if cell.recipe.method.gamma == 1.0)
@@ -298,12 +298,12 @@ def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
 
 
 def test_a_setting_reaches_both_stages_where_it_decides_something():
-    table = TABLE6B.within(eta=9.0, lr=0.05, epochs=30, head="cosine")
+    table = TABLE6B.with_settings(eta=9.0, lr=0.05, epochs=30, head="cosine")
     cell = next(cell for cell in table.cells() if cell.row.label == "dbn+ts")
     child, parent = cell.recipe, cell.recipe.parents["features"]
     assert (child.method.eta, child.lr, child.epochs, child.method.head) == (9.0, 0.05, 10, "cosine")
     assert (parent.method.eta, parent.lr, parent.epochs, parent.method.head) == (7.0, 0.05, 30, "cosine")
-    child = next(TABLE6A.within(lr=0.05, bn="joint").cells()).recipe
+    child = next(TABLE6A.with_settings(lr=0.05, bn="joint").cells()).recipe
     parent = child.parents["features"]
     assert (child.lr, parent.lr, parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
     short = recipe("digits", "crt", parents={"features": recipe("digits", epochs=4)})
@@ -346,11 +346,11 @@ def test_a_setting_of_one_method_is_named_with_it_and_reaches_no_other(run, refu
     for words in (["table6a", "--set", "bn=train"], ["table5", "--set", "gamma=2"]):
         assert "is a setting of several methods" in refused("reproduce", *words, "--dry-run")
     assert "allowed: bbn.gamma, dbn_mix.gamma" in refused("reproduce", "table5", "--set", "gamma=2", "--dry-run")
-    whole, bbn = keys(TABLE5), keys(TABLE5.within(**{"bbn.gamma": 2.0}))
+    whole, bbn = keys(TABLE5), keys(TABLE5.with_settings(**{"bbn.gamma": 2.0}))
     assert {row for row, key in bbn.items() if key != whole[row]} == {row for row in whole if row.startswith("bbn/")}
-    child = next(TABLE6A.within(**{"crt.bn": "train"}).cells()).recipe
+    child = next(TABLE6A.with_settings(**{"crt.bn": "train"}).cells()).recipe
     assert (child.method.bn, child.parents["features"].method.bn) == ("train", "per_branch")
-    child = next(TABLE6A.within(**{"dbn_mix.bn": "joint"}).cells()).recipe
+    child = next(TABLE6A.with_settings(**{"dbn_mix.bn": "joint"}).cells()).recipe
     assert (child.method.bn, child.parents["features"].method.bn) == ("eval", "joint")
     code, out, err = run("reproduce", "table6a", "--set", "crt.bn=train", "--seeds", "0", "--dry-run")
     assert code == 0, err

@@ -19,7 +19,10 @@ from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.store.runs import Run
 from lt_repro.train.loop import fit
 
-pytestmark = pytest.mark.usefixtures("trial")  # registered, as in the driver
+pytestmark = [
+    pytest.mark.usefixtures("trial"),  # registered, as in the driver
+    pytest.mark.xdist_group("resume"),  # one worker trains the cases
+]
 VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256", "command"}
 
 

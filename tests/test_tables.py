@@ -11,15 +11,16 @@ from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_S
 from lt_repro.paper.table import ratios
 from lt_repro.render import reliability, text
 from lt_repro.render.cells import conflicts, measure
+from lt_repro.render.latex import latex
 from lt_repro.store.runs import Run, load_runs
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "tables/runs").glob("*.json"))
-DIGITS = TABLE4.within(ratios(60), dataset="digits")
+DIGITS = TABLE4.with_settings(ratios(60), dataset="digits")
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables if table.form == "table"]
 TABLES += [DIGITS]
-TABLES += [table.within(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6)]
-FIGURES = [figure for one in (GROUPS, RELIABILITY) for figure in (one, one.within(dataset="digits", ratio=60.0))]
+TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6)]
+FIGURES = [figure for one in (GROUPS, RELIABILITY) for figure in (one, one.with_settings(dataset="digits", ratio=60.0))]
 FIGURES += FIG3
 
 
@@ -46,7 +47,7 @@ def test_every_table_is_what_its_runs_render(table, runs):
     stem = ROOT / "tables" / table.id
     assert stem.with_suffix(".md").read_text() == text.markdown(table, measured)
     assert stem.with_suffix(".csv").read_text() == text.csv(table, measured)
-    assert stem.with_suffix(".tex").read_text() == text.latex(table, measured)
+    assert stem.with_suffix(".tex").read_text() == latex(table, measured)
     assert json.loads(stem.with_suffix(".json").read_text()) == text.document(table, measured)
 
 

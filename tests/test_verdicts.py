@@ -222,7 +222,7 @@ def test_judge_of_two_comparisons(b, c, verdict, count):
 
 
 def test_places_are_those_of_the_paper():
-    small = TABLE.within(ratios(60), dataset="digits")
+    small = TABLE.with_settings(ratios(60), dataset="digits")
     assert small.id == "table4-digits-r60"
     mine, theirs = measure(small, []), measured({A: (0.5,)})
     found = places([(TABLE, theirs), (small, mine), (TABLE6A, measure(TABLE6A, []))])
@@ -231,11 +231,11 @@ def test_places_are_those_of_the_paper():
     assert found[A._replace(column="60")] is mine[0]
     assert found["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
     with pytest.raises(ValueError, match="table4: table4 sbn 100 is there twice"):
-        places([(TABLE.within(dataset="digits"), mine[:0]), (TABLE, theirs), (TABLE, theirs[:1])])
+        places([(TABLE.with_settings(dataset="digits"), mine[:0]), (TABLE, theirs), (TABLE, theirs[:1])])
 
 
 def test_claim_moves_to_a_single_column():
-    small = TABLE.within(ratios(60), dataset="digits")
+    small = TABLE.with_settings(ratios(60), dataset="digits")
     a, b, c = (place._replace(column="60") for place in (A, B, C))
     asked = claim(BELOW, Comparison((B, C), (A, A)), alike=0.02)
     moved = on(asked, small)
@@ -250,7 +250,7 @@ def test_claim_moves_to_a_single_column():
 
 
 def test_claim_that_can_be_asked_as_it_is_or_not_at_all():
-    small = TABLE.within(ratios(60), dataset="digits")
+    small = TABLE.with_settings(ratios(60), dataset="digits")
     both = claim(BELOW, Comparison((B50,), (A50,)))
     grows = claim(Comparison((B, A50), (A, B50)))
     for one in (both, grows, claim(BELOW)):

@@ -186,7 +186,7 @@ def demo(
     from lt_repro.render import text
     from lt_repro.sweep.plan import missing
 
-    table, pool = TABLE4.within(ratios(60), dataset="digits"), load_pool("digits", to)
+    table, pool = TABLE4.with_settings(ratios(60), dataset="digits"), load_pool("digits", to)
     found = Found([to / "runs"])
     found = run_wanted(missing([table], found.runs).recipes, [table], found, {pool.name: pool}, device)
     measured = found.measure(table)
@@ -205,7 +205,7 @@ def demo(
 def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_json: bool) -> None:
     from lt_repro.canonical import digest
     from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.render.classes import by_class, together
+    from lt_repro.render.classes import by_class, group_series
     from lt_repro.store.runs import find_run, run_folders
 
     found = {run.recipe.key(): run for run in (find_run(text, run_folders(folders)) for text in chosen)}
@@ -217,7 +217,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
             )
     if dead := [key for key, run in found.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
-    if len(series := together(list(found.values()), SETTINGS)) > 6:
+    if len(series := group_series(list(found.values()), SETTINGS)) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
     classes = by_class(first.split["class_names"], counts, series)

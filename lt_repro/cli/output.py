@@ -117,12 +117,13 @@ def write(path: Path, content: str) -> Path:
 def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Sequence[str], best: bool) -> list[Path]:
     """Writes a table as Markdown, CSV, LaTeX and JSON and returns the paths."""
     from lt_repro.render import text
+    from lt_repro.render.latex import latex
 
     told = (table, measured, notes, best)
     forms = {
         "md": text.markdown(*told),
         "csv": text.csv(table, measured),
-        "tex": text.latex(*told),
+        "tex": latex(*told),
         "json": json.dumps(text.document(*told), indent=1, allow_nan=False) + "\n",
     }
     return [write(to / f"{table.id}.{kind}", content) for kind, content in forms.items()]

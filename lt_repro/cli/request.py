@@ -129,7 +129,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
     tables, idle = [], []
     for exhibit in exhibits(request.what):
-        table = exhibit.read_as(request.reading).of(pool.name if pool else request.dataset, across, **given)
+        table = exhibit.read_as(request.reading).on_images(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         tables.append(seeded(table.profiled(request.profile), request.seeds))
@@ -191,7 +191,7 @@ class Found:
         self.code = 1 if damaged else 0
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":
-        """Returns the table's cells; what was left out or is too short for it is said on stderr.
+        """Returns the table's cells; what was skipped, and runs too short for it, are noted on stderr.
 
         Args:
             table: What to measure.
@@ -205,7 +205,7 @@ class Found:
         if lengths:
             words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
             hint = f"; {epochs}{max(lengths)} shows them" if epochs else ""
-            say(f"note: {table.id} leaves out shorter runs ({words}){hint}")
+            say(f"note: {table.id} skips shorter runs ({words}){hint}")
         return measure(table, self.runs)
 
 
@@ -227,17 +227,17 @@ def run_wanted(
         pools: The images, by the recipes' name for them.
         device: See `train.fit`.
         until: See `run_all`.
-        jobs: See `run_crew`.
+        jobs: See `run_jobs`.
     """
     from lt_repro.sweep.runner import Failed
-    from lt_repro.sweep.workers import run_crew
+    from lt_repro.sweep.workers import run_jobs
 
     diverged = broken = 0
     told: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
     with Board(wanted, tables, found.runs) as board:
         for name, pool in pools.items():
             own = [recipe for recipe in wanted if recipe.dataset == name]
-            for ended in run_crew(own, pool, found.folders[0], watch=board.at, **told):
+            for ended in run_jobs(own, pool, found.folders[0], watch=board.at, **told):
                 board.ended(ended)
                 if isinstance(ended, Failed):
                     broken += 1

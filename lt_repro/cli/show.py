@@ -138,12 +138,12 @@ app.command("explain", hidden=True)(show)
 def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
     """Returns the cells that a recipe belongs to, whatever its seed."""
     from lt_repro.paper import papers
-    from lt_repro.render.cells import alike
+    from lt_repro.render.cells import series_key
 
-    series = alike(recipe)
+    series = series_key(recipe)
     every = [(paper, table) for paper in papers().values() for tables in paper.exhibits.values() for table in tables]
     pairs = [(paper, table, cell) for paper, table in every for cell in table.cells()]
-    return [(paper, table, cell) for paper, table, cell in pairs if cell.recipe and alike(cell.recipe) == series]
+    return [(paper, table, cell) for paper, table, cell in pairs if cell.recipe and series_key(cell.recipe) == series]
 
 
 def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[str, Any]:

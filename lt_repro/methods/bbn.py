@@ -58,7 +58,7 @@ class Bbn(Method):
 
     def __post_init__(self) -> None:
         fields.check(self)
-        fields.within(self, {"gamma": (0.0, inf)}, open_below=frozenset({"gamma"}))
+        fields.check_bounds(self, {"gamma": (0.0, inf)}, open_below=frozenset({"gamma"}))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -94,14 +94,14 @@ class DbnMix(Method):
     bn: Literal["per_branch", "joint"] = "per_branch"
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
-    frozen: bool = fields.added(False)
-    temperature: Literal["paper", "released"] = fields.added("paper")
-    branch_loss: Literal["ce", "ce_complement"] = fields.added("ce")
+    frozen: bool = fields.added_later(False)
+    temperature: Literal["paper", "released"] = fields.added_later("paper")
+    branch_loss: Literal["ce", "ce_complement"] = fields.added_later("ce")
 
     def __post_init__(self) -> None:
         fields.check(self)
         bounds = {"alpha": (0.0, 1e6), "gamma": (0.0, inf), "eta": (0.0, inf), "eps": (0.0, 1.0)}
-        fields.within(self, bounds, open_below=frozenset({"alpha", "gamma", "eta"}))
+        fields.check_bounds(self, bounds, open_below=frozenset({"alpha", "gamma", "eta"}))
         if self.branches == 2 and self.mix == "mixup":
             raise RequestError(
                 "mix = 'mixup' with branches = 2",

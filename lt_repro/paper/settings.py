@@ -107,7 +107,9 @@ class Settings:
         if first:  # a second stage is never longer than the first
             usual |= dict(row.get("second stage", {}))
             usual["epochs"] = min(usual["epochs"], first.epochs)
-        return Recipe.of(method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset})
+        return Recipe.create(
+            method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset}
+        )
 
 
 def _plain(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -154,7 +155,7 @@ class Table:
         every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
         return list({recipe.key(): recipe for recipe in every}.values())
 
-    def within(self, columns: Sequence[Line] | None = None, **settings: Any) -> Self:
+    def with_settings(self, columns: Sequence[Line] | None = None, **settings: Any) -> Self:
         """Returns the same exhibit with other columns or under other settings; None leaves a setting alone.
 
         The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
@@ -194,8 +195,14 @@ class Table:
         marks = [_mark(name, value) for name, value in named.items()] + [
             _mark("ratio", line.label) for line in across if moved
         ]
-        words = ", ".join(f"{name} {fields.text(value)}" for name, value in other.items())
-        caption = self.caption + (f" Not at the paper's settings: {words}." if other else "")
+        place = _place_name(dict(self.base) | other, moved) if {"dataset", "ratio"} & other.keys() else ""
+        rest = {name: value for name, value in other.items() if name not in ("dataset", "ratio", "imb_type")}
+        caption = _PLACE.sub(place, self.caption, count=1) if place else self.caption
+        if place and caption == self.caption:
+            caption += f" On {place}."
+        if rest:
+            words = ", ".join(f"{name} {fields.text(value)}" for name, value in rest.items())
+            caption += f" Not the paper's settings: {words}."
         return dataclasses.replace(
             self,
             id="-".join([self.id, *marks]),
@@ -206,18 +213,18 @@ class Table:
             profile="set by hand" if {"epochs", "epoch_steps"} & other.keys() else self.profile,
         )
 
-    def of(self, images: str | None, across: Sequence[Line], **settings: Any) -> Self:
-        """Returns the exhibit on other images, at other ratios and under other settings, as `within`.
+    def on_images(self, images: str | None, across: Sequence[Line], **settings: Any) -> Self:
+        """Returns the exhibit on other images, at other ratios and under other settings, as `with_settings`.
 
         Where the columns are ratios, `across` takes their place; else it is one line and a setting like the others.
 
         Args:
             images: A data set in place of every one of the exhibit's, or None.
             across: Ratios as columns; empty to leave them alone.
-            settings: See `within`.
+            settings: See `with_settings`.
 
         Raises:
-            RequestError: Several ratios for an exhibit of one; see `within`.
+            RequestError: Several ratios for an exhibit of one; see `with_settings`.
         """
         columns = None
         if any("ratio" in line.edits for line in self.columns):
@@ -232,7 +239,7 @@ class Table:
             raise RequestError(f"{len(across)} ratios for {self.id}", "allowed: one, as its columns are no ratios")
         elif across:
             settings |= across[0].edits
-        return self.within(columns, dataset=images, **settings)
+        return self.with_settings(columns, dataset=images, **settings)
 
     def read_as(self, reading: str) -> Self:
         """Returns the exhibit under another reading of the paper, whose name is in id and caption.
@@ -305,6 +312,23 @@ def _takes(method: str | None, name: str) -> bool:
     if method is None or "." in name or METHODS[method]().parents or name in settings(METHODS[method]):
         return True
     return not any(name in settings(other) for other in METHODS.values())
+
+
+_PLACE = re.compile(r"CIFAR-LT-10+(?: \(\d+\))?")
+_LONG_TAILED = {"cifar10": "CIFAR-LT-10", "cifar100": "CIFAR-LT-100", "digits": "Digits-LT"}
+
+
+def _place_name(base: Mapping[str, Any], moved: bool) -> str:
+    """Returns what a caption calls the images: "Digits-LT (60)".
+
+    Args:
+        base: The settings every cell shares.
+        moved: Whether the columns are ratios, so that the name has none.
+    """
+    name = _LONG_TAILED.get(base["dataset"], base["dataset"])
+    if base.get("imb_type") == "as_is":
+        return f"{name} as it is"
+    return name if moved or "ratio" not in base else f"{name} ({base['ratio']:g})"
 
 
 _FIRST = ("dataset", "epochs", "ratio", "imb_type")

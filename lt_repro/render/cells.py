@@ -148,7 +148,7 @@ def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
 def conflicts(
     runs: Iterable[Run], known: Callable[[str, float, str, int], Split | None]
 ) -> tuple[list[Run], list[str]]:
-    """Returns the runs that stand on the right split, and a line for whatever was left out or differs in its pixels.
+    """Returns the runs on the right split, and a line for each run that is skipped or has other pixels.
 
     Runs of the same data set, ratio, imb_type and split seed must be of the split that is known for it; where none is
     known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
@@ -169,7 +169,7 @@ def conflicts(
         split = whole.digest if whole else Counter(run.split["digest"] for run in group).most_common(1)[0][0]
         same = [run for run in group if run.split["digest"] == split]
         lines += [
-            f"left out {_file(run)}: it has split {run.split['digest'][:8]} of {where}, not {split[:8]}"
+            f"skipped {_file(run)}: different split of {where}, {run.split['digest'][:8]} instead of {split[:8]}"
             for run in group
             if run.split["digest"] != split
         ]
@@ -177,7 +177,7 @@ def conflicts(
         for digest in pixels[1:]:
             names = [_file(run) for run in same if run.data_digest == digest]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            lines.append(f"same split, other pixels: {names[0]}{more} ({digest[:8]}, not {pixels[0][:8]}) of {where}")
+            lines.append(f"same split, other pixels: {names[0]}{more} ({digest[:8]}, not {pixels[0][:8]}), {where}")
         kept += same
     return kept, lines
 
@@ -198,7 +198,7 @@ def length(recipe: Recipe) -> int:
     return recipe.lineage()[-1].epochs
 
 
-def alike(recipe: Recipe) -> str:
+def series_key(recipe: Recipe) -> str:
     """Returns the key that a recipe would have with seed 0, its parents' too: equal for runs of one series."""
     return _levelled(recipe).key()
 

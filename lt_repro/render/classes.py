@@ -11,7 +11,7 @@ import numpy as np
 from lt_repro import fields
 from lt_repro.paper.settings import Settings
 from lt_repro.recipe import Recipe
-from lt_repro.render.cells import MISSING, alike, spread
+from lt_repro.render.cells import MISSING, series_key, spread
 from lt_repro.store.runs import Run
 
 
@@ -72,11 +72,11 @@ def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, S
     return Classes([names[k] for k in order], [counts[k] for k in order], values)
 
 
-def together(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]]:
+def group_series(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]]:
     """Returns the runs that differ in their seeds only under one label, which says how they differ from the others."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(alike(run.recipe), []).append(run)
+        groups.setdefault(series_key(run.recipe), []).append(run)
     flat = {label: _flat(own[0].recipe, settings) for label, own in groups.items()}
     named = {}
     for label, own in groups.items():

@@ -60,7 +60,7 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
 def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
     texts = []
     for table in paper.exhibits["readings"]:
-        screen = table.within(epochs=SCREEN)
+        screen = table.with_settings(epochs=SCREEN)
         for shown in (table, screen):
             cells = measure(shown, runs)
             if shown is table or any(one.runs for one in cells):

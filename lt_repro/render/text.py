@@ -1,4 +1,4 @@
-"""A measured table in words: rows of strings, Markdown, CSV, LaTeX, and two sentences on it. All in percent."""
+"""A measured table in words: rows of strings, Markdown, CSV, and two sentences on it. All in percent."""
 
 import csv as comma
 import io
@@ -18,13 +18,6 @@ CSV_FIELDS = (
     *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd", "best_mean", "best_sd"),
     *("published", "source", "measured_by_paper", "gain", "gain_ci95", "status", "keys"),
 )
-_LATEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "†": r"\textdagger{}", "±": r"$\pm$", "−": "$-$", "—": "---"}
-    | {"∞": r"$\infty$", "[": "{[}"}  # a line that begins with [ would be read as the argument of the \\ before it
-)
-_WIDTH = 345.0  # of the text, in points
 _UNJUDGED = "with no spread to judge it by"
 
 
@@ -42,17 +35,17 @@ def rows(
         best: Whether to show the best accuracy along the curve beside the last one.
     """
     header, lines = ["top-1 accuracy, percent"], [[row.title] for row in table.rows]
-    for title, parts in _columns(table, measured, best):
+    for title, parts in columns_of(table, measured, best):
         header += [title, *list(parts)[1:]]
         for i, line in enumerate(lines):
             line += [texts[i] for texts in parts.values()]
-    return header, lines, list(_footer(table, measured, best))
+    return header, lines, list(footer(table, measured, best))
 
 
 def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
     """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
-    header, lines, footer = rows(table, measured, best)
-    listed = [f"- {_plain(line)}" for line in (*footer, *notes)]
+    header, lines, foot = rows(table, measured, best)
+    listed = [f"- {_plain(line)}" for line in (*foot, *notes)]
     shown = grid(header, lines, ["---", *["---:"] * (len(header) - 1)])
     return "\n".join([f"**{_plain(table.caption)}**", "", *shown, "", *listed]) + "\n"
 
@@ -67,8 +60,8 @@ def document(
     table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False
 ) -> dict[str, Any]:
     """Returns the table as JSON values: its exhibit, caption and footer, and its cells as `to_json` has them."""
-    footer = [*_footer(table, measured, best), *notes]
-    return {"exhibit": table.id, "caption": table.caption, "footer": footer} | to_json(table, measured)
+    foot = [*footer(table, measured, best), *notes]
+    return {"exhibit": table.id, "caption": table.caption, "footer": foot} | to_json(table, measured)
 
 
 def csv(table: Table, measured: Sequence[Measured]) -> str:
@@ -101,26 +94,6 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
             | {"seeds": " ".join(map(str, one.seeds)), "keys": " ".join(run.recipe.key() for run in one.runs)}
         )
     return stream.getvalue()
-
-
-def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
-    """Returns table environments with booktabs tabulars, the footer and `notes` below the last.
-
-    Columns that do not fit beside each other in a text of 345 pt (the article class at 10 pt) go into a further table.
-    """
-    room = whole = _WIDTH - _wide(row.title for row in table.rows)
-    blocks: list[list[tuple[str, dict[str, list[str]]]]] = [[]]
-    for title, parts in _no_wider(whole, _columns(table, measured, best)):
-        wide = max(_wide([title], 5.0), sum(_wide([name, *texts]) for name, texts in parts.items()))
-        if blocks[-1] and wide > room:
-            blocks.append([])
-            room = whole
-        blocks[-1].append((title, parts))
-        room -= wide
-    floats = [_float(table, block, i) for i, block in enumerate(blocks)]
-    below = " ".join(_one_line(line).translate(_LATEX) for line in (*_footer(table, measured, best), *notes))
-    floats[-1][-1:-1] = [r"\par\medskip\footnotesize\raggedright", f"{below}\\par"]
-    return "\n".join([r"% needs \usepackage{booktabs}", *(line for lines in floats for line in lines)]) + "\n"
 
 
 def sentences(table: Table, measured: Sequence[Measured]) -> str:
@@ -226,7 +199,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def _columns(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[tuple[str, dict[str, list[str]]]]:
+def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Yields each column's title and, by name, the texts that stand in it, one a row; ours first."""
     for i, column in enumerate(table.columns):
         cells = measured[i :: len(table.columns)]
@@ -245,57 +218,6 @@ def _columns(table: Table, measured: Sequence[Measured], best: bool) -> Iterator
         yield column.title, {name: texts for name, texts in parts.items() if name == "ours" or any(texts)}
 
 
-def _no_wider(
-    room: float, columns: Iterable[tuple[str, Mapping[str, list[str]]]]
-) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Yields columns as they are; one that is wider than the room in several parts, each under its title."""
-    for title, parts in columns:
-        taken: dict[str, list[str]] = {}
-        left = room
-        for name, texts in parts.items():
-            wide = _wide([name, *texts])
-            if taken and wide > left:
-                yield title, taken
-                taken, left = {}, room
-            taken[name] = texts
-            left -= wide
-        yield title, taken
-
-
-def _wide(texts: Iterable[str], sign: float = 4.5) -> float:
-    """Returns how many points of a line a column of texts takes in small print; capitals are wider than figures."""
-    return sign * max(map(len, texts)) + 8.0
-
-
-def _float(table: Table, block: Sequence[tuple[str, Mapping[str, list[str]]]], number: int) -> list[str]:
-    """Returns the lines of one table environment; `number` counts those of one table from 0."""
-    label = rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.id)}}}"
-    over, rules, under, at = [""], [], [""], 2
-    for title, parts in block:
-        over.append(rf"\multicolumn{{{len(parts)}}}{{c}}{{{title.translate(_LATEX)}}}")
-        rules.append(rf"\cmidrule(lr){{{at}-{at + len(parts) - 1}}}")
-        under += parts
-        at += len(parts)
-    texts = [texts for _, parts in block for texts in parts.values()]
-    lines = [[row.title, *(column[i] for column in texts)] for i, row in enumerate(table.rows)]
-    return [
-        r"\begin{table}",
-        r"\centering\small\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{table.caption.translate(_LATEX)}{' (continued)' if number else ''}}}",
-        *([] if number else [label]),
-        rf"\begin{{tabular}}{{l{'r' * (at - 2)}}}",
-        r"\toprule",
-        " & ".join(over) + r" \\",
-        "".join(rules),
-        " & ".join(under) + r" \\",
-        r"\midrule",
-        *(" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-
-
 _MEANS = {
     "best on test": "best on test: the highest accuracy along the curve, chosen on the test set, which is no result",
     "difference": "difference: ours − published, in points",
@@ -303,8 +225,9 @@ _MEANS = {
 }
 
 
-def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[str]:
-    shown = {name for _, parts in _columns(table, measured, best) for name in parts}
+def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[str]:
+    """Yields the lines below a table: what is shown, sources, origin, departures, and what is missing and why."""
+    shown = {name for _, parts in columns_of(table, measured, best) for name in parts}
     means = [words for name, words in _MEANS.items() if name in shown]
     yield "; ".join(["Last epoch; mean ± standard deviation over (n) seeds, in percent", *means]) + "."
     printed = [(one.cell.row.title, one.cell.column.title, one.cell.published) for one in measured]
@@ -338,13 +261,14 @@ def _footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[
         if one.cell.lacks:
             lacking.setdefault(one.status, []).append(f"{one.cell.row.title} ({one.cell.lacks.split(maxsplit=2)[2]})")
     for status, places in lacking.items():
-        yield f"Not to be measured here, {status} yet: {', '.join(_distinct(places)).replace(' yet)', ')')}."
+        why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
+        yield f"Not measured, {why}: {', '.join(_distinct(places)).replace(' yet)', ')')}."
     for one in measured:
         if one.reason and not one.cell.lacks:
-            yield f"Not to be measured: {one.cell.row.title}, {one.cell.column.title}: {one.reason}."
+            yield f"Not measured: {one.cell.row.title}, {one.cell.column.title}: {one.reason}."
         for run in one.diverged:
             place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
-            yield f"Diverged and left out: {place} ({run.recipe.key()})."
+            yield f"Diverged, in no mean: {place} ({run.recipe.key()})."
 
 
 def reading_line(recipe: Recipe, settings: Settings) -> str:
@@ -386,9 +310,10 @@ def _distinct(words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Returns a text without line breaks."""
     return " ".join(text.split())
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"([\\|`*<])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\|`*<])", r"\\\1", one_line(text))

@@ -27,7 +27,7 @@ from lt_repro.train.state import TrainState
 _PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
 
 
-def run_crew(
+def run_jobs(
     recipes: Sequence[Recipe],
     pool: Pool,
     out: Path,

@@ -70,7 +70,7 @@ def typed(told, words, folder, may_be_right=False):
         enter(patch.object(sys, "argv", ["ltrepro", *map(str, words)]))
         enter(patch.object(urllib.request, "urlopen", _no_network))
         enter(patch.object(runner, "run_all", _no_training))
-        enter(patch.object(workers, "run_crew", _no_training))
+        enter(patch.object(workers, "run_jobs", _no_training))
         enter(patch.object(figures, "save", lambda *_: []))
         enter(contextlib.redirect_stdout(out))
         enter(contextlib.redirect_stderr(err))
