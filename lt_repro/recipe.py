@@ -52,7 +52,7 @@ class Recipe:
             network. Never changed in place.
 
     Raises:
-        RequestError: A value is not allowed, or a parent is missing, not wanted, or of other images.
+        RequestError: A value is not allowed, or a parent is missing, not allowed, or has other images.
     """
 
     dataset: str
@@ -120,17 +120,16 @@ class Recipe:
             for shared in SHARED:
                 mine, its = getattr(self, shared), getattr(parent, shared)
                 if mine != its:
-                    raise RequestError(
-                        f"{shared} = {mine} with a parent of {shared} = {its}", "allowed: the parent's own"
-                    )
+                    raise RequestError(f"{shared}={mine}, but the parent has {shared}={its}", "allowed: the parent's")
         if "features" in self.parents:
             here, there = len(self.spec.branches), len(self.parents["features"].spec.branches)
             if there not in (1, here):
                 raise RequestError(
-                    f"{here} branches from a parent of {there}", "allowed: as many as the parent has, or one"
+                    f"{here} branches, but the parent has {there}",
+                    "allowed: a parent with as many, or with one",
                 )
         if "weights" in self.parents and self.spec != (its := self.parents["weights"].spec):
-            raise RequestError(f"network {self.spec} with a parent of {its}", "allowed: the parent's own network")
+            raise RequestError(f"network {self.spec}, but the parent has {its}", "allowed: the parent's network")
 
     def learning_rate(self, progress: float) -> float:
         """Returns the learning rate at a fraction of training; see `schedules.learning_rate`."""
@@ -217,7 +216,7 @@ class Recipe:
 
 
 SHARED = ("dataset", "ratio", "imb_type", "split_seed", "net", "normalise")
-"""What a run has in common with its parents: the images, and the network that the weights are of."""
+"""What a run shares with its parents: the images, and the network that the weights belong to."""
 
 
 def find(name: str) -> type[Method]:

@@ -89,11 +89,11 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
     said = refused("train", "--method", "crt", "--set", f"parent={key}")
     assert f"the weights of the parent {key} are gone" in said
     _, out, err = run("crt", *HERE, "--plan")
-    assert f"note: the weights of the parent {key} are gone" in err
+    assert f"note: parent {key} has no weights file" in err
     assert len(out.strip().splitlines()) == 13
     code, _, err = run("crt", *HERE, "--run")
     assert code == 0, err
-    assert f"note: the weights of the parent {key} are gone" in err
+    assert f"note: parent {key} has no weights file" in err
     assert weights.read_bytes() == content
     assert parent.path.read_bytes() == record
     assert not list(Path("runs").glob("*.ckpt"))
@@ -137,7 +137,7 @@ def test_a_path_names_the_run_at_that_path(run, refused):
     assert child.parents["features"]["weights"] == parent.weights["sha256"]
     other.unlink()
     replace(parent, weights={"file": "x", "sha256": "0" * 64}).publish(Path("bad"))
-    assert "begun with other weights" in refused("train", "--method", "crt", "--set", f"parent={other}")
+    assert "started from other weights" in refused("train", "--method", "crt", "--set", f"parent={other}")
 
 
 def test_an_exhibit_that_cannot_be_written_is_said_before_training(run):
@@ -394,7 +394,7 @@ def test_the_dataset_of_a_parent_of_own_images_must_be_named(run, refused, birds
     monkeypatch.setitem(SETTINGS.others, "net", "resnet8")
     parent = trained(run, "--dataset", birds, "--ratio", "3", "--epochs", "1")
     assert "--dataset" in refused("train", "--method", "crt", "--set", f"parent={parent.recipe.key()}")
-    assert "with a parent of dataset" in refused(
+    assert "but the parent has dataset=" in refused(
         "train", "--dataset", "digits", "--method", "crt", "--set", f"parent={parent.recipe.key()}"
     )
 

@@ -34,7 +34,7 @@ def _show(
     device: str,
     as_json: bool,
 ) -> None:
-    """Carries out what `reproduce` would, without training unless it is asked for."""
+    """Does what `reproduce` does, but trains only with --run."""
     if plan and run:
         raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
     settings, exhibit = {"epochs": epochs}, f"dbn_mix:{what}"
@@ -91,7 +91,7 @@ _name(
 
     [bold]ltrepro ablation-table --dataset digits --ratio 60 --run[/bold]
 
-    Missing cells show —. Runs of another length stay out; --epochs shows them. `reproduce table4` has more options.
+    Missing cells show —. Runs of another length are skipped; --epochs shows them. `reproduce table4` has more options.
     """,
 )
 _name(
@@ -213,7 +213,7 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
     for run in others:
         if run.split["digest"] != first.split["digest"]:
             raise RequestError(
-                f"{run.recipe.key()} is of another split than {first.recipe.key()}", "allowed: runs of one split"
+                f"{run.recipe.key()} and {first.recipe.key()} have different splits", "allowed: runs on one split"
             )
     if dead := [key for key, run in found.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")

@@ -27,11 +27,11 @@ Words = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
 def put_all(
     shown: Sequence[Exhibit], notes: Sequence[str], pool: "Pool | None", to: Path | None, as_json: bool, best: bool
 ) -> None:
-    """Writes every exhibit in its own form, and prints all of them with what becomes of the paper's claims there.
+    """Writes every exhibit in its own form, and prints all of them with verdicts on the paper's claims.
 
     Args:
         shown: Measured exhibits.
-        notes: Of run files that were left out, for the foot of every table.
+        notes: On skipped run files, for the foot of every table.
         pool: The images, where they were read.
         to: Folder of the files; by default `tables` or `figures`.
         as_json: Print one JSON document instead.
@@ -67,7 +67,7 @@ def put_all(
     judged = _judged(shown)
     put_exhibits(shown, paths, as_json, best, claims=said(judged), **more)
     if not as_json and (told := [one for one in judged if one.measured]):
-        put("The paper's claims, with its own numbers, each followed by what these cells alone give for it:")
+        put("The paper's claims with its numbers, then what these cells give:")
         for line in claim_lines(told):
             put(line)
 

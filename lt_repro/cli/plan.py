@@ -95,7 +95,7 @@ def _commands(wanted: "Sequence[Recipe]", found: "Found", request: "Request") ->
 
 
 def _where(runs: list[Path] | None, data_root: Path | None) -> str:
-    """Returns the options that make a planned command read and write where this one was told to."""
+    """Returns the options that make a planned command read and write where this command does."""
     typed = {"--out": (runs[0] if runs else None, "LTREPRO_RUNS"), "--data-root": (data_root, "LTREPRO_DATA")}
     words = []
     for name, (path, variable) in typed.items():
@@ -110,7 +110,7 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
     Args:
         recipe: What is to be trained.
         dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
-        parent: How its parent is named; by its key, unless told otherwise.
+        parent: How its parent is named; by default by its key.
     """
     from lt_repro.paper.dbn_mix.settings import READINGS
 

@@ -1,4 +1,4 @@
-"""Showing on stderr where work stands: `Watch` for a single run, `Board` for a queue."""
+"""Progress on stderr: `Watch` for a single run, `Board` for a queue."""
 
 import time
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Watch:
             self.bar.stop()
 
     def __call__(self, lane: "TrainState") -> None:
-        """Shows where the run stands: epoch, last loss and accuracy, images a second, time left."""
+        """Shows epoch, last loss and accuracy, images a second, time left."""
         now, at = time.monotonic(), progress_of(lane)
         if self.began is None:  # time what this process does, not what it found
             self.began, self.points = (now, at.step - 1), at.points
@@ -103,7 +103,7 @@ class Board:
         self.live.stop()
 
     def at(self, at: RunProgress) -> None:
-        """Takes in where a run stands."""
+        """Takes in the progress of a run."""
         before = self.running[at.key].step if at.key in self.running else at.start
         self.done_here += self.whole[at.key] * (at.step - before) / at.steps
         self.running[at.key] = at
@@ -172,7 +172,7 @@ class Board:
         """Returns about how long the rest takes at the speed of this queue so far."""
         left = sum(self.to_do.values())
         if not left:
-            return "nothing left"
+            return "no time left"
         if not self.done_here:
             return "time left unknown"
         return f"about {clock(left / self.done_here * (time.monotonic() - self.began))} left"

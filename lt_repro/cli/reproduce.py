@@ -46,9 +46,8 @@ def reproduce(
 
     [bold]ltrepro reproduce all --dry-run[/bold]
 
-    Stopped and called again, it goes on. Rows whose method is not here yet and images that nothing reads yet are shown
-    as — and never trained. Another reading, profile, data set or setting is another table, with its own file name and
-    caption.
+    Rerun to resume. Rows without a method and data sets without a reader are shown as — and never trained. Another
+    reading, profile, data set or setting gives another table, with its own file name and caption.
     """
     from lt_repro.methods import METHODS
 

@@ -41,7 +41,7 @@ class Request:
         train: Whether to train what is missing.
         plan: Whether to print what is missing instead, a command for each run.
         settings: Fields of the recipe or the method for every run; None leaves one alone.
-        length: How the command is told of another length of training.
+        length: How another length of training is typed.
         totals: Where a plan's totals are printed.
     """
 
@@ -70,7 +70,7 @@ class Request:
 
 
 def carry_out(request: Request) -> None:
-    """Trains what is missing and shows the exhibits, or prints the plan, and leaves with the exit code."""
+    """Trains what is missing and shows the exhibits, or prints the plan, and exits with the right code."""
     from lt_repro.data import load
     from lt_repro.store import files
     from lt_repro.sweep.plan import missing, ordered
@@ -195,7 +195,7 @@ class Found:
 
         Args:
             table: What to measure.
-            epochs: How the command is told of another length; "" where it cannot be.
+            epochs: How another length is typed; "" where it cannot be.
         """
         from lt_repro.render.cells import length, measure, short_runs
 
@@ -279,7 +279,7 @@ def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     """Returns what is found in the folders of `--runs`.
 
     Raises:
-        RequestError: One is not there and nothing is to be trained into it.
+        RequestError: A folder is missing and nothing will be trained into it.
     """
     from lt_repro.store.runs import run_folders
 

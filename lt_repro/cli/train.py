@@ -41,10 +41,10 @@ def train(
     folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
     data_root: DataRoot = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="On a GPU: the same bits every time.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train again; the old run is put aside.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again; the old run is moved to superseded/.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train one run; stopped and called again, it goes on. Prints the run file's path last.
+    """Train one run; rerun to resume. Prints the run file's path last.
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale[/bold]
 
@@ -57,7 +57,7 @@ def train(
     [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
 
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
-    parent, whose features are kept and whose heads are trained anew, images, network and seed are the parent's.
+    parent, images, network and seed are the parent's; its features are frozen, its heads are trained again.
     """
     from lt_repro.data import load
     from lt_repro.store.locks import claim
@@ -90,7 +90,7 @@ def train(
             if not mine:
                 raise RequestError(
                     f"{recipe.key()} is being trained by another process",
-                    "allowed: --force on a run that nobody trains",
+                    "allowed: --force on a run that no process is training",
                     "wait until it has ended, or stop it",
                 )
             if aside := set_aside(folder / f"{recipe.key()}.json"):
@@ -102,9 +102,9 @@ def train(
         raise FailedError(*run.error.splitlines())
     if parent and run.parents and run.parents["features"]["weights"] != (parent.weights or {}).get("sha256"):
         raise RequestError(
-            f"{run.path} was begun with other weights than those of {parent.path}",
+            f"{run.path} started from other weights than those of {parent.path}",
             "allowed: one run of a recipe in a folder",
-            "train with --force to put it aside, or with --out into another folder",
+            "train with --force to replace it, or with --out into another folder",
         )
     if run.diverged:
         where = f"epoch {run.diverged['epoch'] + 1}, step {run.diverged['step'] + 1}"
@@ -137,7 +137,7 @@ def _dataset_of(parent: "Run | None") -> str:
         return "cifar100"
     if parent.recipe.dataset not in load.NAMES:
         raise RequestError(
-            f"the parent is of {parent.recipe.dataset}, which has no name of its own",
+            f"the parent was trained on {parent.recipe.dataset}, which is not a known data set",
             "allowed: the images it was trained on",
             "add --dataset npz:FILE or --dataset folder:DIR",
         )
@@ -154,7 +154,7 @@ def _branches(arch: str | None) -> int | None:
 
 
 def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
-    """Returns the recipe of options and of `--set field=value`, refusing what is said twice or decides nothing."""
+    """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
     from lt_repro.paper.dbn_mix.settings import recipe
     from lt_repro.recipe import find, settings
 
@@ -171,8 +171,8 @@ def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assi
     idle = sorted(chosen.inactive_fields() & given.keys())
     if idle:
         raise RequestError(
-            f"{', '.join(idle)} would decide nothing here",
-            "allowed: settings that decide something under the others",
-            "leave it out, or add what it belongs to",
+            f"{', '.join(idle)} has no effect with the other settings",
+            "allowed: settings that have an effect",
+            "leave it out, or add the setting that it belongs to",
         )
     return chosen

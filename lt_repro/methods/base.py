@@ -114,7 +114,7 @@ class Method(ABC):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the recipe's fields that this method needs otherwise than the data set's settings have them."""
+        """Returns the recipe's fields in which this method differs from the data set's settings."""
         return {}
 
     @property

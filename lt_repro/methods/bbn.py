@@ -74,7 +74,7 @@ class Bbn(Method):
         return Sampled("uniform", Uniform()), Sampled("reverse", Reverse(self.gamma))
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L; by linearity the cross-entropy of the weighted logits against the targets weighted alike."""
+        """Returns L; by linearity the cross-entropy of weighted logits against equally weighted targets."""
         alpha = cumulative(ctx.epoch_progress)
         y_c, y_r = (one_hot(labels, len(ctx.class_counts)).float() for _, labels in batches.values())
         z_c, z_r = net([images for images, _ in batches.values()])

@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Cells whose sum is said to be larger than the sum of others, seed by seed; both sides have as many.
+    """Cells whose sum is claimed to be larger than the sum of others, seed by seed; both sides have as many.
 
     A > B is `Comparison((A,), (B,))`. That the gain of A over B grows from one column to another is
     `Comparison((A there, B here), (B there, A here))`.
@@ -49,9 +49,9 @@ class Claim:
 
 
 class Question(NamedTuple):
-    """What a paper leaves open and a number hangs on: the setting that answers it, our reading, and why.
+    """What a paper leaves open although a number depends on it: the setting that answers it, our choice, and why.
 
-    `when` says of which recipes it is asked; where the setting decides nothing, it never is.
+    `when` says which recipes it concerns; it never concerns one in which the setting is inactive.
     """
 
     setting: str

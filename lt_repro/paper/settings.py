@@ -11,14 +11,14 @@ from lt_repro.paper.reading import Reading
 from lt_repro.recipe import SHARED, Recipe, find, get, settings
 
 INHERITED = (*SHARED, "crop", "crop_pad", "flip", "seed", "precision", "epoch_steps")
-"""What a run takes from its parent unless told otherwise."""
+"""What a run takes from its parent by default."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What decides the recipes of a paper. A row holds fields of the recipe, and a method's fields under its name.
 
-    Under "second stage" it holds what a run has otherwise that starts from a parent's features or weights.
+    Under "second stage" it holds the fields that differ in a run that starts from a parent's features or weights.
 
     Args:
         datasets: A row for each data set that the paper has.
@@ -40,9 +40,9 @@ class Settings:
         Args:
             dataset: Any name.
             method: A registered method.
-            reading: One of `readings`. What it sets is left out where it would decide nothing.
+            reading: One of `readings`. What it sets is dropped where it is inactive.
             given: Any field of the recipe or of the method, by name. A name like "crt.bn" is a field of one method, and
-                left out with every other.
+                dropped for every other.
 
         Raises:
             RequestError: A name is unknown or a value not allowed.
@@ -62,9 +62,9 @@ class Settings:
         return self._filled(cls, dataset, {name: value for name, value in read.items() if name not in idle}, given)
 
     def active(self, dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
-        """Returns a recipe as `recipe` does, without what is given and decides nothing there.
+        """Returns a recipe as `recipe` does, without the given settings that are inactive in it.
 
-        So a setting that is given to a whole table leaves alone the rows that make no use of it.
+        So a setting for a whole table does not change the rows that do not use it.
 
         Raises:
             RequestError: As `recipe`.

@@ -20,7 +20,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
 UNREAD = ("imagenet_lt", "inat2018")
-"""Data sets that a paper has and whose images nothing here reads yet."""
+"""Data sets of papers for which there is no reader yet."""
 
 
 class Line(NamedTuple):
@@ -44,7 +44,7 @@ def ratios(*values: float) -> tuple[Line, ...]:
 
 
 class Published(NamedTuple):
-    """A number that a paper prints: a fraction, where it stands, and whether the paper measured or quoted it."""
+    """A number that a paper prints: a fraction, its source, and whether the paper measured or quoted it."""
 
     value: float
     source: str
@@ -55,8 +55,8 @@ class Published(NamedTuple):
 class Cell:
     """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
 
-    `lacks` is None where it can be trained; else what this project has not: "no method ride yet" (then there are no
-    recipes either) or "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow.
+    `lacks` is None where it can be trained, else what is missing: "no method ride yet" (then there are no recipes) or
+    "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow.
     """
 
     row: Line
@@ -68,7 +68,7 @@ class Cell:
 
     @property
     def recipe(self) -> Recipe | None:
-        """Returns the recipe of the first seed, which stands for the cell; None where its method is not here yet."""
+        """Returns the recipe of the first seed, which represents the cell; None where its method does not exist yet."""
         return self.recipes[0] if self.recipes else None
 
     @property
@@ -88,7 +88,7 @@ class Table:
 
     Args:
         id: "table4"; also its file's name.
-        caption: What a reader is told.
+        caption: The text above it.
         build: Makes a recipe of settings, resolving the data set's defaults.
         settings: The paper's.
         base: The settings every cell shares.
@@ -102,7 +102,7 @@ class Table:
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
             column, or "reliability", accuracy by confidence, each row a series.
         profile: How long its runs are: one of `PROFILES`, or "set by hand".
-        best: Whether the best accuracy along the curve is shown without being asked for.
+        best: Whether the best accuracy along the curve is shown by default.
     """
 
     id: str
@@ -308,7 +308,7 @@ class Table:
 
 
 def _takes(method: str | None, name: str) -> bool:
-    """Returns whether a row is told a setting: not if its method lacks what another has and begins with no parent."""
+    """Returns whether a setting applies to a row: not if its method lacks what another has, and has no parent."""
     if method is None or "." in name or METHODS[method]().parents or name in settings(METHODS[method]):
         return True
     return not any(name in settings(other) for other in METHODS.values())

@@ -19,10 +19,10 @@ class Missing(NamedTuple):
 
 
 def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
-    """Returns the recipes of tables that have no run yet, seed by seed, each after the parent that it begins with.
+    """Returns the recipes of tables that have no run yet, seed by seed, each after its parents.
 
-    A parent that has run counts as missing where its weights are gone and something is to begin with it. A diverged run
-    is a result, not a gap; nothing begins with it.
+    A parent that has run counts as missing if a recipe needs its weights and the file is missing. A diverged run is a
+    result, not a gap; it is no parent.
     """
     there: dict[str, Run] = {}
     for run in runs:
@@ -31,14 +31,14 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     notes: dict[str, str] = {}
 
     def want(recipe: Recipe) -> bool:
-        """Asks for a recipe, after the parents that it begins with; returns whether it can be trained."""
+        """Adds a recipe after its parents; returns whether it can be trained."""
         for parent in recipe.parents.values():
             run = there.get(parent.key())
             if run and run.status == "diverged":
-                notes[run.recipe.key()] = f"the parent {run.recipe.key()} diverged: nothing can begin with it"
+                notes[run.recipe.key()] = f"the parent {run.recipe.key()} diverged, so its children cannot be trained"
                 return False
             if run and not run.weights_path:
-                notes[run.recipe.key()] = f"the weights of the parent {run.recipe.key()} are gone: it is trained again"
+                notes[run.recipe.key()] = f"parent {run.recipe.key()} has no weights file: it is trained again"
             if not (run and run.weights_path) and not want(parent):
                 return False
         wanted.setdefault(recipe.key(), recipe)

@@ -41,7 +41,7 @@ def split_of(recipe: Recipe, pool: Pool) -> Split:
 
 
 class Failed(NamedTuple):
-    """A run that broke or could not begin: its recipe, and why in at most three lines."""
+    """A run that failed or could not start: its recipe, and why in at most three lines."""
 
     recipe: Recipe
     error: str
@@ -62,9 +62,9 @@ def run_all(
 ) -> Iterator[Run | Failed]:
     """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
-    A run that stands in `out` is not trained again, unless its weights are gone and another of the recipes begins with
-    them: then they are trained again and, if they come out as the run file says, put beside it. A run that another
-    process has claimed is left to it; one whose owner died goes on from its checkpoint. A run that breaks leaves
+    A finished run in `out` is not trained again, unless another recipe needs its weights and the file is missing: then
+    it is trained again and, if the weights match the run file, they are stored. A run that another process has locked is
+    left to that process; if the process dies, this one resumes from the checkpoint. A run that fails leaves
     `<key>.failed.json` and does not stop the others.
 
     Args:
@@ -75,21 +75,21 @@ def run_all(
         device: See `train.fit`.
         eval_every: See `train.fit`.
         watch: See `train.fit`.
-        note: Told in a line when there is nothing to do but wait for another process.
+        note: Called with a line when all that is left is locked by another process.
         until: A time of `time.monotonic` at which to save and stop.
         since: A time of `time.time`; a run that has broken in another process since then is not tried again. Now,
             unless told otherwise.
 
     Raises:
-        RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run that stands
-            there is of another split.
+        RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run there
+            has another split.
         FailedError: A file could not be written.
         Interrupted: A signal asked to stop, or it is later than `until`; everything is saved.
     """
     images: dict[tuple[float, str, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
     begun = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
-    barren: dict[str, str] = {}  # what nothing can begin with, and why
+    barren: dict[str, str] = {}  # parents without weights, and why
     waited = False
     since = time.time() if since is None else since
     with signals.caught(until) as stop:
@@ -149,7 +149,7 @@ def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float
             return Failed(recipe, json.loads(failed.read_bytes())["error"])  # in another process, just now
     try:
         run = fit(recipe, images, out=out, **told)
-    except DamagedError as error:  # of this run's files: the others can go on
+    except DamagedError as error:  # of this run's files: the others can be trained
         return Failed(recipe, str(error))
     except (LtReproError, signals.Interrupted):
         raise
@@ -157,13 +157,13 @@ def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         record = {"key": recipe.key(), "recipe": recipe.to_json(), "error": line, "traceback": traceback.format_exc()}
         files.write(failed, (json.dumps(record, indent=1) + "\n").encode())
-        return Failed(recipe, f"{line}\n{failed} has the traceback\nthe same command goes on from the last checkpoint")
+        return Failed(recipe, f"{line}\n{failed} has the traceback\nrerun to resume from the last checkpoint")
     files.remove(failed)
     return run
 
 
 def _ended(recipe: Recipe, out: Path, images: Images, needed: bool) -> Run | Failed | None:
-    """Returns the run of a recipe if it stands in `out` and nothing is missing that is needed of it."""
+    """Returns the run of a recipe if it is in `out`, with its weights if they are needed."""
     path = out / f"{recipe.key()}.json"
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Running recipes in several processes at once; the claims on the folder settle who trains what."""
+"""Running recipes in several processes at once; locks in the folder decide who trains what."""
 
 import contextlib
 import math
@@ -40,15 +40,15 @@ def run_jobs(
     """Trains recipes in `jobs` processes, the cores divided among them, and yields each run as it ends.
 
     With one job it is `run_all` in this process. With several, each worker goes through all recipes as `run_all` does,
-    leaves to the others what they have claimed, and lives no longer than this process. A worker that dies stops no
-    other; what it trained is taken over.
+    leaves to the others what they have locked, and ends with this process. A worker that dies stops no other; the
+    others resume what it trained.
 
     Args:
         recipes: See `run_all`.
         pool: See `run_all`.
         out: See `run_all`.
         jobs: How many at once.
-        watch: Told where a run under way stands, a few times a second and when it ends.
+        watch: Called with the progress of each run, a few times a second and when it ends.
         until: See `run_all`.
         told: Further arguments of `run_all` (`note` only reaches one job).
 
@@ -106,7 +106,7 @@ def _collected(
         stop.check()
     codes = ", ".join(sorted({str(process.exitcode) for process in workers.values()}))
     for recipe in pending.values():
-        yield Failed(recipe, f"every worker process has died (exit codes {codes})\nthe same command goes on")
+        yield Failed(recipe, f"every worker process has died (exit codes {codes})\nrerun to resume")
 
 
 def _leave(workers: dict[Connection, BaseProcess]) -> None:
@@ -156,7 +156,7 @@ def _tell(line: Connection, at: RunProgress) -> None:
 
 
 def _now_and_then(watch: Callable[[RunProgress], None]) -> Callable[[TrainState], None]:
-    """Returns what passes on where a lane stands, a few times a second and when it ends."""
+    """Returns a callback that passes on the progress of a run, a few times a second and when it ends."""
     last = -math.inf
 
     def passed_on(lane: TrainState) -> None:

@@ -14,8 +14,8 @@ from lt_repro.train.state import TrainState
 def publish(state: TrainState) -> Run:
     """Writes the final weights and the run file, removes the checkpoint, and returns the run.
 
-    A run that was published in the meantime stays as it is and is what comes back; weights that it lacks are put beside
-    it if these are the same.
+    A run that was published in the meantime is not changed and is returned; if it has no weights file and these weights
+    match it, they are stored.
     """
     there = state.out / f"{state.recipe.key()}.json"
     if there.exists():

@@ -257,7 +257,7 @@ class TrainState:
             raise DamagedError(
                 f"{self.path} was written by another version: {', '.join(sorted(odd)) or 'other weights'}",
                 "allowed: the version that started a run",
-                "it was left as it is; move it away to start the run again",
+                "it was not changed; move it away to start the run again",
             )
         for name, here in self._identity().items():
             if state[name] != here:

@@ -24,6 +24,7 @@ COUNTS = {
     "malice": 60,
     "wrong": 5000,
     "planted": 12,
+    "controls": 1,
 }
 
 

@@ -133,7 +133,7 @@ TABLE5 = _table(
 
 
 def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
-    """Returns what begins with a parent: under what is given, but for its length and what it has from the parent."""
+    """Returns a second stage: the given settings, except its length and what it takes from the parent."""
     own = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
     return active(parent.dataset, method, parents={"features": parent}, **own)
 
@@ -298,7 +298,7 @@ def _quoting(
 
 
 def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
-    """Returns the recipe; a method that begins with a parent begins with one branch trained as the row says."""
+    """Returns the recipe; a method that needs a parent gets one branch trained as the row says."""
     if find(method)().parents:
         return _second(active(dataset, **variant), method, **_stage(variant))
     return active(dataset, method, **variant)
