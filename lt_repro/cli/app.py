@@ -70,7 +70,7 @@ _USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever 
 
 _HINTS = {  # what to type, by the error's class; by name, since importing the classes is slow
     "NotThere": "`ltrepro make-dataset {error.name}` downloads it; --data-root or LTREPRO_DATA names another folder",
-    "MissingWeights": "--force trains it again here, --out DIR into another folder",
+    "MissingWeights": "train the parent again: --force does it in this folder, --out DIR in another",
 }
 
 
