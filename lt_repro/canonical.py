@@ -1,4 +1,4 @@
-"""Canonical JSON and its SHA-256: what every digest and key of the project is made from."""
+"""Canonical JSON and its SHA-256: every digest and key of the project is made with them."""
 
 import hashlib
 import json
@@ -8,23 +8,23 @@ from types import NoneType
 
 
 def canonical(value: object) -> str:
-    """Returns the one JSON text of a value, the same on every machine and for every way of writing the value.
+    """Returns the canonical JSON text of a value; equal values give the same text on every machine.
 
-    Keys are sorted, nothing is padded, characters outside ASCII are escaped, tuples are lists, an integral float is
-    an integer (100.0 is `100`) and infinity is the string `"inf"`.
+    Keys are sorted, there are no spaces, characters outside ASCII are escaped, tuples become lists, a float without a
+    fraction becomes an integer (100.0 is `100`) and infinity becomes the string `"inf"`.
 
     Args:
         value: Anything made of mappings with string keys, lists, tuples, strings, numbers, booleans and None.
 
     Raises:
-        ValueError: A NaN, which is equal to nothing and so can name nothing.
-        TypeError: Something else, a NumPy array or a key that is not a string included.
+        ValueError: The value has a NaN, which is not equal to itself.
+        TypeError: The value has another type, such as a NumPy array or a key that is not a string.
     """
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: object) -> object:
-    if type(value) is float:  # most values are: thousands of run files are digested at a time
+    if type(value) is float:  # first, as most values are floats and thousands of run files are hashed
         if math.isinf(value):
             return "inf" if value > 0 else "-inf"
         return int(value) if value.is_integer() else value
@@ -32,7 +32,7 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"the keys of a JSON object are strings, not {list(value)}")
+            raise TypeError(f"the keys of a JSON object must be strings, not {list(value)}")
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
@@ -43,7 +43,7 @@ def digest(value: object) -> str:
     """Returns the SHA-256 of `canonical(value)` in UTF-8, as 64 hex digits.
 
     Raises:
-        ValueError: As `canonical`.
-        TypeError: As `canonical`.
+        ValueError: See `canonical`.
+        TypeError: See `canonical`.
     """
     return hashlib.sha256(canonical(value).encode()).hexdigest()

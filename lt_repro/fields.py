@@ -1,4 +1,4 @@
-"""Settings as typed fields: a frozen dataclass says what a setting is called, what it may be, and is checked here."""
+"""Settings as typed fields of frozen dataclasses: names, types, parsing and checks."""
 
 import dataclasses
 import math
@@ -17,26 +17,26 @@ def types(owner: type) -> dict[str, Any]:
     return _TYPES[owner]
 
 
-_TYPES: dict[type, dict[str, Any]] = {}  # thousands of run files are checked against them
+_TYPES: dict[type, dict[str, Any]] = {}  # cached: thousands of run files are checked against them
 
 
 def added_later(before: Any) -> Any:
-    """Returns a field that was added after runs had been stored: `before`, its default, is what those runs did.
+    """Returns a dataclass field that was added after runs had been stored; `before`, its default, is what they used.
 
-    At that value it is left out of a recipe's key, and stored recipes may lack it.
+    A recipe's key leaves the field out when it has that value, and stored recipes may lack it.
     """
-    if before == {}:  # which a dataclass wants made anew each time
+    if before == {}:  # a dataclass needs a new dict for each instance
         return dataclasses.field(default_factory=dict, metadata={"before": before})
     return dataclasses.field(default=before, metadata={"before": before})
 
 
 def legacy_values(owner: type) -> dict[str, Any]:
-    """Returns the value that means "as before" of every field of `owner` made by `added_later`, by name."""
+    """Returns the default of every field of `owner` that was made by `added_later`, by name."""
     return {f.name: f.metadata["before"] for f in dataclasses.fields(owner) if "before" in f.metadata}
 
 
 def parse(owner: type, name: str, text: str) -> Any:
-    """Returns the value that `text`, typed on a command line, gives the field `name` of `owner`.
+    """Returns the value of the field `name` of `owner` that `text` from a command line stands for.
 
     Args:
         owner: A dataclass.
@@ -44,7 +44,7 @@ def parse(owner: type, name: str, text: str) -> Any:
         text: "0.5", "inf", "true", "0.6,0.8" for a tuple, or one of the field's choices.
 
     Raises:
-        RequestError: The text is no value of the field's type.
+        RequestError: The text is not a value of the field's type.
     """
     kind = types(owner)[name]
     try:
@@ -61,7 +61,7 @@ def parse(owner: type, name: str, text: str) -> Any:
 
 
 def text(value: Any) -> str:
-    """Returns a value as it is typed on a command line: what `parse` reads back."""
+    """Returns a value as typed on a command line; `parse` reads it back."""
     if isinstance(value, tuple):
         return ",".join(map(text, value))
     if isinstance(value, bool):
@@ -70,7 +70,7 @@ def text(value: Any) -> str:
 
 
 def describe(kind: Any) -> str:
-    """Returns the values of a field's type in words, for help and errors."""
+    """Returns the allowed values of a field's type in words, for help and errors."""
     if typing.get_origin(kind) is Literal:
         return ", ".join(str(choice) for choice in typing.get_args(kind))
     words = {bool: "true or false", int: "a whole number", float: "a number, or inf", str: "a name"}
@@ -78,13 +78,13 @@ def describe(kind: Any) -> str:
 
 
 def check(settings: Any) -> None:
-    """Checks and tidies the types of a frozen dataclass's values: choices, whole numbers, no NaN; 1 becomes 1.0.
+    """Checks the types of a frozen dataclass's values and converts them where needed: 1 becomes 1.0; NaN is an error.
 
     Args:
-        settings: A frozen dataclass instance, called from its `__post_init__`.
+        settings: A frozen dataclass instance; call this from its `__post_init__`.
 
     Raises:
-        RequestError: A value is not of its field's type.
+        RequestError: A value does not have its field's type.
     """
     for name, kind, origin, choices in _checks(type(settings)):
         value = getattr(settings, name)
@@ -122,11 +122,11 @@ def check_bounds(
 
     Args:
         settings: A dataclass instance.
-        bounds: Least and greatest value by field name, both included.
-        open_below: The fields whose least value is itself not allowed.
+        bounds: Smallest and largest value by field name, both allowed.
+        open_below: The fields whose smallest value is not allowed itself.
 
     Raises:
-        RequestError: A value lies outside.
+        RequestError: A value is outside.
     """
     for name, (low, high) in bounds.items():
         value = getattr(settings, name)

@@ -11,13 +11,13 @@ def temperatures(counts: Tensor, eta: float, eps: float, formula: Literal["paper
     """Returns the temperature of every class, equations (15) and (16).
 
     B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has
-    temperature 1, the others more. The authors' released code has eps K N_k / N_max in the place of eps N_k / N_max.
+    temperature 1, the others more. The authors' released code has eps K N_k / N_max instead of eps N_k / N_max.
 
     Args:
-        counts: (K,) training images a class, floating point, each > 0.
+        counts: (K,) training images per class, floating point, each > 0.
         eta: > 0; infinity turns the scaling off (T = 1).
         eps: In [0, 1]; 0 turns the scaling off.
-        formula: (15) as printed ("paper"), or with the factor K of the released code.
+        formula: "paper" for (15) as printed, "released" for the factor K of the released code.
 
     Returns:
         (K,) temperatures >= 1, in the dtype of `counts`.
@@ -33,9 +33,9 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | fl
     p = softmax(z / T);  L = -sum_k y_k log p_k, averaged over the batch.
 
     Args:
-        logits: (B, K), floating point; computed in fp32 at least.
+        logits: (B, K), floating point; computed in fp32 or higher.
         targets: (B, K), rows sum to 1.
-        temperature: (K,) of each class, or 1.
+        temperature: (K,), one per class, or 1.
 
     Returns:
         A scalar.
@@ -48,13 +48,13 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | fl
 def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
     """Returns the mean cross-entropy of "not this class", the second sum in the loss of DBN-Mix's released code.
 
-    p = softmax(z / T);  L = -sum_k (1 - y_k) log(1 - p_k), averaged over the batch. Finite also where p_k = 1 in the
-    computer: of the largest p, log(1 - p) is the log-sum-exp over the other classes minus that over all.
+    p = softmax(z / T);  L = -sum_k (1 - y_k) log(1 - p_k), averaged over the batch. It is finite even if p_k
+    rounds to 1: for the largest p, log(1 - p) is the log-sum-exp over the other classes minus that over all.
 
     Args:
-        logits: (B, K), floating point; computed in fp32 at least.
+        logits: (B, K), floating point; computed in fp32 or higher.
         targets: (B, K), rows sum to 1.
-        temperature: (K,) of each class, or 1.
+        temperature: (K,), one per class, or 1.
 
     Returns:
         A scalar.
@@ -69,7 +69,7 @@ def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tenso
 
 
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:
-    """Returns the equally weighted loss of the branches, equation (19); of one branch, its own loss.
+    """Returns the mean of the branches' losses, equation (19).
 
     Args:
         losses: One scalar per branch.
@@ -78,7 +78,7 @@ def branch_loss(losses: Sequence[Tensor]) -> Tensor:
 
 
 def combine(logits: Sequence[Tensor]) -> Tensor:
-    """Returns the mean of the branches' logits, equation (20); no temperature at test time (Sec. 3.4).
+    """Returns the mean of the branches' logits, equation (20). No temperature is used at test time (Sec. 3.4).
 
     Args:
         logits: One (B, K) per branch.

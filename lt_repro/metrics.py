@@ -15,7 +15,7 @@ def accuracies(
     Args:
         predicted: (n,) class indices.
         labels: (n,) class indices.
-        groups: Class indices by group name; a group without classes is absent, here and in what comes back.
+        groups: Class indices by group name; a group without classes is absent, here and in the result.
 
     Returns:
         {"all": fraction, group name: fraction, ...}.
@@ -26,7 +26,7 @@ def accuracies(
 
 
 def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[float]:
-    """Returns the fraction of each class's test images that were predicted right.
+    """Returns the fraction of each class's test images that were classified correctly.
 
     Args:
         predicted: (n,) class indices.
@@ -42,9 +42,9 @@ def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], 
 
 
 class Reliability(NamedTuple):
-    """Test images by how sure the network was: `images`, mean `confidence` and `accuracy`, (bins,) each.
+    """Test images binned by confidence: `images`, mean `confidence` and `accuracy`, (bins,) each.
 
-    Bin b of B holds the confidences in ((b - 1) / B, b / B]. Where it holds none, both means are NaN.
+    Bin b of B holds the confidences in ((b - 1) / B, b / B]. Both means of an empty bin are NaN.
     """
 
     images: NDArray[np.int64]
@@ -53,7 +53,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(logits: NDArray[np.float64], labels: NDArray[np.int64], bins: int = 15) -> Reliability:
-    """Returns the accuracy and the mean confidence, the largest softmax probability, in equal bins of confidence.
+    """Returns accuracy and mean confidence (the largest softmax probability) in equal bins of confidence.
 
     Args:
         logits: (n, K).

@@ -12,18 +12,18 @@ def draw_lam(rng: np.random.Generator, alpha: float, size: int | tuple[int, ...]
     Args:
         rng: The stream's generator.
         alpha: > 0.
-        size: The shape of what comes back.
+        size: The shape of the result.
     """
     return rng.beta(alpha, alpha, size=size)
 
 
 def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:
-    """Returns lam a + (1 - lam) b, the convex combination inside every equation below.
+    """Returns lam a + (1 - lam) b, the convex combination in every equation below.
 
     Args:
         a: (B, ...).
         b: The same shape as `a`.
-        lam: () for one ratio a batch or (B,) for one a sample, in [0, 1].
+        lam: () for one ratio per batch or (B,) for one per sample, in [0, 1].
     """
     lam = lam.reshape(-1, *[1] * (a.ndim - 1)) if lam.ndim else lam
     return lam * a + (1 - lam) * b
@@ -32,7 +32,7 @@ def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:
 def mixup(x_i: Tensor, y_i: Tensor, x_j: Tensor, y_j: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mixed images and targets, equations (6) and (7).
 
-    With i from the uniform and j from the reverse sampler it is bilateral mixup for one branch, (22) and (23).
+    With i from the uniform and j from the reverse sampler this is bilateral mixup for one branch, (22) and (23).
 
     Args:
         x_i: (B, C, H, W) images.
@@ -66,9 +66,9 @@ def bilateral_mixup(
 
     Args:
         x_c: (B, C, H, W) images of the uniform sampler.
-        y_c: (B, K) their targets.
-        x_r: Images of the reverse sampler, of the same shape.
-        y_r: Their targets.
+        y_c: (B, K) targets of `x_c`.
+        x_r: Images of the reverse sampler, the same shape.
+        y_r: Targets of `x_r`, the same shape as `y_c`.
         lam: () or (B,), drawn from Beta(alpha, alpha), equation (8).
 
     Returns:

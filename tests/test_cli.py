@@ -56,7 +56,7 @@ def test_make_dataset_step_profile_second_draw_and_out(run):
 
 def test_make_dataset_never_writes_over_another_file(run, refused):
     Path("kept.json").write_text("mine")
-    assert "another content" in refused("make-dataset", "digits", "--out", "kept.json")
+    assert "different content" in refused("make-dataset", "digits", "--out", "kept.json")
     assert Path("kept.json").read_text() == "mine"
 
 

@@ -87,7 +87,8 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
     weights.unlink()
     key = parent.recipe.key()
     said = refused("train", "--method", "crt", "--set", f"parent={key}")
-    assert f"the weights of the parent {key} are gone" in said
+    assert f"the weights file of parent {key} is missing" in said
+    assert "--force" in said
     _, out, err = run("crt", *HERE, "--plan")
     assert f"note: parent {key} has no weights file" in err
     assert len(out.strip().splitlines()) == 13

@@ -307,7 +307,7 @@ def test_grey_of_16_bits_is_divided_not_cut_off(tmp_path):
 @pytest.mark.parametrize(("kind", "level"), [(np.float32, 1), (np.int32, -1), (np.int32, 1 << 16)])
 def test_grey_of_an_unknown_white_is_refused(tmp_path, kind, level):
     put(made(tmp_path) / "train" / "bee" / "z.tif", encoded(np.full((4, 4), level, kind), "TIFF"))
-    refused(tmp_path, "'train/bee/z.tif' (grey levels that are not of 8 or 16 bits)")
+    refused(tmp_path, "'train/bee/z.tif' (its grey levels are not 8 or 16 bits)")
 
 
 def test_what_is_transparent_is_white(tmp_path):
@@ -370,7 +370,7 @@ def test_pillows_warnings_stay_inside(tmp_path, recwarn):
 def test_a_broken_image_is_named_and_all_are_counted(tmp_path):
     made(tmp_path)
     put(tmp_path / "train" / "bee" / "sub" / "bad.png", b"hello, this is text\n" * 20)
-    message = refused(tmp_path, tmp_path, "1 of 8 files", "'train/bee/sub/bad.png' (no image that Pillow knows)")
+    message = refused(tmp_path, tmp_path, "1 of 8 files", "'train/bee/sub/bad.png' (not an image that Pillow can open)")
     assert "0x" not in message
     put(tmp_path / "test" / "ant" / "empty.jpg", b"")
     refused(tmp_path, "2 of 9 files", "'train/bee/sub/bad.png'", "'test/ant/empty.jpg' (0 bytes)")
@@ -427,11 +427,11 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     made(tmp_path)
     ant = tmp_path / "train" / "ant"
     os.mkfifo(ant / "pipe.png")
-    refused(tmp_path, "1 of 8 files", "'train/ant/pipe.png' (no file, or a link to none)")
+    refused(tmp_path, "1 of 8 files", "'train/ant/pipe.png' (not a file, or a broken link)")
     (ant / "pipe.png").unlink()
     for target in ("/dev/zero", "nowhere.png", "loop.png"):
         (ant / "loop.png").symlink_to(target)
-        refused(tmp_path, "1 of 8 files", "'train/ant/loop.png' (no file, or a link to none)")
+        refused(tmp_path, "1 of 8 files", "'train/ant/loop.png' (not a file, or a broken link)")
         (ant / "loop.png").unlink()
     assert len(load(tmp_path).train_images) == 5
 
@@ -497,7 +497,7 @@ def test_an_image_outside_the_class_folders(tmp_path):
     made(tmp_path)
     for part in ("train", "test"):
         path = put(tmp_path / part / "stray.png", encoded(noise(0)))
-        refused(tmp_path, tmp_path, f"'{part}/stray.png' lies beside the class folders")
+        refused(tmp_path, tmp_path, f"'{part}/stray.png' is not in a class folder")
         path.unlink()
     assert len(load(tmp_path).train_images) == 5
 
@@ -535,7 +535,7 @@ def test_a_circle_of_links(tmp_path, target):
     folder = made(tmp_path / "pets")
     (folder / "train" / "bee" / "deep").mkdir()
     (folder / "train" / "bee" / "deep" / "round").symlink_to(folder / "train" / "bee" / target)
-    refused(folder, f"'{folder / 'train' / 'bee' / 'deep' / 'round'}' is a link to a folder around it")
+    refused(folder, f"'{folder / 'train' / 'bee' / 'deep' / 'round'}' is a link to a folder that contains it")
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):

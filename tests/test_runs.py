@@ -77,18 +77,18 @@ def test_a_newer_schema_and_a_wrong_key_are_refused(run):
     with pytest.raises(DamagedError, match="reads schema"):
         Run.read(run.path)
     edited(run, lambda content: content.update(schema=run_file.SCHEMA, key="digits-r60"))
-    with pytest.raises(DamagedError, match="belong together"):
+    with pytest.raises(DamagedError, match="do not match"):
         Run.read(run.path)
 
 
 def test_an_edited_recipe_and_a_renamed_file_are_refused(run):
     moved = run.path.with_name("other.json")
     run.path.rename(moved)
-    with pytest.raises(DamagedError, match="belong together"):
+    with pytest.raises(DamagedError, match="do not match"):
         Run.read(moved)
     moved.rename(run.path)
     edited(run, lambda content: content["recipe"].update(lr=0.2))
-    with pytest.raises(DamagedError, match="belong together"):
+    with pytest.raises(DamagedError, match="do not match"):
         Run.read(run.path)
 
 
@@ -105,7 +105,7 @@ def test_find_by_path_key_and_beginning(run, small, images):
     for text in (str(run.path), key, key[:-2], "made_up"):
         assert runs.find_run(text, [folder]) == run
     fit(small(epochs=1), images, out=folder)
-    with pytest.raises(RequestError, match="2 runs begin so"):
+    with pytest.raises(RequestError, match="matches 2 runs"):
         runs.find_run("made_up", [folder])
     for text in ("nothing", "*", "[", "../x", ""):
         with pytest.raises(RequestError):

@@ -230,10 +230,10 @@ def test_as_is_takes_the_images_own_ratio_to_nine_digits():
             make_split(labels, ratio=ratio, imb_type="as_is")
         message = str(caught.value)
         assert f"ratio {ratio} " in message
-        assert "theirs is 3.3333333333333335\n" in message
-        assert "`--ratio as-is`" in message
+        assert "the images have ratio 3.3333333333333335\n" in message
+        assert "allowed: ratio 3.3333333333333335 with imb_type as_is" in message
         assert len(message.splitlines()) == 2
-    with pytest.raises(RequestError, match="theirs is 8"):
+    with pytest.raises(RequestError, match="the images have ratio 8"):
         make_split(labels, ratio=10 / 3, imb_type="as_is", hold_out=2)
 
 

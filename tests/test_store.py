@@ -1,4 +1,4 @@
-"""`status`, `verify`, `collect`, `diff`, claims, and run files of every schema there has been."""
+"""`status`, `verify`, `collect`, `diff`, locks, and run files of every schema."""
 
 import json
 import multiprocessing
@@ -28,7 +28,7 @@ def trained(run, *words):
 
 
 def begun(key="digits-r60-dbn_mix-e60-s0-04e54b30", epoch=3, folder="runs"):
-    """A checkpoint that says where it stands, of a run that nobody trains."""
+    """A checkpoint with a position, of a run that no process trains."""
     path = Path(folder) / f"{key}.ckpt"
     checkpoint.save(path, {"epoch": epoch}, {"key": key, "epoch": epoch, "epochs": 60, "step": 1, "steps": 3})
     return path
@@ -55,7 +55,7 @@ def test_a_run_file_says_how_it_came_about(run):
     assert (found.threads, found.determinism) == (1, "A")
 
 
-# claims
+# locks
 
 
 def holder(folder, key, ready, release):
@@ -95,7 +95,7 @@ def test_a_claim_leaves_nothing_where_nothing_was_written(tmp_path):
 
 
 def test_a_lock_file_that_its_last_owner_removed_is_no_claim(tmp_path, monkeypatch):
-    """The window between opening a lock file and locking it: the file is gone by then, so it is taken anew."""
+    """The lock file is removed between opening and locking it, so the lock is taken again."""
     path, opened, plain = tmp_path / "key.lock", [], os.open
 
     def removed_behind(name, *args, **kwargs):
@@ -279,9 +279,9 @@ def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
     code, out, _ = run("collect", "there")
     lines = out.strip().splitlines()
     assert code == 1
-    assert lines[-1] == "1 brought into tables/runs, 0 there already, 2 refused"
+    assert lines[-1] == "1 copied to tables/runs, 0 already there, 2 refused"
     assert any(odd.path.name in line for line in lines)
-    assert any("another split" in line for line in lines)
+    assert any("different split 00000000" in line for line in lines)
     brought = Path("tables/runs") / whole.path.name
     assert brought.read_bytes() == whole.path.read_bytes()
     assert list(brought.parent.iterdir()) == [brought]
@@ -291,7 +291,7 @@ def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
     replace(whole, seconds=1.0).publish(Path("there"))
     code, out, _ = run("collect", str(whole.path))
     assert code == 1
-    assert "another content" in out
+    assert "different content" in out
 
 
 # diff
@@ -317,7 +317,7 @@ def test_diff_shows_every_field_and_the_classes_that_moved(run):
     _, out, _ = run("diff", first.recipe.key(), second.recipe.key())
     assert "recipe.method.tscale" in out
     _, out, _ = run("diff", first.recipe.key(), first.recipe.key())
-    assert "0 fields differ, 0 classes moved" in out
+    assert "0 fields differ, 0 classes differ" in out
 
 
 def test_commands_of_odd_recipes_can_be_typed(run):

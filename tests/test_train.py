@@ -540,7 +540,7 @@ def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, 
     fit(make(), images, out=elsewhere, parents=[tmp_path])
     for name, damage in {
         "has not run": lambda: None,
-        "are gone": lambda: (tmp_path / "b" / parent.path.name).write_bytes(parent.path.read_bytes()),
+        "is missing": lambda: (tmp_path / "b" / parent.path.name).write_bytes(parent.path.read_bytes()),
         "is damaged": lambda: (tmp_path / "b" / f"{parent.path.stem}.pt").write_bytes(b"PK\x03\x04"),
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)

@@ -230,7 +230,7 @@ def test_places_are_those_of_the_paper():
     assert found[A] is theirs[0]
     assert found[A._replace(column="60")] is mine[0]
     assert found["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
-    with pytest.raises(ValueError, match="table4: table4 sbn 100 is there twice"):
+    with pytest.raises(ValueError, match="table4: table4 sbn 100 appears twice"):
         places([(TABLE.with_settings(dataset="digits"), mine[:0]), (TABLE, theirs), (TABLE, theirs[:1])])
 
 

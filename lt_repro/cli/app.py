@@ -1,4 +1,4 @@
-"""The application, its exit codes, and what its commands share. Results go to stdout, progress and notes to stderr."""
+"""The app, its exit codes, and what the commands share. Results go to stdout, progress and notes to stderr."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ from lt_repro.cli.hints import with_hint
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError from None  # without the number by which typer and rich would leave with 1
+        raise BrokenPipeError from None  # without an errno: typer and rich would exit with 1 on it
 
 
 out, err = _Console(), _Console(stderr=True)
 app = typer.Typer(
     help="Reproduce long-tailed recognition papers, table by table, with the published number beside ours.",
-    epilog="First: `ltrepro demo`, or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
+    epilog="Start with `ltrepro demo` or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -44,17 +44,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 
 
 def main() -> None:
-    """Runs the command line and exits with the codes of the project: 0, 1, 2, or 128 + the signal's number."""
+    """Runs the command line and exits with 0, 1, 2, 5 (the budget is spent) or 128 + the signal's number."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console without "±" shows "?" rather than nothing
+            stream.reconfigure(errors="replace")  # a console without "±" shows "?" instead of an error
     debug = "--debug" in sys.argv
     words = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         sys.exit(app(words, standalone_mode=False, prog_name="ltrepro"))
     except (KeyboardInterrupt, typer.Abort):
         lines, code = ["stopped"], 130
-    except BrokenPipeError:  # the reader has gone, as with `| head`
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         lines, code = [], 0
     except Exception as error:
@@ -70,16 +70,16 @@ _USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever 
 
 
 def _told(error: Exception) -> tuple[list[str], int]:
-    """Returns what a user is told of an error, in at most three lines, and the exit code."""
+    """Returns an error as at most three lines for the user, and the exit code."""
     if isinstance(error, _USAGE):
         return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
     if hasattr(error, "exit_code"):
-        return with_hint(str(error).splitlines()), error.exit_code
-    if isinstance(error, OSError) and error.strerror:  # without a name it is a full disk behind stdout
+        return with_hint(error), error.exit_code
+    if isinstance(error, OSError) and error.strerror:  # no file name: stdout, for example on a full disk
         place = "the output" if error.filename is None else str(error.filename)
         return [f"cannot use {place}: {error.strerror}"], 1
     first = f"{type(error).__name__}: {error}".splitlines()[0]
-    return [first, "this is a fault of ltrepro; --debug shows where"], 1
+    return [first, "this is a bug in ltrepro; --debug shows the traceback"], 1
 
 
 @app.callback(invoke_without_command=True)
@@ -90,23 +90,23 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def printable(text: str) -> str:
-    """Returns a text in which what would steer the terminal is a question mark: run files come from anywhere."""
+    """Returns the text with control characters as question marks, since run files come from anywhere."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def put(line: str) -> None:
-    """Prints a result to stdout as it stands: no markup, no wrapping."""
+    """Prints a result to stdout as it is: no markup, no wrapping."""
     out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """Prints a note to stderr as it stands; that nobody reads it any more stops no work."""
+    """Prints a note to stderr as it is; a closed stderr stops no work."""
     with contextlib.suppress(BrokenPipeError):
         err.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def put_json(content: Any) -> None:
-    """Prints one JSON document to stdout; NaN is an error, not an output."""
+    """Prints one JSON document to stdout; NaN raises an error."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     try:
         out.file.write(text)

@@ -1,4 +1,4 @@
-"""`make-dataset`: the long-tailed split, and CIFAR's download."""
+"""`make-dataset`: makes the long-tailed split and downloads CIFAR."""
 
 import json
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def make_dataset(
     name: Annotated[str, typer.Argument(help=DATASETS)],
     ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
-    imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as LDAM's code has it.")] = None,
+    imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as in LDAM's code.")] = None,
     imb_type: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
-    split_seed: Annotated[int, typer.Option(help="Which draw; 0 is the field's.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Seed of the split; the field uses 0.")] = 0,
     data_root: DataRoot = None,
     no_download: Annotated[bool, typer.Option("--no-download", help="Never use the network.")] = False,
     to: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="./splits/...")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a long-tailed split, downloading CIFAR when it is missing.
+    """Make a long-tailed split; downloads CIFAR if it is missing.
 
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
@@ -38,7 +38,7 @@ def make_dataset(
 
     [bold]ltrepro make-dataset folder:birds --ratio as-is[/bold]
 
-    The split file is for your eyes and other programs: `ltrepro train` draws the same split by itself.
+    The split file is for you and for other programs. `ltrepro train` makes the same split itself.
     """
     from lt_repro.data import cifar, images, load
     from lt_repro.data.split import make_split
@@ -64,9 +64,11 @@ def make_dataset(
     path = to or Path("splits") / f"{pool.name}-{split.imb_type}-r{split.ratio:g}-s{split_seed}.json"
     text = json.dumps(content, indent=1)
     if path.exists() and not path.is_file():
-        raise files.cannot_write(path, "it is no file")
+        raise files.cannot_write(path, "it is not a file")
     if path.exists() and path.read_text(errors="replace") != text:
-        raise RequestError(f"{path} has another content", "nothing was changed", "move it away, or name another --out")
+        raise RequestError(
+            f"{path} exists with different content", "nothing was changed", "move it away, or use another --out"
+        )
     files.write(path, text.encode())
     if as_json:
         return put_json(content | {"path": str(path)})
@@ -78,9 +80,9 @@ def make_dataset(
 
 
 def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: "Pool") -> dict[str, Any]:
-    """Returns ratio and imb_type of the split."""
+    """Returns the ratio and the imb_type of the split."""
     if ratio == "as-is" and imb_type is not None:
-        raise RequestError(f"--ratio as-is and --imb-type {imb_type} at once", "allowed: one of them")
+        raise RequestError(f"--ratio as-is together with --imb-type {imb_type}", "allowed: one of them")
     usual = {"ratio": 100.0, "imb_type": imb_type or "exp"}
     return usual | (ratio_settings(ratio, pool) if factor is None else {"ratio": _ratio(ratio, factor)})
 

@@ -2,7 +2,9 @@
 
 import re
 
-_HINTS = {
+_HINTS = {  # by the error's class, or by its first line
+    "NotThere": "`ltrepro make-dataset {error.name}` downloads it; --data-root or LTREPRO_DATA names another folder",
+    "MissingWeights": "train the parent again: --force does it in this folder, --out DIR in another",
     r"^unknown method ": "`ltrepro methods` lists them",
     r"^method \w+ without a parent": "add --set parent=RUN",
     r"^mix = 'mixup' with branches = 2": "type --arch dbn --mix bilateral, or leave --arch dbn out",
@@ -11,11 +13,11 @@ _HINTS = {
     r"^cannot write ": "name another folder with --out",
     r"^checkpoint .* has ": "choose them with --device and --data-root, or move the checkpoint away to start over",
     r" has split [0-9a-f]{8}, not ": "move it away, or train into another folder with --out",
-    r"^the weights (file )?of ": "train it again with --force, or with --out into another folder",
 }
 
 
-def with_hint(lines: list[str]) -> list[str]:
-    """Returns the lines of an error, at most three, with what to type where that is known."""
-    hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, lines[0])), None)
-    return [*lines[:2], hint] if hint else lines[:3]
+def with_hint(error: Exception) -> list[str]:
+    """Returns an error as at most three lines, the last with what to type where that is known."""
+    lines, kind = str(error).splitlines(), type(error).__name__
+    hint = next((hint for key, hint in _HINTS.items() if key == kind or re.search(key, lines[0])), None)
+    return [*lines[:2], hint.format(error=error)] if hint else lines[:3]

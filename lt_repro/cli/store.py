@@ -1,4 +1,4 @@
-"""`status`, `verify`, `collect`, `diff`: the runs that are stored, without training anything."""
+"""`status`, `verify`, `collect`, `diff`: commands on stored runs, which train nothing."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command()
 def status(
     runs: Runs = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show which runs are done, running, interrupted, failed or diverged.
@@ -30,7 +30,7 @@ def status(
 
     [bold]ltrepro status --watch[/bold]
 
-    Looks into ./runs or the folders given. What is interrupted or failed goes on when its command is typed again.
+    Looks in ./runs or in the given folders. To resume an interrupted or failed run, rerun its command.
     """
     folders = _folders(runs)
     if as_json:
@@ -53,14 +53,14 @@ def verify(
     clean: Annotated[bool, typer.Option("--clean", help="Remove what killed processes left behind.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored file against its digest; exits with 1 and names those that are damaged.
+    """Check every stored file against its digest; exits with 1 and names the damaged ones.
 
     [bold]ltrepro verify[/bold]
 
     [bold]ltrepro verify runs --clean[/bold]
 
-    --clean removes temporary files, claims that nobody holds, damaged checkpoints and those of finished runs; never a
-    run file, never weights, nothing of a run that some process holds.
+    --clean removes temporary files, free locks, damaged checkpoints, and checkpoints of finished runs. It never removes
+    run files, weights, or files of a run that is training now.
     """
     from lt_repro.store import status
 
@@ -79,7 +79,7 @@ def verify(
         for verdict in bad:
             put(f"{verdict.path}: {verdict.wrong}")
         for path in left:
-            put(f"{path}: left by a process that was killed{', removed' if path in gone else ''}")
+            put(f"{path}: left by a killed process{', removed' if path in gone else ''}")
         put(f"{len(verdicts)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed")
     raise typer.Exit(1 if bad else 0)
 
@@ -87,10 +87,10 @@ def verify(
 @app.command()
 def collect(
     source: Annotated[list[Path], typer.Argument(help="Folders of run files, or run files.")],
-    to: Annotated[Path, typer.Option("--out", help="Where to.")] = Path("tables/runs"),
+    to: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = Path("tables/runs"),
     as_json: Json = False,
 ) -> None:
-    """Bring run files from elsewhere into tables/runs, after checking each; nothing there is written over.
+    """Copy run files into tables/runs after checking each one; existing files are not overwritten.
 
     [bold]ltrepro collect /media/usb/runs[/bold]
     """
@@ -102,7 +102,7 @@ def collect(
     paths: list[Path] = []
     for place in source:
         if not place.exists():
-            raise RequestError(f"{place} is not there", "allowed: folders of run files, or run files")
+            raise RequestError(f"{place} does not exist", "allowed: folders of run files, or run files")
         found = sorted(place.glob("*.json")) if place.is_dir() else [place]
         paths += [path for path in found if not path.name.endswith(FAILED)]
     brought: list[str] = []
@@ -117,7 +117,7 @@ def collect(
         recipe = run.recipe
         split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
         if split and split.digest != run.split["digest"]:
-            refused.append(f"{path} is of another split, {run.split['digest'][:8]}, not {split.digest[:8]}")
+            refused.append(f"{path}: different split {run.split['digest'][:8]}, expected {split.digest[:8]}")
             continue
         target = to / path.name
         try:
@@ -125,24 +125,24 @@ def collect(
             brought.append(str(target))
         except FileExistsError:
             same = target.read_bytes() == path.read_bytes()
-            (there if same else refused).append(str(target) if same else f"{target} is there with another content")
+            (there if same else refused).append(str(target) if same else f"{target} exists with different content")
     if as_json:
         put_json({"brought": brought, "there": there, "refused": refused})
     else:
         for line in refused:
             put(f"refused: {line}")
-        put(f"{len(brought)} brought into {to}, {len(there)} there already, {len(refused)} refused")
+        put(f"{len(brought)} copied to {to}, {len(there)} already there, {len(refused)} refused")
     raise typer.Exit(1 if refused else 0)
 
 
 @app.command()
 def diff(
     first: Annotated[str, typer.Argument(help="A path, a key, or a unique beginning of a key.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    second: Annotated[str, typer.Argument(help="Another one, given the same way.")],
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Show every field in which two runs differ, and which classes moved.
+    """Show every field in which two runs differ, and the classes whose accuracy differs.
 
     [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
     """
@@ -163,7 +163,7 @@ def diff(
     for name, one, other in fields:
         grid.add_row(name, *(escape(str(value)) for value in (one, other)))
     out.print(grid)
-    put(f"{len(fields)} fields differ, {len(moved)} classes moved" + (", the most first:" if moved else ""))
+    put(f"{len(fields)} fields differ, {len(moved)} classes differ" + (", largest difference first:" if moved else ""))
     classes_grid = Grid("class", "first %", "second %", "points", box=None, padding=(0, 2))
     for name, one, other in moved[:20]:
         classes_grid.add_row(escape(name), f"{100 * one:.2f}", f"{100 * other:.2f}", f"{100 * (other - one):+.2f}")
@@ -174,7 +174,7 @@ def diff(
 def _folders(runs: list[Path] | None) -> list[Path]:
     for folder in runs or []:
         if not folder.is_dir():
-            raise RequestError(f"no folder {folder}", "allowed: folders of run files")
+            raise RequestError(f"{folder} is not a folder", "allowed: folders of run files")
     return runs or [Path("runs")]
 
 
@@ -185,7 +185,7 @@ def _standings(folders: list[Path]) -> list[Any]:
 
 
 def _shown(folders: list[Path]) -> Group:
-    """Returns what is under way run by run, what has ended by experiment, and the totals."""
+    """Returns unfinished runs one by one, finished ones by experiment, and the totals."""
     listed = _standings(folders)
     under_way = Grid("run", "state", "", box=None, padding=(0, 2))
     for one in listed:
@@ -201,11 +201,11 @@ def _shown(folders: list[Path]) -> Group:
     return Group(*parts, f"{line} in {', '.join(map(str, folders))}")
 
 
-_ASIDE = ("payload_sha256", "result.per_class", "curve", "history")  # told by class, or a value an epoch
+_ASIDE = ("payload_sha256", "result.per_class", "curve", "history")  # shown by class, or one value per epoch
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Returns nested values by their dotted names."""
+    """Returns nested values by dotted name."""
     if name in _ASIDE or name.endswith(".per_class"):
         return {}
     if not isinstance(value, dict):
@@ -215,7 +215,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _moved(first: "Run", second: "Run") -> list[tuple[str, float, float]]:
-    """Returns the classes whose accuracy differs, (name, first, second) in fractions, the most moved first."""
+    """Returns the classes whose accuracy differs, (name, first, second) in fractions, largest difference first."""
     if not (first.result and second.result) or len(first.split["counts"]) != len(second.split["counts"]):
         return []
     pairs = zip(first.split["class_names"], first.result["per_class"], second.result["per_class"], strict=True)

@@ -1,1 +1,1 @@
-"""Where images come from, which of them are trained on, in what order and how augmented."""
+"""Images: reading them, choosing the training images, their order, and augmentation."""

@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def pad(images: Tensor, padding: int, mode: Literal["zero", "reflect"] = "zero") -> Tensor:
-    """Returns the images inside a frame, as torchvision's RandomCrop pads them.
+    """Returns the images with a border, as torchvision's RandomCrop pads them.
 
     Args:
         images: (N, H, W, C) uint8.
-        padding: Pixels on every side; with "reflect" fewer than H and W.
-        mode: Black pixels, or the image mirrored at its edge pixels ("reflect").
+        padding: Pixels on every side; less than H and W with "reflect".
+        mode: "zero" adds black pixels, "reflect" mirrors the image at its edge pixels.
 
     Returns:
         (N, H + 2 padding, W + 2 padding, C) uint8.
@@ -24,17 +24,17 @@ def pad(images: Tensor, padding: int, mode: Literal["zero", "reflect"] = "zero")
 
 
 def _mirrored(side: int, padding: int, device: torch.device) -> Tensor:
-    """Returns which row or column of an image each of the padded image is, (side + 2 padding,)."""
+    """Returns the source row or column of each row or column of the padded image, (side + 2 padding,)."""
     place = torch.arange(-padding, side + padding, device=device).abs()
     return torch.where(place < side, place, 2 * (side - 1) - place)
 
 
 def crop_flip(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
-    """Returns one batch, cropped to its original size and flipped left to right where asked.
+    """Returns one batch, cropped to the original size and flipped left to right where `flip` is set.
 
     Args:
         padded: (N, H + 2p, W + 2p, C) uint8, made by `pad`.
-        index: (B,) which images.
+        index: (B,) image indices.
         top: (B,) first row of the crop, 0 to 2p.
         left: (B,) first column of the crop, 0 to 2p.
         flip: (B,) bool; the flip comes after the crop.

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the published archives, checked, read without running anything, and downloaded."""
+"""CIFAR-10 and CIFAR-100: downloads and checks the published archives, and reads them without running their pickles."""
 
 import codecs
 import contextlib
@@ -23,13 +23,13 @@ from lt_repro.data.npz import LARGEST_MEMBER, read_npz
 from lt_repro.errors import DamagedError, RequestError, first_line, unknown
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without data
 _CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Cifar:
-    """A published archive and what is in it."""
+    """A published archive and its contents."""
 
     archive: str
     sha256: str
@@ -68,14 +68,20 @@ CIFAR = {
 
 
 class NotThere(RequestError):
-    """A data set that could be downloaded is not on this machine."""
+    """A data set that can be downloaded is not on this machine.
+
+    Attributes:
+        name: "cifar10" or "cifar100".
+    """
+
+    name = ""
 
 
 def read_cifar(name: str, root: Path) -> Pool:
     """Returns CIFAR-10 or CIFAR-100 from `<root>/<name>.npz`, else from the published archive in `root`.
 
     Raises:
-        NotThere: Neither is in `root`.
+        NotThere: Neither file is in `root`.
         RequestError: The `.npz` is not the data set.
         DamagedError: The archive is not the published one, or cannot be read.
     """
@@ -92,12 +98,13 @@ def read_cifar(name: str, root: Path) -> Pool:
 
 
 def _not_there(given: str, name: str) -> NotThere:
-    return NotThere(
+    error = NotThere(
         given,
-        f"`ltrepro make-dataset {name}` downloads it; or put {CIFAR[name].archive} or {name}.npz there yourself",
-        "or point --data-root or LTREPRO_DATA at the folder that has it; "
-        "`folder:DIR` or `npz:FILE` takes images of your own",
+        f"allowed: {CIFAR[name].archive} or {name}.npz in that folder; `folder:DIR` or `npz:FILE` for your own images",
+        "download it, or put one of the two files into that folder",
     )
+    error.name = name
+    return error
 
 
 def _check_cifar(pool: Pool, cifar: Cifar) -> None:
@@ -111,24 +118,24 @@ def _check_cifar(pool: Pool, cifar: Cifar) -> None:
                 f"{pool.source} is not {pool.name}: {part} images {images.shape}, "
                 f"{len(sizes)} classes of {sizes.min()} to {sizes.max()}",
                 f"allowed: {(total, 32, 32, 3)}, {cifar.classes} classes of {total // cifar.classes}",
-                "move it away; `folder:DIR` or `npz:FILE` takes images of your own",
+                "move it away; use `folder:DIR` or `npz:FILE` for your own images",
             )
 
 
 def _load_archive(path: Path, name: str, cifar: Cifar) -> Pool:
-    fix = f"move it away and run `ltrepro make-dataset {name}` again"
+    fix = f"move it away and download {name} again"
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != cifar.sha256:
             raise DamagedError(
                 f"{path} is damaged or truncated: its SHA-256 is {found}",
-                f"allowed: the published archive's, {cifar.sha256}",
+                f"allowed: the SHA-256 of the published archive, {cifar.sha256}",
                 fix,
             )
         file.seek(0)
         try:
             arrays = _read_archive(file, cifar)
-        # As for .npz: gzip, tarfile, pickle and NumPy each have errors of their own.
+        # As for .npz: gzip, tarfile, pickle and NumPy each raise their own errors.
         except Exception as error:
             raise DamagedError(f"{path} cannot be read: {first_line(error)}", fix=fix) from error
     return checked_pool(name, arrays, path, hold_out=0)
@@ -138,7 +145,7 @@ def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
     """Returns the archive's arrays under MedMNIST's names. Nothing is extracted to disk."""
     wanted = {*cifar.train, cifar.test, cifar.meta}
     contents: dict[str, dict[str, Any]] = {}
-    # As a stream ("r|gz"): the archive is decompressed once, front to back.
+    # "r|gz" is a stream: the archive is decompressed once, from start to end.
     with tarfile.open(fileobj=file, mode="r|gz") as tar:
         for member in tar:
             place = PurePosixPath(member.name)
@@ -147,7 +154,7 @@ def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
             if member.name in wanted:
                 stream = tar.extractfile(member)
                 if stream is None or member.size > LARGEST_MEMBER:
-                    raise ValueError(f"{member.name!r} is no file of at most {LARGEST_MEMBER} bytes")
+                    raise ValueError(f"{member.name!r} is not a file of at most {LARGEST_MEMBER} bytes")
                 contents[member.name] = _unpickle(stream.read())
     if missing := sorted(wanted - contents.keys()):
         raise ValueError(f"{missing[0]!r} is missing")
@@ -161,7 +168,7 @@ def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
 
 
 def _rgb(rows: NDArray[Any]) -> NDArray[Any]:
-    """Returns (N, 32, 32, 3) images of (N, 3072) rows, each a red, a green and a blue plane."""
+    """Returns (N, 32, 32, 3) images from (N, 3072) rows, each a red, a green and a blue plane."""
     if rows.shape[1:] != (3072,):
         raise ValueError(f"image rows of shape {rows.shape}")
     return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -178,13 +185,13 @@ _UNPICKLED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds arrays, lists and strings; a pickle that names anything else is refused before anything runs."""
+    """Builds arrays, lists and strings; a pickle that names anything else is refused before it runs."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         try:
             return _UNPICKLED[module_name, global_name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}") from None
+            raise pickle.UnpicklingError(f"it uses {module_name}.{global_name}, which is not allowed") from None
 
 
 def _unpickle(content: bytes) -> dict[str, Any]:
@@ -194,17 +201,18 @@ def _unpickle(content: bytes) -> dict[str, Any]:
 
 
 def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
-    """Returns the place of the published archive after fetching it into `root`.
+    """Returns the path of the published archive after downloading it into `root`.
 
-    The final name appears only when the whole archive is on disk and its SHA-256 is right.
+    The file gets its final name only when the whole archive is on disk and its SHA-256 matches.
 
     Args:
         name: "cifar10" or "cifar100".
-        root: The folder of the data sets; made if it is not there.
-        report: Called with the bytes done and the bytes in all (0 if the server does not say), about once a MB.
+        root: The folder of the data sets; made if missing.
+        report: Called about once per MB with the bytes done and the total bytes (0 if unknown).
 
     Raises:
-        RequestError: Another name, no connection, no room, or a content that is not the published archive's.
+        NotThere: No connection, a full disk, or the download is not the published archive.
+        RequestError: Another name.
     """
     if name not in CIFAR:
         raise unknown("data set to download", name, CIFAR)
@@ -217,22 +225,22 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
         try:
             found = _fetch(address, part, report)
             if found != cifar.sha256:
-                raise _not_there(f"{address} gave something else than the published archive: SHA-256 {found}", name)
+                raise _not_there(f"{address} is not the published archive: its SHA-256 is {found}", name)
             part.replace(final)
         finally:
             part.unlink(missing_ok=True)
             if new:
-                with contextlib.suppress(OSError):  # unless the archive is in it
+                with contextlib.suppress(OSError):  # not if the archive is in it
                     root.rmdir()
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is also the server's answer, still open
-        raise _not_there(f"{address} could not be fetched into {root}: {first_line(error)}", name) from error
+            error.close()  # it is also the server's response, still open
+        raise _not_there(f"{address} could not be downloaded into {root}: {first_line(error)}", name) from error
     return final
 
 
 def _fetch(address: str, part: Path, report: Callable[[int, int], None]) -> str:
-    """Returns the SHA-256 of what was written to `part`."""
+    """Returns the SHA-256 of the bytes written to `part`."""
     sha256, done = hashlib.sha256(), 0
     with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer, part.open("wb") as file:
         total = answer.length or 0

@@ -1,4 +1,4 @@
-"""Images in memory: a Pool to draw a split from, and the Images that a split selects."""
+"""Images in memory: a Pool to draw a split from, and the Images of a split."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ class Pool:
     """Images to draw a split from.
 
     Attributes:
-        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex>` of the content for somebody's own file or folder.
+        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex of the content>` for your own file or folder.
         train_images: (N, H, W, C) uint8, C 1 or 3.
         train_labels: (N,) int64, 0..K-1, each present.
-        test_images: (M, H, W, C) uint8; M is 0 where a split holds test images out.
+        test_images: (M, H, W, C) uint8; M is 0 if the split holds out test images.
         test_labels: (M,) int64.
         class_names: The K names.
-        hold_out: Images of each class that a split must keep back to test.
-        source: The file or folder it was read from.
+        hold_out: Images of each class that a split must hold out for testing.
+        source: The file or folder that was read.
     """
 
     name: str
@@ -41,19 +41,19 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What is trained and tested on, class by class.
+    """The training and test images, sorted by class.
 
     Attributes:
-        train_images: (N, H, W, C) uint8, inside a class in the split's order.
+        train_images: (N, H, W, C) uint8; within a class in the split's order.
         train_labels: (N,) int64.
-        test_images: (M, H, W, C) uint8, inside a class in the pool's order, or in the order of `split.held_out`.
+        test_images: (M, H, W, C) uint8; within a class in the pool's order, or in the order of `split.held_out`.
         test_labels: (M,) int64.
         class_names: The K names.
-        split: Which images these are.
-        digest: SHA-256 over shapes, counts and bytes of the training and the test images: equal exactly where two
-            sources of a pool give the same images.
-        extra: Further images to train on, by source: images and labels as above. Whoever adds them names them in the
-            digest.
+        split: The split that selected them.
+        digest: SHA-256 over shapes, counts and bytes of the training and the test images: two sources of a pool have
+            the same digest exactly if they have the same images.
+        extra: Further training images by source: images and labels as above. Code that adds them must add them to the
+            digest too.
     """
 
     train_images: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class Images:
 
 
 def select(pool: Pool, split: Split) -> Images:
-    """Returns the split's images, the same bytes from a pool sorted by class and from one in file order.
+    """Returns the split's images; a pool sorted by class and one in file order give the same bytes.
 
     Raises:
         RequestError: The split was made for another pool.
@@ -93,14 +93,14 @@ def select(pool: Pool, split: Split) -> Images:
 
     sha256 = hashlib.sha256()
     for images, lists in ((train_images, train), (test_images, test)):
-        # Shape and counts first: the same bytes cut into other images or classes are other data.
+        # Shape and counts first: the same bytes with another shape or other classes are other data.
         sha256.update(canonical([images.shape, [len(listed) for listed in lists]]).encode())
         sha256.update(images.data)
     return Images(train_images, _labels(train), test_images, _labels(test), pool.class_names, split, sha256.hexdigest())
 
 
 def _class_lists(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """Returns for each class where its images are, in the pool's order."""
+    """Returns the positions of each class's images, in the pool's order."""
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
 
 
@@ -113,16 +113,16 @@ def _labels(lists: list[NDArray[np.intp]]) -> NDArray[np.int64]:
 
 
 def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: int) -> Pool:
-    """Returns the pool of arrays in MedMNIST's layout, after checking all that can be wrong with them.
+    """Returns the pool made of arrays in MedMNIST's layout, after checking them.
 
     Args:
-        name: The pool's.
-        arrays: train_images, train_labels, test_images, test_labels and, if there are any, class_names.
-        source: Where they were read from.
-        hold_out: Images of each class that a split must keep back to test.
+        name: The pool's name.
+        arrays: train_images, train_labels, test_images, test_labels and optionally class_names.
+        source: The file or folder they were read from.
+        hold_out: Images of each class that a split must hold out for testing.
 
     Raises:
-        RequestError: An array is missing, or of another shape, dtype or content.
+        RequestError: An array is missing or has a wrong shape, dtype or content.
     """
 
     def require(good: object, found: str, allowed: str) -> None:
@@ -144,26 +144,26 @@ def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_
         require(
             np.issubdtype(named.dtype, np.integer) and named.shape in ((len(pixels),), (len(pixels), 1)),
             f"{part}_labels of shape {named.shape} and dtype {named.dtype} for {len(pixels)} images",
-            "one integer an image, of shape (N,) or (N, 1)",
+            "one integer per image, of shape (N,) or (N, 1)",
         )
         images[part] = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], colours))
         labels[part] = named.reshape(len(named))
     require(
         images["train"].shape[1:] == images["test"].shape[1:],
         f"training images {images['train'].shape[1:]}, test images {images['test'].shape[1:]}",
-        "training and test images of one shape",
+        "training and test images of the same shape",
     )
     try:
         classes = len(class_sizes(labels["train"]))
         if not hold_out and len(class_sizes(labels["test"])) != classes:
-            raise RequestError(f"{classes} classes to train on, others in test", "allowed: each of them in both parts")
+            raise RequestError(f"{classes} classes to train on, others in test", "allowed: the same classes in both")
     except RequestError as error:
         raise RequestError(f"{source}: {error}") from error
     names = arrays.get("class_names", np.arange(classes).astype(str))
     require(
         names.shape == (classes,) and names.dtype.kind == "U",
         f"class_names of shape {names.shape} and dtype {names.dtype}",
-        f"{classes} strings, one a class",
+        f"{classes} strings, one per class",
     )
     odd = [word for word in names.tolist() if not (word.isprintable() and word)]
     listed = ", ".join(map(ascii, odd[:2]))

@@ -1,4 +1,4 @@
-"""Data sets by name: where they are looked for, how they are read, and the splits that need no images."""
+"""Data sets by name: finding and reading them, and the splits of known ones, made without images."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from lt_repro.data.split import Split, make_split
 from lt_repro.errors import unknown
 
 NAMES = (*CIFAR, "digits")
-"""The data sets that are known by name."""
+"""The data sets known by name."""
 _DIGITS_HELD_OUT = 50
 
 
@@ -36,12 +36,12 @@ def load_pool(name: str, root: Path) -> Pool:
 
     Args:
         name: "cifar10", "cifar100", "digits", "npz:FILE" or "folder:DIR" (see `read_folder`).
-        root: The folder of the data sets; only the CIFAR ones are looked for there.
+        root: The folder of the data sets; only CIFAR is read from it.
 
     Raises:
-        NotThere: A CIFAR data set that is not in `root`.
-        RequestError: An unknown name, or a file or folder that is missing or whose content is not what it must be.
-        DamagedError: An archive that is not the published one, or cannot be read.
+        NotThere: A CIFAR data set is not in `root`.
+        RequestError: An unknown name, or a file or folder that is missing or has wrong content.
+        DamagedError: An archive is not the published one, or cannot be read.
     """
     if name.startswith("npz:"):
         return read_npz(_typed_path(name))
@@ -58,7 +58,7 @@ def load_pool(name: str, root: Path) -> Pool:
 
 @functools.lru_cache(64)  # a plan asks hundreds of times for a dozen splits
 def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | None:
-    """Returns the split of a known data set, made without its images; None of an unknown one."""
+    """Returns the split of a known data set, made without its images; None for any other data set."""
     if name not in NAMES:
         return None
     if name == "digits":
@@ -73,5 +73,5 @@ def _typed_path(name: str) -> Path:
     path = Path(name.partition(":")[2])
     try:
         return path.expanduser()
-    except RuntimeError:  # no such user: the path is then looked for as it was typed
+    except RuntimeError:  # no such user: the path is used as given
         return path

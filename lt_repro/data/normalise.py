@@ -1,4 +1,4 @@
-"""The mean and deviation of each channel, which the network's first layer takes out."""
+"""The mean and standard deviation of each channel, which the network's first layer normalises by."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 SHARED: Statistics = (
     (0.4914, 0.4822, 0.4465),
     (0.2023, 0.1994, 0.2010),
-)  # CIFAR-10's, as LDAM, BBN and MiSLAS code has them
+)  # CIFAR-10's, as in the code of LDAM, BBN and MiSLAS
 OWN: dict[str, Statistics] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}  # as DBN-Mix's released code has them
+}  # as in DBN-Mix's released code
 
 
 def channel_statistics(dataset: str, setting: str, images: NDArray[np.uint8]) -> Statistics:
@@ -22,16 +22,16 @@ def channel_statistics(dataset: str, setting: str, images: NDArray[np.uint8]) ->
 
     Args:
         dataset: The data set's name.
-        setting: "shared" for CIFAR-10's constants; "own" for the data set's, measured where no constants are known.
+        setting: "shared" for CIFAR-10's constants; "own" for the data set's, measured if no constants are known.
         images: (N, H, W, C), the training images.
 
     Raises:
-        RequestError: The shared constants are asked for images that do not have three channels.
+        RequestError: "shared" with images that do not have three channels.
     """
     if setting == "shared":
         if images.shape[-1] != 3:
             raise RequestError(
-                "normalise = 'shared' for grey images", "allowed: 'own' (the shared constants are of colour images)"
+                "normalise = 'shared' for grey images", "allowed: 'own' (the shared constants are for colour images)"
             )
         return SHARED
     if dataset in OWN:

@@ -1,6 +1,7 @@
-"""Samplers: which images an epoch's batches hold. Every random number comes from (run seed, its name, epoch).
+"""Samplers: which images are in an epoch's batches. Every random number comes from (run seed, its name, epoch).
 
-They are made on the CPU on every device: a resumed and a plain run see the same, and a checkpoint holds no generator.
+Indices are drawn on the CPU, whatever the device. So a resumed run sees the same images as an uninterrupted one, and a
+checkpoint stores no generator.
 """
 
 import hashlib
@@ -19,21 +20,21 @@ def generator(seed: int, name: str, epoch: int) -> np.random.Generator:
 
 
 class Sampler(Protocol):
-    """Which images an epoch's batches hold."""
+    """Chooses the images of an epoch's batches."""
 
     def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
         """Returns `total` image indices, (total,) in [0, sum of counts).
 
         Args:
             rng: The generator of this sampler and epoch.
-            counts: (K,) images a class; the images lie class by class.
+            counts: (K,) images per class; the images are sorted by class.
             total: How many to draw.
         """
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every image once, shuffled, and again until there are enough: P = 1 / N."""
+    """Every image once in random order, repeated until there are enough: P = 1 / N."""
 
     def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
         """Returns `total` image indices, see `Sampler`."""
@@ -43,7 +44,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Reverse:
-    """The reverse sampler, equations (1) and (2) of DBN-Mix: a class by P_k, then an image of it uniformly.
+    """The reverse sampler, equations (1) and (2) of DBN-Mix: draws a class by P_k, then one of its images uniformly.
 
     Args:
         gamma: > 0; 1 is BBN's reversed distribution, infinity the class-balanced one.
@@ -61,7 +62,7 @@ class Reverse:
 
 @dataclass(frozen=True)
 class ClassBalanced:
-    """A class uniformly, then an image of it uniformly: the reverse sampler at gamma infinite."""
+    """Draws a class uniformly, then one of its images uniformly: the reverse sampler at infinite gamma."""
 
     def indices(self, rng: np.random.Generator, counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
         """Returns `total` image indices, drawn with replacement, see `Sampler`."""
@@ -75,12 +76,12 @@ def class_probabilities(counts: NDArray[np.int64], gamma: float) -> NDArray[np.f
     distribution, infinity the balanced one.
 
     Args:
-        counts: (K,) training images a class, each > 0.
+        counts: (K,) training images per class, each > 0.
         gamma: > 0, infinity allowed.
 
     Returns:
         (K,) probabilities that sum to 1.
     """
     logs = np.log(counts.max() / counts) / gamma
-    weights = np.exp(logs - logs.max())  # over the largest weight, so that a small gamma cannot overflow
+    weights = np.exp(logs - logs.max())  # divided by the largest weight, so that a small gamma cannot overflow
     return np.asarray(weights / weights.sum())

@@ -1,4 +1,4 @@
-"""Which images of a pool are trained on: the field's long-tailed subset, and the digest that names it."""
+"""Splits: the long-tailed subset of a pool that the field trains on, and the digest that names it."""
 
 import functools
 import math
@@ -16,17 +16,17 @@ IMB_TYPES = ("exp", "step", "as_is")
 
 @dataclass(frozen=True)
 class Split:
-    """Which images of a pool are trained on and which are kept back to test.
+    """Which images of a pool are for training and which are held out for testing.
 
-    Positions count inside a class's own list, so a pool sorted by class and one in file order have the same split.
+    Positions count within a class, so a pool sorted by class and one in file order have the same split.
 
     Attributes:
         name: The pool's name.
-        ratio: n_max / n_min as asked for, >= 1. Truncation may make the real one larger, but not of "as_is".
-        imb_type: How the counts fall from the first class to the last, "exp" or "step"; "as_is" for all there are.
-        seed: What the draw was seeded with.
+        ratio: The requested n_max / n_min, >= 1. Truncation can make the real one larger, except with "as_is".
+        imb_type: How the counts fall from the first class to the last, "exp" or "step"; "as_is" takes all images.
+        seed: The seed of the draw.
         positions: For each of the K classes, its n_k training images in the drawn order.
-        held_out: For each class, the images kept back to test; empty where the pool has test images of its own.
+        held_out: For each class, the images held out for testing; empty if the pool has its own test images.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Split:
 
     @functools.cached_property
     def counts(self) -> NDArray[np.int64]:
-        """The number of training images of each class, (K,); never changed in place."""
+        """Returns the number of training images of each class, (K,); never changed in place."""
         return np.array([len(drawn) for drawn in self.positions], dtype=np.int64)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that names this split, the same from any source of the pool."""
+        """Returns the SHA-256 that names this split, the same for every source of the pool."""
         return digest(
             {
                 "name": self.name,
@@ -55,7 +55,7 @@ class Split:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the split as `make-dataset` writes it; here a class group without classes has the number 0."""
+        """Returns the split as JSON values; a class group without classes has the number 0."""
         groups = class_groups(self.counts)
         return {
             "name": self.name,
@@ -77,7 +77,7 @@ def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
         labels: (N,) integers 0..K-1, each present, K >= 2.
 
     Raises:
-        RequestError: Labels of another shape or dtype, fewer than two classes, or a gap in 0..K-1.
+        RequestError: Wrong shape or dtype, fewer than two classes, or a gap in 0..K-1.
     """
     array = np.asarray(labels)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
@@ -90,14 +90,14 @@ def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
 
 
 def natural_ratio(labels: ArrayLike, hold_out: int = 0) -> float:
-    """Returns n_max / n_min of the images as they are: the one ratio of the imb_type "as_is".
+    """Returns n_max / n_min of all images: the only ratio allowed with imb_type "as_is".
 
     Args:
         labels: (N,) integers 0..K-1, each present, K >= 2.
-        hold_out: Images of each class that are kept back to test and not counted.
+        hold_out: Images of each class that are held out for testing and not counted.
 
     Raises:
-        RequestError: Labels with a gap, or a hold_out outside its range.
+        RequestError: Labels with a gap, or `hold_out` out of range.
     """
     left = _left(class_sizes(labels), hold_out)
     return float(left.max() / left.min())
@@ -108,7 +108,7 @@ def _left(sizes: NDArray[np.int64], hold_out: int) -> NDArray[np.int64]:
     smallest = int(sizes.min())
     if not _is_integer(hold_out) or not 0 <= hold_out < smallest:
         raise RequestError(
-            f"{hold_out!r} images of each class held out",
+            f"hold_out is {hold_out!r} images of each class",
             f"allowed: 0 to {smallest - 1}, since the smallest class has {smallest}",
         )
     return sizes - hold_out
@@ -117,7 +117,7 @@ def _left(sizes: NDArray[np.int64], hold_out: int) -> NDArray[np.int64]:
 def make_split(
     labels: ArrayLike, *, ratio: float, imb_type: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
 ) -> Split:
-    """Returns the long-tailed split that the field uses.
+    """Returns the long-tailed split used in the field.
 
     LDAM-DRW's rule (Cao et al., 2019, and its public code): class k has n_k = int(n_max (1/ratio)^(k/(K-1))) images,
     the first n_k of its list after a shuffle by `RandomState(seed)`, classes in label order. Each class's whole list
@@ -125,17 +125,17 @@ def make_split(
 
     Args:
         labels: (N,) integers 0..K-1, each present, K >= 2, in the pool's order.
-        ratio: n_max / n_min, finite and >= 1; with "as_is" the `natural_ratio`.
+        ratio: n_max / n_min, finite and >= 1; with "as_is" it must be the `natural_ratio`.
         imb_type: "exp" for the rule above; "step" gives the first K // 2 classes n_max images and the others
             int(n_max / ratio); "as_is" gives every class all its images.
-        seed: Of a private generator, 0..2^32-1; NumPy's global one is left alone.
-        hold_out: Images of each class kept back to test: its first ones after the shuffle. n_max is what remains of
-            the smallest class.
+        seed: Seed of a private generator, 0..2^32-1; NumPy's global generator is not used.
+        hold_out: Images of each class held out for testing: the first ones after the shuffle. n_max is the number of
+            images of the smallest class that are left.
         name: The pool's name.
 
     Raises:
-        RequestError: Labels with a gap, an unknown imb_type, a ratio, seed or hold_out outside its range, a ratio
-            so large that a class would be empty, or with "as_is" another ratio than the images have.
+        RequestError: Labels with a gap; an unknown imb_type; a ratio, seed or hold_out out of range; a ratio so large
+            that a class would be empty; or a ratio that is not the `natural_ratio` with "as_is".
     """
     sizes = class_sizes(labels)
     if imb_type not in IMB_TYPES:
@@ -150,20 +150,20 @@ def make_split(
         natural = natural_ratio(labels, hold_out)
         if not math.isclose(ratio, natural, rel_tol=1e-9):
             raise RequestError(
-                f"ratio {ratio} of images as they are: theirs is {natural}",
-                f"allowed: {natural}, which `--ratio as-is` fills in; any other with the profiles exp and step",
+                f"ratio {ratio} with imb_type as_is: the images have ratio {natural}",
+                f"allowed: ratio {natural} with imb_type as_is; any ratio from 1 up with imb_type exp or step",
             )
         ratio, counts = natural, left.tolist()
     else:
         counts = _counts(n_max, len(sizes), ratio, imb_type)
     if counts[-1] == 0:
-        # Rounding in (1/ratio) can make n_max itself one too many, so the answer is searched for, not computed.
+        # Rounding in (1/ratio) can make n_max itself too large, so the largest ratio is found by search.
         largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, imb_type)[-1])
         raise RequestError(
-            f"ratio {ratio:g} leaves the last class without images: the largest has {n_max}",
-            f"allowed: ratios up to {largest}",
+            f"ratio {ratio:g} leaves the last class without images: the largest class has {n_max}",
+            f"allowed: a ratio up to {largest}",
         )
-    generator = np.random.RandomState(seed)  # the published splits are the old generator's
+    generator = np.random.RandomState(seed)  # the published splits use NumPy's old generator
     positions, held_out = [], []
     for size, count in zip(sizes, counts, strict=True):
         drawn = np.arange(size)
@@ -184,7 +184,7 @@ def _counts(n_max: int, classes: int, ratio: float, imb_type: str) -> list[int]:
 
 
 def class_groups(counts: ArrayLike) -> dict[str, NDArray[np.int64]]:
-    """Returns the classes of each group by their number of training images; a group without classes is absent.
+    """Returns the classes of each group, by number of training images; a group without classes is absent.
 
     Args:
         counts: (K,) training images of each class.

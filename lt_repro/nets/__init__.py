@@ -1,1 +1,1 @@
-"""Networks: ResNets for small images, with one or more branches. Sizes by name in `BLOCKS`."""
+"""Networks: ResNets for small images with one or more branches. `BLOCKS` has the sizes by name."""

@@ -1,4 +1,4 @@
-"""ResNet for small images (He et al. 2016, Sec. 4.2), whose last part may be doubled into branches.
+"""ResNet for small images (He et al. 2016, Sec. 4.2), whose last part may be split into branches.
 
 Legend: B images of a batch, C channels, H x W pixels, D features, K classes.
 """
@@ -25,7 +25,7 @@ BLOCKS = {
 
 
 class Normalise(nn.Module):
-    """The first layer: (x - mean) / std for each channel, so that batches are plain images in [0, 1].
+    """The first layer: (x - mean) / std per channel, so that batches can be images in [0, 1].
 
     Args:
         mean: C values, on the scale of [0, 1].
@@ -41,17 +41,17 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns (B, C, H, W) with zero mean and unit deviation over the training set."""
+        """Returns (B, C, H, W) with zero mean and unit standard deviation over the training set."""
         return (images - self.mean) / self.std
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a parameter-free shortcut that sub-samples and pads channels with zeros (option A).
+    """Two 3x3 convolutions and a shortcut without parameters that sub-samples and pads channels with zeros (option A).
 
     Args:
         inside: Channels in.
-        outside: Channels out, `inside` or more.
-        stride: 1, or 2 at the beginning of a stage.
+        outside: Channels out, at least `inside`.
+        stride: 1, or 2 for the first block of stages 2 and 3.
     """
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
@@ -72,12 +72,12 @@ class Block(nn.Module):
 
 
 class Cosine(nn.Module):
-    """A classifier whose logits are scale x cos(features, class vector), without bias (LDAM and RIDE code).
+    """A classifier without bias: logits are scale x cos(features, class vector) (LDAM's and RIDE's code).
 
     Args:
         features: D.
         classes: K.
-        scale: What the cosines are multiplied by.
+        scale: Factor of the cosines.
     """
 
     def __init__(self, features: int, classes: int, scale: float = 30.0) -> None:
@@ -99,14 +99,14 @@ class Heads(nn.ModuleList):
 
 
 class Joint(nn.Module):
-    """One linear classifier of the concatenated features of n branches (BBN), whose logits come apart by branch.
+    """One linear classifier on the concatenated features of n branches (BBN); it returns the logits of each branch.
 
-    On [n a_1 f_1 ; ... ; n a_n f_n] with weights a that sum to 1 it gives sum_i a_i z_i, where z_i = n W_i f_i + b is
-    what comes back here: W_i is branch i's part of the weight matrix, b the bias.
+    On [n a_1 f_1 ; ... ; n a_n f_n], with weights a that sum to 1, BBN's classifier gives sum_i a_i z_i. This one
+    returns each z_i = n W_i f_i + b, where W_i is branch i's part of the weight matrix and b the bias.
 
     Args:
         branches: n.
-        features: D, of each branch.
+        features: D of each branch.
         classes: K.
     """
 
@@ -124,7 +124,7 @@ class Joint(nn.Module):
 
 
 class Pool(nn.Module):
-    """The mean over all pixels; as a plain mean it has a deterministic backward pass on every device."""
+    """The mean over all pixels; unlike adaptive pooling, its backward pass is deterministic on every device."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (B, C)."""
@@ -132,18 +132,18 @@ class Pool(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet with one or more branches that part where the spec says; its logits come as one (B, K) per branch.
+    """A ResNet with one or more branches, split where the spec says; it returns one (B, K) of logits per branch.
 
     Args:
-        name: One of `BLOCKS`.
-        spec: Its branches, where they part, their head, widths, and how the trunk's BatchNorm sees several batches.
+        name: A name in `BLOCKS`.
+        spec: The branches, where they split, their heads, the widths, and the trunk's BatchNorm over several batches.
         classes: K.
         mean: C values for the first layer; len(mean) is the number of image channels.
         std: C values for the first layer.
 
     Attributes:
-        aux: A method's own modules, which the network carries but does not use.
-        images_seen: Images that have passed since it was built; of a batch for every branch, each once.
+        aux: A method's own modules, which the network stores but does not use.
+        images_seen: Images passed since it was built; a batch that feeds every branch counts once.
 
     Raises:
         RequestError: No network has that name.
@@ -183,7 +183,7 @@ class ResNet(nn.Module):
         """Returns the logits of every branch, equations (3) and (4) of DBN-Mix.
 
         Args:
-            batches: One batch per branch, each (B, C, H, W) in [0, 1]; or a single batch, which feeds every branch.
+            batches: One batch per branch, each (B, C, H, W) in [0, 1]; or a single batch for every branch.
 
         Returns:
             One (B, K) per branch, in the order of the spec's branches.
@@ -191,29 +191,29 @@ class ResNet(nn.Module):
         return cast(list[Tensor], self.heads(self.features(batches)))
 
     def features(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Returns the pooled features of every branch, one (B, D) each: all that comes before the heads.
+        """Returns the pooled features of every branch, one (B, D) each: the input of the heads.
 
         Args:
-            batches: As in `forward`.
+            batches: See `forward`.
         """
         self.images_seen += len(batches) if isinstance(batches, Tensor) else sum(map(len, batches))
         if isinstance(batches, Tensor):
             shared = [self.trunk(batches)] * len(self.branches)
         elif self.joint:
             shared = list(self.trunk(torch.cat(list(batches))).split([len(batch) for batch in batches]))
-        else:  # one pass each: own batch statistics, running ones updated in order, conventional first
+        else:  # one pass per batch, each with its own statistics; running ones are updated in order
             shared = [self.trunk(batch) for batch in batches]
         return [cast(Tensor, branch(x)) for branch, x in zip(self.branches, shared, strict=True)]
 
     def load_parent(self, weights: Mapping[str, Tensor], heads: bool) -> None:
-        """Loads all that lies below the heads from another network; its only branch goes into each of several.
+        """Loads everything below the heads from another network; if it has one branch, every branch gets a copy.
 
         Args:
-            weights: The state of a network of the same name, whose branches part at the same place.
-            heads: Whether its heads are loaded too; then it has the same branches.
+            weights: The state of a network of the same name, whose branches split at the same place.
+            heads: Whether to load the heads too; then both networks must have the same branches.
 
         Raises:
-            RuntimeError: A weight is missing, left over, or of another shape.
+            RuntimeError: A weight is missing, unexpected, or has another shape.
         """
 
         def under(prefix: str) -> dict[str, Tensor]:

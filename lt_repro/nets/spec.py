@@ -1,18 +1,18 @@
-"""What network a method trains, as data: methods say it, networks are built from it."""
+"""The network that a method trains, as data: methods define it, networks are built from it."""
 
 from typing import NamedTuple
 
 
 class NetSpec(NamedTuple):
-    """The branches of a network and what they have of their own.
+    """The branches of a network, where they split, and their heads.
 
     Args:
-        branches: Their names.
-        split_at: Where they part: before the last "block", or before the whole stage "layer3" or "layer2".
-        head: "linear" or "cosine", one for each branch; or "joint", one linear head on all features side by side.
-        bn: Whether BatchNorm below the split normalises each branch's batch on its own ("per_branch") or all of them
+        branches: The names of the branches.
+        split_at: Where the branches split: before the last "block", or before the stage "layer3" or "layer2".
+        head: "linear" or "cosine", one per branch; or "joint", one linear head on the concatenated features.
+        bn: Whether BatchNorm below the split normalises each branch's batch alone ("per_branch") or all batches
             together ("joint").
-        widths: Channels of the three stages; above the split they are those of each branch.
+        widths: Channels of the three stages; above the split, of each branch.
     """
 
     branches: tuple[str, ...] = ("single",)

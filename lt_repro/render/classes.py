@@ -1,4 +1,4 @@
-"""Accuracy class by class, as numbers: which runs make a series, and its rows, CSV and JSON."""
+"""Accuracy by class, as numbers: the runs of each series, and rows, CSV and JSON of them."""
 
 import csv as comma
 import io
@@ -16,9 +16,9 @@ from lt_repro.store.runs import Run
 
 
 class Classes(NamedTuple):
-    """K classes, the largest first: their names, their training images, and accuracies by series.
+    """K classes, largest first: names, number of training images, and accuracies by series.
 
-    `names` (K,), `counts` (K,), `series` {label: one (K,) of fractions a seed}.
+    `names` (K,), `counts` (K,), `series` {label: one (K,) of fractions per seed}.
     """
 
     names: list[str]
@@ -26,14 +26,14 @@ class Classes(NamedTuple):
     series: dict[str, list[list[float]]]
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
-        """Returns the header and a row a class: name, training images, "mean ± sd" in percent of each series."""
+        """Returns the header and a row per class: name, training images, "mean ± sd" in percent of each series."""
         header = ["class", "images", *self.series]
         cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
         pairs = zip(self.names, self.counts, cells, strict=True)
         return header, [[name if len(name) < 32 else f"{name[:30]}…", str(count), *own] for name, count, own in pairs]
 
     def csv(self) -> str:
-        """Returns one line a class and series, in percent."""
+        """Returns one line per class and series, in percent."""
         stream = io.StringIO()
         writer = comma.writer(stream, lineterminator="\n")
         writer.writerow(["class", "images", "series", "unit", "n", "mean", "sd"])
@@ -45,7 +45,7 @@ class Classes(NamedTuple):
         return stream.getvalue()
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns one object a class: class, images, series {label: {n, mean, sd}}, fractions or null."""
+        """Returns one object per class: class, images, series {label: {n, mean, sd}}, fractions or null."""
         listed = []
         for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
             series = {
@@ -57,12 +57,12 @@ class Classes(NamedTuple):
 
 
 def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, Sequence[Run]]) -> Classes:
-    """Returns the accuracies of the finished runs of each series, classes sorted by falling number of images.
+    """Returns the accuracies of the finished runs of each series; classes with most images first.
 
     Args:
         names: (K,) in the order of the labels.
         counts: (K,) training images of each class.
-        series: Runs by label, of one split, which differ in their seeds only.
+        series: Runs by label, all of one split; runs of a label differ only in their seeds.
     """
     order = np.argsort(-np.asarray(counts), kind="stable")
     values = {
@@ -73,7 +73,7 @@ def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, S
 
 
 def group_series(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]]:
-    """Returns the runs that differ in their seeds only under one label, which says how they differ from the others."""
+    """Returns runs by label: one label for runs that differ only in seed, which says how they differ from others."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(series_key(run.recipe), []).append(run)
@@ -90,7 +90,7 @@ def group_series(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]
 
 
 def _flat(recipe: Recipe, settings: Settings) -> dict[str, str]:
-    """Returns what tells a recipe from others: what was chosen, what departs, and the same of a parent as "on NAME"."""
+    """Returns the settings that identify a recipe: chosen, departing, and the same of a parent as "on NAME"."""
     chosen = {name: getattr(recipe.method, name) for name in settings.chosen if hasattr(recipe.method, name)}
     away = {name: actual for name, (actual, _) in settings.departures(recipe).items() if not name.startswith("parent ")}
     parent = next(iter(recipe.parents.values()), None)

@@ -1,4 +1,4 @@
-"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot: nothing global changes."""
+"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot, which has global state."""
 
 import io
 import math
@@ -22,22 +22,22 @@ from lt_repro.render.reliability import Panel
 from lt_repro.store import files
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: told apart by most eyes
-_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # and in grey
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: colour-blind safe
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # to tell lines apart in grey print
 _MARKERS = "osD^vP"
 _OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Arial Unicode MS")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 
 
 def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
-    """Returns the accuracy in percent against the table's axis, a line for each row; what is not measured is a gap.
+    """Returns the accuracy in percent against the table's axis, one line per row; a cell without runs is a gap.
 
-    Whiskers are standard deviations over the seeds; a hollow star is a number that the paper prints. An axis with an
-    infinite value has its values evenly spaced, infinity last.
+    Whiskers are standard deviations over the seeds; a hollow star is a number printed in the paper. If a value on the
+    axis is infinite, the values are evenly spaced, infinity last.
 
     Args:
-        table: Its `axis` names the setting that the columns vary.
-        measured: Its cells as `measure` returns them.
+        table: The table; its `axis` names the setting that varies over the columns.
+        measured: The table's cells, from `measure`.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -48,7 +48,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     printed: list[float] = []
     for i, row in enumerate(table.rows):
         cells = dict(zip(values, measured[i * len(values) : (i + 1) * len(values)], strict=True))
-        aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points and their whiskers stay apart
+        aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points do not overlap
         places = [place[value] + aside for value in ticks]
         means = np.array([_percent(cells[value].mean) for value in ticks])
         spreads = np.array([_percent(cells[value].sd) for value in ticks])
@@ -67,19 +67,19 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_xlabel(_symbol(table.axis or "", name=True))
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(alpha=0.3)
-    title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without what stands in brackets
+    title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without text in brackets
     axes.set_title(_folded(title, 60), fontsize="medium", parse_math=False)
     _legend(figure)
     return figure
 
 
 def class_figure(title: str, classes: Classes) -> Figure:
-    """Returns the training images of each class above its accuracy: bars for up to 20 classes, lines for more.
+    """Returns a figure of the training images of each class above its accuracy: bars up to 20 classes, else lines.
 
     Args:
-        title: What a reader is told.
-        classes: Drawn is each series' mean, with the standard deviation (ddof 1) as whiskers where there are several
-            seeds; a series without a run is left out.
+        title: The title.
+        classes: The data. Each series is drawn as its mean, with the standard deviation (ddof 1) as whiskers if there
+            are several seeds; a series without runs is skipped.
     """
     class_names, counts, k = classes.names, classes.counts, len(classes.counts)
     seeds = {name: np.asarray(values, dtype=float) for name, values in classes.series.items() if len(values)}
@@ -123,14 +123,14 @@ def class_figure(title: str, classes: Classes) -> Figure:
 
 
 def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
-    """Returns bars of the accuracy in percent for each column, one a row; what is not measured is a gap.
+    """Returns bars of the accuracy in percent for each column, one bar per row; a cell without runs is a gap.
 
-    Whiskers are standard deviations over the seeds, hollow stars the numbers that the paper prints. A class group that
-    the images do not have is left out, and said to be.
+    Whiskers are standard deviations over the seeds, hollow stars the numbers printed in the paper. A class group that
+    has no classes here is not drawn; the title names it.
 
     Args:
-        table: Its rows are the series, its columns the groups.
-        measured: Its cells as `measure` returns them.
+        table: The table; its rows are the series, its columns the groups.
+        measured: The table's cells, from `measure`.
     """
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -167,13 +167,13 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
 
 
 def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
-    """Returns a panel for each series: accuracy in each bin of confidence, and by how much it misses the diagonal.
+    """Returns a panel for each series: accuracy in each bin of confidence, and its distance from the diagonal.
 
-    A line tells how many of the test images a bin has, since the accuracy of few says little.
+    A line shows the share of the test images in each bin, since an accuracy of few images is not reliable.
 
     Args:
-        title: What a reader is told.
-        shown: The series; one without bins is an empty panel that says so.
+        title: The title.
+        shown: The series; one without bins is an empty panel marked "not run".
     """
     down = -(-len(shown) // 2)
     figure = Figure(figsize=(9.0, 0.9 + 3.1 * down), layout="compressed")
@@ -212,9 +212,9 @@ def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
     """Writes `<stem>.png` and `<stem>.svg` and returns their paths; the same figure gives the same bytes.
 
     Args:
-        figure: What to write.
-        stem: The path without what the names end in.
-        foot: Lines below it in small print.
+        figure: The figure to write.
+        stem: The path without its suffix.
+        foot: Lines in small print below the figure.
 
     Raises:
         RequestError: The folder cannot be written.
@@ -228,10 +228,10 @@ def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         stream = io.BytesIO()
         with (
-            matplotlib.rc_context({"svg.hashsalt": "lt_repro", "font.family": family}),  # else ids in an SVG are random
+            matplotlib.rc_context({"svg.hashsalt": "lt_repro", "font.family": family}),  # unsalted SVG ids are random
             warnings.catch_warnings(),
         ):
-            warnings.filterwarnings("ignore", "Glyph")  # a box is drawn for it; the .csv has the name
+            warnings.filterwarnings("ignore", "Glyph")  # a missing glyph is drawn as a box; the .csv has the name
             figure.savefig(stream, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         files.write(paths[-1], stream.getvalue())
@@ -239,7 +239,7 @@ def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
 
 
 def _legend(figure: Figure) -> None:
-    """Puts the legend of the first axes that has one to the right, what is published last."""
+    """Puts the legend of the first axes that has one to the right, published numbers last."""
     drawn = next((pair for axes in figure.axes if (pair := axes.get_legend_handles_labels())[0]), None)
     if drawn:
         ordered = sorted(zip(*drawn, strict=True), key=lambda entry: entry[1].startswith("published"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def quantile(n: int) -> float:
-    """Returns t(.975, n-1), the quantile of Student's t for a two-sided 95 % interval over n values.
+    """Returns t(.975, n-1), the quantile of Student's t for a two-sided 95 % interval of n values.
 
     Raises:
         ValueError: Fewer than two values.

@@ -1,4 +1,4 @@
-"""Reliability by confidence, as numbers: the bins of each series, pooled over its seeds, and its calibration error."""
+"""Reliability by confidence, as numbers: the bins of each series, pooled over seeds, and its calibration error."""
 
 import csv as comma
 import io
@@ -14,7 +14,7 @@ from lt_repro.store.runs import Run
 
 
 class Panel(NamedTuple):
-    """One series: its title, its seeds, its bins, None where no run has any, and its calibration errors, one a seed."""
+    """One series: title, seeds, bins (None if there are no runs), and calibration errors, one per seed."""
 
     title: str
     seeds: list[int]
@@ -23,13 +23,13 @@ class Panel(NamedTuple):
 
     @property
     def error(self) -> tuple[float | None, float | None]:
-        """Returns mean and standard deviation (ddof 1) of the expected calibration error over the seeds, fractions."""
+        """Returns mean and standard deviation (ddof 1) of the expected calibration error over seeds, as fractions."""
         several = statistics.stdev(self.errors) if len(self.errors) > 1 else None
         return (statistics.fmean(self.errors) if self.errors else None), several
 
 
 def panels(measured: Sequence[Measured]) -> list[Panel]:
-    """Returns a panel for each cell."""
+    """Returns one panel per cell."""
     found = []
     for one in measured:
         errors = [run.result["ece"] for run in one.runs if run.result]
@@ -38,7 +38,7 @@ def panels(measured: Sequence[Measured]) -> list[Panel]:
 
 
 def pooled(runs: Sequence[Run]) -> Reliability | None:
-    """Returns the bins of all test images of some runs together; None without a run."""
+    """Returns the bins over the test images of all runs together; None if there are no runs."""
     told = [run.result["reliability"] for run in runs if run.result]
     if not told:
         return None
@@ -50,7 +50,7 @@ def pooled(runs: Sequence[Run]) -> Reliability | None:
 
 
 def csv(shown: Sequence[Panel]) -> str:
-    """Returns one line a series and bin, in percent; an empty bin has no means."""
+    """Returns one line per series and bin, in percent; an empty bin has no means."""
     stream = io.StringIO()
     writer = comma.writer(stream, lineterminator="\n")
     writer.writerow(["series", "unit", "n", "ece_mean", "ece_sd", "above", "up_to", "images", "confidence", "accuracy"])

@@ -1,4 +1,4 @@
-"""Verdicts: whether a measured cell agrees with the published number, and whether a claim in words holds here."""
+"""Verdicts: whether a measured cell agrees with the published number, and whether the paper's claims hold here."""
 
 import dataclasses
 import math
@@ -16,11 +16,11 @@ Status = Literal["inside", "outside", "too few seeds", "not run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 Verdict = Literal["holds", "holds in part", "does not hold", "not yet measured"]
 
-_DIGITS = 12  # finer than any accuracy; equal sums of accuracies added in another order are then the same number
+_DIGITS = 12  # finer than any accuracy; sums of the same accuracies in another order become equal
 
 
 class Checked(NamedTuple):
-    """A cell beside its published number; `tolerance` is the fraction by which its mean may differ, where known."""
+    """A cell with its published number; `tolerance` is how far its mean may differ, a fraction or None."""
 
     measured: Measured
     status: Status
@@ -28,7 +28,7 @@ class Checked(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A comparison measured over n seeds: the mean of its differences (fraction) and the interval's half width."""
+    """A comparison over n seeds: the mean of its differences (fraction) and the interval's half width."""
 
     mean: float | None
     half: float | None
@@ -36,7 +36,7 @@ class Compared(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A claim and its verdict: `measured` of the `total` comparisons have an interval; `details` has one for each."""
+    """A claim and its verdict: `measured` of `total` comparisons have an interval; `details` has one entry for each."""
 
     claim: Claim
     verdict: Verdict
@@ -46,26 +46,27 @@ class Judged(NamedTuple):
 
 
 def check(table_cells: Sequence[Measured]) -> list[Checked]:
-    """Returns every cell that has a published number with whether that number could be one more run of ours.
+    """Returns every cell with a published number, and whether that number could be one more run of ours.
 
     With n >= 3 seeds it is "outside" exactly when |mean - published| > t(.975, n-1) sd sqrt(1 + 1/n), the 95 %
-    prediction interval of one further run. With fewer it is "too few seeds", and with no value "not run".
+    prediction interval of one further run. With fewer seeds it is "too few seeds", with no value "not run".
     """
     return [_check(one, one.cell.published.value) for one in table_cells if one.cell.published]
 
 
 def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
-    """Returns whether a claim holds in what was measured.
+    """Returns a claim's verdict on the measured cells.
 
-    A comparison is the mean of sum(more) - sum(less), seed by seed, over the finished runs of the seeds that all its
-    places have, with its 95 % confidence interval; it is measured with two seeds or more. It holds when the interval
-    lies wholly above 0, in part when only the mean does, and else not. With `alike` it holds when the interval lies
-    within ±alike, does not when it lies wholly outside, and else in part. The claim holds when every comparison is
-    measured and holds, does not when no measured one does even in part, and else in part.
+    A comparison is the mean of sum(more) - sum(less) per seed, over the seeds that have finished runs in all its
+    places, with its 95 % confidence interval. It counts as measured with two seeds or more. It holds if the whole
+    interval is above 0, holds in part if only the mean is, and does not hold if neither is. With `alike` it holds if
+    the interval is within ±alike, does not hold if it is wholly outside, and holds in part if it overlaps the limit.
+    The claim holds if every comparison is measured and holds. It does not hold if no measured comparison holds, even
+    in part. In all other cases it holds in part.
 
     Args:
-        claim: What to judge.
-        cells: What was measured, by place; one that is missing has no run.
+        claim: The claim.
+        cells: The measured cells by place; a missing one has no runs.
     """
     details = [_compare(one, cells) for one in claim.comparisons]
     found = _verdicts(claim, details)
@@ -83,23 +84,23 @@ def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[
     """Returns the measured cells by place; "table4-digits-r60" and "table4@released" are cells of table4.
 
     Raises:
-        ValueError: Two of the tables have the same place, so that it would not be clear which one is judged.
+        ValueError: Two tables have the same place, so it is not clear which one to use.
     """
     found: dict[Place, Measured] = {}
     for table, measured in tables_measured:
         for one in measured:
             place = Place(_exhibit(table), one.cell.row.label, one.cell.column.label)
             if place in found:
-                raise ValueError(f"{table.id}: {' '.join(place)} is there twice")
+                raise ValueError(f"{table.id}: {' '.join(place)} appears twice")
             found[place] = one
     return found
 
 
 def on(claim: Claim, table: Table) -> Claim | None:
-    """Returns the claim as it can be asked on this table alone, or None where it cannot be.
+    """Returns the claim as it applies to this table alone, or None if it does not apply.
 
-    It is the claim itself where the table has all its places. Where the table has a single column and the claim speaks
-    of a single other one, it is the claim on the table's column, unless that column shows a class group.
+    It is the claim itself if the table has all its places. If the table has one column and the claim is about one
+    other column, it is the claim on the table's column, unless that column shows a class group.
     """
     named = [place for one in claim.comparisons for place in (*one.more, *one.less)]
     rows, columns = {row.label for row in table.rows}, {column.label for column in table.columns}
@@ -129,8 +130,8 @@ def checked_line(one: Checked) -> str:
 def claim_lines(judged: Sequence[Judged]) -> list[str]:
     """Returns a line for each claim: "holds: TEXT (Sec. 4.4). Here +5.90 ± 1.20 points, n = 3".
 
-    Of several comparisons it tells how many hold and the smallest difference, or the largest in size where the claim
-    is that both sides are alike. ± is the 95 % interval. What is not yet measured has no number.
+    For several comparisons it says how many hold, and the smallest difference; if the claim is that both sides are
+    alike, the largest in size. ± is the 95 % interval. A claim that is not yet measured has no number.
     """
     lines = [f"{one.verdict}: {one.claim.text.rstrip('.')} ({one.claim.source})" for one in judged]
     return [f"{line}. Here {fact}" if (fact := _fact(one)) else line for line, one in zip(lines, judged, strict=True)]
@@ -161,7 +162,7 @@ def _compare(comparison: Comparison, cells: Mapping[Place, Measured]) -> Compare
 
 
 def _verdicts(claim: Claim, details: Iterable[Compared]) -> list[Verdict]:
-    """Returns the verdict of each comparison that is measured."""
+    """Returns the verdict of each measured comparison."""
     return [
         _verdict(one.mean, one.half, claim.alike)
         for one in details

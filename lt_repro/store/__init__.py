@@ -1,1 +1,1 @@
-"""What lies on disk: run files, weights, checkpoints, locks, and how they get there whole."""
+"""Files on disk: run files, weights, checkpoints, locks, and writes that are whole or not at all."""

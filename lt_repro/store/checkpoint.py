@@ -1,7 +1,7 @@
-"""Checkpoints: plain tensors and builtins, written whole or not at all, the last two kept, checked before opened.
+"""Checkpoints: plain tensors and builtins, written whole or not at all. The last two are kept.
 
-A checkpoint is what torch writes, then a line of JSON that says where the run stands, then the SHA-256 of both. torch
-checks nothing of what it reads; and the line can be read without it.
+A checkpoint is torch's own file, then one line of JSON with the run's position, then the SHA-256 of both. The SHA-256
+is checked before the file is opened, since torch does not check what it reads. The line can be read without torch.
 """
 
 import hashlib
@@ -25,25 +25,24 @@ _HEX = 64  # the length of a SHA-256 in hexadecimal digits
 
 
 def save(path: Path, state: dict[str, Any], stands: dict[str, Any]) -> None:
-    """Writes a checkpoint; the one that stood there becomes the one before.
+    """Writes a checkpoint; the existing one is kept as the previous one.
 
     Args:
         path: `<key>.ckpt`.
         state: Tensors and builtins only.
-        stands: Where the run stands, JSON values, its key among them; `where` gives it back.
+        stands: The run's position as JSON values, with its key; `where` returns it.
 
     Raises:
-        RequestError: The file cannot be written; the last good checkpoint is still there.
+        RequestError: The file cannot be written; the last good checkpoint is kept.
     """
     content = dump(state) + b"\n" + canonical(stands).encode() + b"\n"
     files.write(path, content + hashlib.sha256(content).hexdigest().encode(), before=_before(path))
 
 
 def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Returns the newest whole state that `save` wrote, on the CPU, or None; and the names of the files in its way.
+    """Returns the newest whole state that `save` wrote, on the CPU, or None; and the names of damaged newer files.
 
-    Nothing in a file is executed. A damaged file is put aside as `<name>.damaged`, so that it never takes the place of
-    a good one.
+    Nothing in a file is executed. A damaged file is renamed to `<name>.damaged`, so that it never replaces a good one.
     """
     damaged: list[str] = []
     for file in (path, _before(path)):
@@ -61,7 +60,7 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def where(path: Path) -> dict[str, Any]:
-    """Returns where the run of the newest whole checkpoint stands, without its tensors.
+    """Returns the run's position in its newest whole checkpoint, without the tensors.
 
     Raises:
         DamagedError: There is no whole checkpoint.
@@ -73,7 +72,7 @@ def where(path: Path) -> dict[str, Any]:
 
 
 def exists(path: Path) -> bool:
-    """Returns whether there is a checkpoint, this one or the one before."""
+    """Returns whether there is a checkpoint, the newest or the previous one."""
     return path.exists() or _before(path).exists()
 
 
@@ -81,18 +80,18 @@ def check(path: Path) -> None:
     """Checks one checkpoint file, without opening its tensors.
 
     Raises:
-        DamagedError: It is not what was written under this name.
+        DamagedError: The file was changed, or belongs to another run.
     """
     _parts(path)
 
 
 def key_of(path: Path) -> str:
-    """Returns the key of the run that a checkpoint file is of."""
+    """Returns the key of the run that a checkpoint file belongs to."""
     return path.name.removesuffix(_DAMAGED).removesuffix(_BEFORE).removesuffix(SUFFIX)
 
 
 def remove(path: Path) -> None:
-    """Removes the checkpoints of a run that has ended, and what was put aside of them."""
+    """Removes the checkpoints of a finished run, damaged ones too."""
     for file in (path, _before(path)):
         files.remove(file)
         files.remove(file.with_name(file.name + _DAMAGED))
@@ -110,19 +109,19 @@ def load_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
     try:
         same = tensor_digest(weights) == sha256
-    except Exception:  # something else than named tensors, made by hand
+    except Exception:  # not named tensors: a file made by hand
         same = False
     if not same:
-        fix = "it was left as it is; move it away with its run file and train that run again"
+        fix = "it was not changed; move it and its run file away, then train that run again"
         raise DamagedError(f"{path} is damaged: its tensors do not match the digest in the run file", "", fix)
     return weights
 
 
 def tensor_digest(tensors: "Mapping[str, Tensor]") -> str:
-    """Returns the SHA-256 of tensors: of names, dtypes, shapes and bytes, whatever container they are stored in.
+    """Returns the SHA-256 of tensors (names, dtypes, shapes and bytes), independent of the file format.
 
-    Each tensor, by rising name, adds the canonical JSON of [name, dtype, shape], a line feed, and its elements in
-    row-major order as they lie in memory (little-endian on every machine this runs on).
+    Tensors are hashed in the order of their names. Each adds the canonical JSON of [name, dtype, shape], a line feed,
+    and its elements in row-major order as stored in memory (little-endian on every machine this runs on).
     """
     import torch
 
@@ -148,7 +147,7 @@ def _before(path: Path) -> Path:
 
 
 def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Returns the tensors as torch stored them and the line beside them, if the digest is right."""
+    """Returns torch's bytes and the position from the JSON line, if the digest matches."""
     try:
         stored = path.read_bytes()
     except OSError as error:
@@ -163,7 +162,7 @@ def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
     except (ValueError, TypeError, KeyError):
         whole = False
     if not whole:
-        raise DamagedError(f"{path} is damaged: it is not what was written under this name")
+        raise DamagedError(f"{path} is damaged: its JSON line is missing or names another run")
     return tensors, stands
 
 
@@ -172,9 +171,9 @@ def _loaded(content: bytes, path: Path) -> dict[str, Any]:
 
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
-            if sum(member.file_size for member in file.infolist()) > len(content):  # torch compresses nothing
-                raise ValueError("it would swell on opening")
+            if sum(member.file_size for member in file.infolist()) > len(content):  # torch does not compress
+                raise ValueError("it would grow when opened")
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle made by hand can raise anything
-        raise DamagedError(f"{path} is damaged: {type(error).__name__} on opening it") from error
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} when opening it") from error
     return state

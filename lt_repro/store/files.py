@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever lost or half-written: temporary file, flush, fsync, rename."""
+"""Writes files so that none is lost or half-written: temporary file, flush, fsync, rename."""
 
 import contextlib
 import glob
@@ -9,16 +9,16 @@ from lt_repro.errors import RequestError
 
 
 def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None = None) -> None:
-    """Writes a whole file or nothing; what stood there before stays until the new file is on disk.
+    """Writes a whole file or nothing; an existing file stays until the new one is on disk.
 
     Args:
-        path: Where to; its folder is made when missing.
+        path: The file to write; its folder is made when missing.
         data: The content.
-        replace: Whether a file that stands there may be replaced.
-        before: Where the file that stands there is put; None to lose it.
+        replace: Whether an existing file may be replaced.
+        before: Where an existing file is moved to; None to discard it.
 
     Raises:
-        FileExistsError: A file stands there and `replace` is off.
+        FileExistsError: The file exists and `replace` is off.
         RequestError: The folder or the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,7 +37,7 @@ def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None 
         _sync(path.parent)
     except FileExistsError:
         if replace:
-            raise cannot_write(path, "a file is in the way of its folder") from None
+            raise cannot_write(path, "a file exists where its folder should be") from None
         raise
     except OSError as error:
         raise cannot_write(path, error.strerror or str(error)) from error
@@ -46,24 +46,24 @@ def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None 
 
 
 def remove_temporary(folder: Path, name: str) -> None:
-    """Removes the temporary files that killed processes left of files whose name begins with `name`."""
+    """Removes temporary files of killed processes, for files whose name begins with `name`."""
     for path in folder.glob(f".{glob.escape(name)}*.tmp"):
         remove(path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file that is not needed any more; one that cannot be removed stays."""
+    """Removes a file that is no longer needed; a file that cannot be removed stays."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
 def ensure_writable(folder: Path, name: str = "probe") -> None:
-    """Makes a folder and tries to write there, so that hours of work do not end in an error.
+    """Makes a folder and writes a test file there, so that hours of work do not end in an error.
 
-    What a process leaves that is killed at it, `remove_temporary` removes under the same name.
+    If the process is killed meanwhile, `remove_temporary` with the same name removes the test file.
 
     Raises:
-        RequestError: It cannot be written.
+        RequestError: The folder cannot be written.
     """
     probe = folder / f".{name}.{os.getpid()}.tmp"
     try:
@@ -78,11 +78,11 @@ def ensure_writable(folder: Path, name: str = "probe") -> None:
 
 
 class CannotWrite(RequestError):
-    """A file or folder that cannot be written; what was there before is unchanged."""
+    """A file or folder cannot be written; existing files are unchanged."""
 
 
 def cannot_write(path: Path, why: str) -> CannotWrite:
-    """Returns the error for a place that cannot be written."""
+    """Returns the error for a path that cannot be written."""
     return CannotWrite(f"cannot write {path}: {why}", "nothing was changed", "choose another output folder")
 
 

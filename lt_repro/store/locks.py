@@ -1,7 +1,7 @@
-"""Claims: any number of processes on one folder, and every run is trained by exactly one of them.
+"""Locks of runs: any number of processes may share a folder, and each run is trained by exactly one of them.
 
-A claim is a lock that the kernel holds on `<key>.lock` for a process: it ends with the process, however that ends. So
-an owner that died leaves nothing to be judged; the next process takes the lock and goes on from the checkpoint.
+A run's lock is a kernel lock on `<key>.lock`. It ends with its process, however that process ends, so a lock is never
+stale: after a crash the next process takes the lock and resumes from the checkpoint.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ SUFFIX = ".lock"
 
 @contextmanager
 def claim(folder: Path, key: str) -> Iterator[bool]:
-    """Yields whether this process alone may train the run `key` in `folder` while the block runs.
+    """Yields whether this process got the lock of run `key` in `folder`; it is held until the block ends.
 
     Raises:
         RequestError: The folder cannot be written.
@@ -37,12 +37,12 @@ def claim(folder: Path, key: str) -> Iterator[bool]:
         files.remove(path)
         os.close(descriptor)
         if new:
-            with contextlib.suppress(OSError):  # unless something was written, the folder goes too
+            with contextlib.suppress(OSError):  # a folder made here is removed if it is empty
                 folder.rmdir()
 
 
 def held(path: Path) -> bool:
-    """Returns whether some process holds the claim whose file is `path`."""
+    """Returns whether a process holds the lock whose file is `path`."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -57,7 +57,7 @@ def held(path: Path) -> bool:
 
 
 def _locked(path: Path) -> int | None:
-    """Returns the descriptor of a lock file that is now ours, or None if another process holds it."""
+    """Returns the descriptor of the lock file, now locked by us, or None if another process holds it."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -65,7 +65,7 @@ def _locked(path: Path) -> int | None:
         except FileNotFoundError:
             if path.parent.is_dir():
                 raise
-            continue  # a claim that wrote nothing has taken the folder away again
+            continue  # a process that wrote nothing has removed the folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -74,4 +74,4 @@ def _locked(path: Path) -> int | None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
-        os.close(descriptor)  # its last owner removed this file between our opening and our locking it
+        os.close(descriptor)  # its last owner removed the file after we opened it and before we locked it

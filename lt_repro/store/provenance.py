@@ -1,4 +1,4 @@
-"""Where a run came from: commit, versions, device in words."""
+"""Where a run came from: commit, command, versions, device."""
 
 import platform
 import shlex
@@ -14,7 +14,7 @@ import lt_repro
 
 
 def commit() -> str | None:
-    """Returns the commit of this package's checkout, with "+" when the package was changed since; None outside one."""
+    """Returns the commit of this package's checkout, with "+" if the package has changes; None outside a checkout."""
     here = Path(lt_repro.__file__).parent
 
     def git(*words: str) -> str:
@@ -22,28 +22,26 @@ def commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", "__init__.py"
-        )  # an installed copy inside someone else's checkout is not ours
+        git("ls-files", "--error-unmatch", "__init__.py")  # fails for an installed copy in another project's checkout
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def command() -> str:
-    """Returns what was typed to start this process."""
+    """Returns the command line of this process."""
     return shlex.join(["ltrepro", *sys.argv[1:]])
 
 
 def determinism(device: torch.device) -> Literal["A", "B", "C"]:
-    """Returns the level of what is promised to come out again; see `runs.Run`."""
+    """Returns how far a rerun is promised to be equal, as a level; see `runs.Run`."""
     if device.type == "cpu":
         return "A"
     return "B" if device.type == "cuda" and torch.are_deterministic_algorithms_enabled() else "C"
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions that can move a number."""
+    """Returns the versions that can change a number."""
     return {
         "lt_repro": lt_repro.__version__,
         "python": platform.python_version(),
@@ -53,9 +51,9 @@ def versions() -> dict[str, str]:
 
 
 def device_words(device: torch.device) -> str:
-    """Returns a device as a reader knows it: "cpu (x86_64 AVX2, 2 threads)", "cuda (NVIDIA H100)".
+    """Returns a device in words: "cpu (x86_64 AVX2, 2 threads)", "cuda (NVIDIA H100)".
 
-    Of a CPU it names the widest instructions that torch uses, as those decide how sums are rounded.
+    A CPU is named with the widest instructions that torch uses, since they decide how sums are rounded.
     """
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"

@@ -1,4 +1,4 @@
-"""The Run: what came out of a recipe, stored as one strict JSON file that exists only when the run has ended."""
+"""The Run: the result of a recipe, stored as one strict JSON file that is written only when the run ends."""
 
 import dataclasses
 import itertools
@@ -21,32 +21,32 @@ class Run:
 
     Args:
         recipe: What was trained.
-        status: "diverged" when a loss was not finite; then `result` is None and `diverged` says where.
+        status: "diverged" if a loss was not finite; then `result` is None and `diverged` says where.
         result: accuracy {all, many, medium, few; a group without classes is absent}, per_class (K), branches {name:
-            {accuracy, per_class}}, best {epoch, all} along the curve, on test and so never the headline, ece, and
-            reliability {images, confidence, accuracy}, the 15 bins it is made of; means are null where a bin is empty.
+            {accuracy, per_class}}, best {epoch, all} of the curve (picked on test, so never the headline), ece, and
+            reliability {images, confidence, accuracy}, its 15 bins; the means of an empty bin are null.
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
         curve: [{epoch, all}], test accuracy after that many epochs.
-        history: {"loss": [mean training loss of each epoch], NAME: [the same of what the method logged, or None]}.
+        history: {"loss": [mean training loss of each epoch], NAME: [mean of what the method logged, or None]}.
         split: {digest, counts (K), class_names (K)}.
         data_digest: SHA-256 of the selected training images and the test images.
-        weights: {file, sha256} of the final weights, which lie beside the working run, the digest that of the tensors
-            (`checkpoint.tensor_digest`); None when diverged.
-        seconds: Of training and evaluation, over all attempts.
-        images_per_second: Images per second of training (a dual-branch step passes two batches), from cached features
-            where they were.
-        device: What it ran on, in words.
-        precision: What "auto" became.
-        versions: Of Python and the packages that compute.
-        commit: Of this code, with "+" when it was changed; None outside a checkout.
-        attempts: [{epoch, step, ended}], where each process began and how it ended; with `damaged`, the checkpoints
-            that it found damaged and passed over.
-        parents: {role: {key, weights}}, the runs it was given and the SHA-256 of their weights.
-        command: What was typed.
-        threads: That torch computed with on the CPU; None elsewhere.
-        determinism: What is promised to come out again: "A" the same bits on one kind of CPU with the same build of
-            torch and as many threads, "B" the same bits on the same model of GPU (--deterministic), "C" the same
-            within the seeds.
+        weights: {file, sha256} of the final weights. The file is beside the run file where it was trained; the digest
+            is over the tensors (`checkpoint.tensor_digest`). None if diverged.
+        seconds: Training and evaluation time, over all attempts.
+        images_per_second: Images trained on per second (a dual-branch step passes two batches); images of cached
+            features count too.
+        device: The device, in words.
+        precision: The precision used, after "auto" is resolved.
+        versions: Versions of Python and the packages that compute.
+        commit: The commit of this code, with "+" if it had changes; None outside a checkout.
+        attempts: [{epoch, step, ended}], where each process started and how it ended; `damaged` lists the damaged
+            checkpoints that it skipped.
+        parents: {role: {key, weights}}, the parent runs and the SHA-256 of their weights.
+        command: The command line.
+        threads: Number of CPU threads of torch; None on other devices.
+        determinism: How far a rerun is promised to be equal. "A": the same bits on one kind of CPU with the same build
+            of torch and number of threads. "B": the same bits on the same model of GPU (deterministic algorithms on).
+            "C": the same within the spread of the seeds.
         path: The file it was read from.
     """
 
@@ -73,7 +73,7 @@ class Run:
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
-        """Returns an accuracy of the last epoch, of the combined output or of one branch; None where there is none."""
+        """Returns an accuracy of the last epoch, of the combined output or one branch; None if there is none."""
         if self.result is None:
             return None
         part = self.result if branch is None else self.result["branches"].get(branch, {})
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def weights_path(self) -> Path | None:
-        """Returns where the final weights lie, beside the run file; None where they are gone or never were."""
+        """Returns the path of the final weights, beside the run file; None if there is no such file."""
         path = self.path.with_suffix(".pt") if self.path and self.weights else None
         return path if path and path.is_file() else None
 
@@ -93,7 +93,7 @@ class Run:
         return run_file.sealed(values)
 
     def publish(self, folder: Path) -> Self:
-        """Writes the run file `<key>.json` and returns the run as it stands there; an earlier one is never overwritten.
+        """Writes the run file `<key>.json` and returns the stored run; an existing file is never overwritten.
 
         Raises:
             RequestError: The folder cannot be written.
@@ -108,31 +108,35 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Returns the run stored in a file, checked from its digest to its name.
+        """Returns the run stored in a file after checking its digest, key and name.
 
         Raises:
-            DamagedError: It is not a whole, unchanged run file of a schema this version knows.
+            DamagedError: It is not a whole, unchanged run file of the schema this version reads.
         """
         values = run_file.read(path)
         try:
             recipe = Recipe.from_json(values.pop("recipe"))
             if values.pop("key") != recipe.key():
-                raise ValueError("its name, its key and its recipe do not belong together")
+                raise ValueError("its name, its key and its recipe do not match")
             del values["schema"]
             return cls(recipe=recipe, path=path, **values)
         except (ValueError, TypeError, KeyError) as error:
             raise run_file.damaged(path, error) from error
 
 
+class MissingWeights(RequestError):
+    """A finished run has no weights file beside it."""
+
+
 def run_folders(given: Sequence[Path] | None) -> list[Path]:
-    """Returns where runs are looked for: the given folders or `./runs`, then `./tables/runs`."""
+    """Returns the folders to search for runs: the given ones or `./runs`, then `./tables/runs`."""
     return [*(given or [Path("runs")]), Path("tables/runs")]
 
 
 def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
-    """Returns every run stored in the folders, each once, and what is wrong with the files that are not runs.
+    """Returns every run stored in the folders, each once, and an error for each file that cannot be read as a run.
 
-    Of several copies the first counts that has its weights beside it, else the first.
+    If a run is stored several times, the first copy with weights beside it is used, else the first copy.
     """
     runs: dict[str, Run] = {}
     bad = []
@@ -150,7 +154,7 @@ def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Returns where a run file, with the weights beside it, was moved to make room; None where there was none."""
+    """Returns the new path of a run file that was moved into `superseded/` with its weights; None if there is none."""
     if not path.exists():
         return None
     places = (path.parent / "superseded" / f"{path.stem}-{i}.json" for i in itertools.count(1))
@@ -162,10 +166,11 @@ def set_aside(path: Path) -> Path | None:
 
 
 def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Tensor]]:
-    """Returns the run of a recipe and its final weights, which lie beside it, from the first folder with both.
+    """Returns the run of a recipe and its final weights, from the first folder that has both.
 
     Raises:
-        RequestError: There is no such run, it diverged, or its weights are gone.
+        RequestError: There is no such run, or it diverged.
+        MissingWeights: The run is there, its weights file is not.
         DamagedError: The run file or the weights are damaged.
     """
     key = recipe.key()
@@ -175,28 +180,31 @@ def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Ten
         if run.weights and run.weights_path:
             return run, checkpoint.load_weights(run.weights_path, run.weights["sha256"])
     if any(run.status == "diverged" for run in found):
-        raise RequestError(f"the parent {key} diverged", "allowed: a parent that was trained to its end")
+        raise RequestError(f"the parent {key} diverged", "allowed: a parent that finished training")
     if found:
-        raise RequestError(
-            f"the weights of the parent {key} are gone: no {key}.pt beside {paths[0]}",
-            "allowed: a parent whose weights lie beside its run file",
-            "train it again with --force, or with --out into another folder",
+        raise MissingWeights(
+            f"the weights file of parent {key} is missing: no {key}.pt beside {paths[0]}",
+            "allowed: a parent with its weights file beside its run file",
+            "train the parent again, here or into another folder",
         )
-    raise RequestError(f"the parent {key} has not run", "allowed: a run that has ended", "train it first")
+    raise RequestError(f"the parent {key} has not run", "allowed: a parent that finished training", "train it first")
+
+
+_NAMES = "allowed: a path, a key, or a unique beginning of a key"
 
 
 def find_run(text: str, folders: Sequence[Path]) -> Run:
-    """Returns the run that a path, a key or the beginning of a key names.
+    """Returns the run with this path, key, or unique prefix of a key.
 
     Raises:
-        RequestError: There is none, or more than one.
+        RequestError: No run matches, or more than one.
         DamagedError: Its file is damaged.
     """
     if len(text) < 256 and Path(text).is_file():
         path = Path(text)
         return Run.read(path if path.suffix not in (".pt", ".ckpt") else path.with_suffix(".json"))
     if not text:
-        raise RequestError("no run is named", "allowed: a path, a key, or a unique beginning of a key")
+        raise RequestError("the name of the run is empty", _NAMES)
     paths: dict[str, Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"{_plain(text)}*.json"))):
         if path.name.endswith(run_file.FAILED):
@@ -205,15 +213,9 @@ def find_run(text: str, folders: Sequence[Path]) -> Run:
     if text in paths:
         return Run.read(paths[text])
     if len(paths) != 1:
-        places = ", ".join(map(str, folders))
-        found = (
-            f"{len(paths)} runs begin so: {', '.join(sorted(paths)[:4])} ..."
-            if paths
-            else f"places looked in: {places}"
-        )
-        raise RequestError(
-            f"no single run is called {text!r}", found, "give a path, a key, or a unique beginning of a key"
-        )
+        few = ", ".join(sorted(paths)[:4]) + (", ..." if len(paths) > 4 else "")
+        none = f"no run matches {text!r} in {', '.join(map(str, folders))}"
+        raise RequestError(f"{text!r} matches {len(paths)} runs: {few}" if paths else none, _NAMES)
     return Run.read(next(iter(paths.values())))
 
 

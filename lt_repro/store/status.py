@@ -1,4 +1,4 @@
-"""Where every run of a folder stands, derived from the files that lie there. Needs no torch: a look is quick."""
+"""The state of every run in a folder, derived from its files. Does not import torch, which is slow."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ FAILED = run_file.FAILED
 
 
 class Standing(NamedTuple):
-    """A run of a folder: its key, its state, where training stands or what is wrong, and its stored content if done."""
+    """One run of a folder: key, state, a note (training position or what is wrong), and the stored content if ended."""
 
     key: str
     state: str
@@ -21,7 +21,7 @@ class Standing(NamedTuple):
     content: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the standing as JSON values; the accuracy is a fraction."""
+        """Returns the state as JSON values; the accuracy is a fraction."""
         result = (self.content or {}).get("result") or {}
         accuracy = result.get("accuracy", {}).get("all")
         told = {"key": self.key, "state": self.state, "folder": str(self.folder), "note": self.note}
@@ -29,11 +29,10 @@ class Standing(NamedTuple):
 
 
 def standings(folders: Iterable[Path]) -> Iterator[Standing]:
-    """Yields every run of which a folder holds a file, each key once, the first folder first.
+    """Yields every run that has a file in a folder, each key once, folders in the given order.
 
-    A run is "done" or "diverged" where its run file says so, "running" while a process holds its claim, "failed" where
-    it broke and nobody has taken it up again, "interrupted" where only a checkpoint is left, and "damaged" where its
-    run file cannot be trusted.
+    A run is "done" or "diverged" if its run file says so, "running" while a process holds its lock, "failed" if it
+    failed and was not resumed, "interrupted" if it only has a checkpoint, and "damaged" if its run file is damaged.
     """
     seen: set[str] = set()
     for folder in folders:
@@ -69,14 +68,14 @@ def _begun(key: str, folder: Path) -> Standing:
 
 
 class Verdict(NamedTuple):
-    """A file that `verify` looked at, and what is wrong with it; "" if nothing."""
+    """A checked file, and what is wrong with it; "" if nothing."""
 
     path: Path
     wrong: str
 
 
 def verified(folder: Path) -> Iterator[Verdict]:
-    """Yields every run file, weights and checkpoint of a folder, checked against its digest."""
+    """Yields every run file, weights file and checkpoint of a folder, checked against its digest."""
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
@@ -94,9 +93,9 @@ def verified(folder: Path) -> Iterator[Verdict]:
 
 
 def strays(folder: Path) -> list[Path]:
-    """Returns what killed processes left: temporary files, claims nobody holds, damaged and outlived checkpoints.
+    """Returns what killed processes left: temporary files, free locks, damaged checkpoints and those of ended runs.
 
-    What belongs to a run that some process holds is not among them, nor is a temporary file whose process lives.
+    Files of a run whose lock is held are not included, nor are temporary files of a process that is alive.
     """
     ended = {path.stem for path in folder.glob("*.json")}
     left = [*folder.glob("*.damaged"), *folder.glob(f"*{locks.SUFFIX}")]
@@ -106,12 +105,12 @@ def strays(folder: Path) -> list[Path]:
 
 
 def clean(path: Path) -> bool:
-    """Removes one of the `strays`, under its run's claim; returns whether it is gone."""
+    """Removes one of the `strays`, holding its run's lock; returns whether the file no longer exists."""
     if path.suffix == ".tmp":
         if not _alive(path):
             files.remove(path)
     else:
-        with locks.claim(path.parent, _key(path)) as mine:  # a claim's own file goes with the claim
+        with locks.claim(path.parent, _key(path)) as mine:  # the lock file is removed with the lock
             if mine and path.suffix != locks.SUFFIX:
                 files.remove(path)
     return not path.exists()
@@ -122,7 +121,7 @@ def _key(path: Path) -> str:
 
 
 def _alive(path: Path) -> bool:
-    """Returns whether the process whose number stands in a temporary file's name is there, whosever it is."""
+    """Returns whether the process whose number is in a temporary file's name exists, of any user."""
     number = path.name.removesuffix(".tmp").rpartition(".")[2]
     try:
         os.kill(int(number), 0)
@@ -135,9 +134,9 @@ def _alive(path: Path) -> bool:
 
 def _weights(path: Path, digests: dict[str, str | None]) -> str:
     if path.stem not in digests:
-        return "no run file belongs to it"
+        return "it has no run file"
     if (expected := digests[path.stem]) is None:
-        return "its run file knows of no weights"
+        return "its run file lists no weights"
     try:
         checkpoint.load_weights(path, expected)
     except DamagedError as error:

@@ -63,8 +63,8 @@ def run_all(
     """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
     A finished run in `out` is not trained again, unless another recipe needs its weights and the file is missing: then
-    it is trained again and, if the weights match the run file, they are stored. A run that another process has locked is
-    left to that process; if the process dies, this one resumes from the checkpoint. A run that fails leaves
+    it is trained again and, if the weights match the run file, they are stored. A run that another process has locked
+    is left to that process; if the process dies, this one resumes from the checkpoint. A run that fails leaves
     `<key>.failed.json` and does not stop the others.
 
     Args:

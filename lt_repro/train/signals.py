@@ -1,4 +1,4 @@
-"""Stopping well: a signal or a spent budget asks the loop to save and leave; a second Ctrl-C stops at once."""
+"""Clean stops: on a signal or a spent budget the loop saves and exits; a second Ctrl-C stops at once."""
 
 import math
 import signal
@@ -9,23 +9,23 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """A signal or a spent budget stopped the work after it was saved.
+    """A signal or a spent budget stopped the work; everything was saved first.
 
     Args:
-        signum: The signal's number; None for a spent budget.
+        signum: The signal's number; None if the budget is spent.
     """
 
     def __init__(self, signum: int | None) -> None:
-        why = "as the budget is spent" if signum is None else f"by {signal.Signals(signum).name}"
-        super().__init__(f"stopped {why}, everything is saved; the same command goes on")
+        why = "the budget is spent" if signum is None else signal.Signals(signum).name
+        super().__init__(f"stopped: {why}; everything is saved, rerun to resume")
         self.exit_code = 5 if signum is None else 128 + signum
 
 
 class Stop:
-    """Whether the work is to stop: a signal has come (`signum` is its number), or it is later than `until`.
+    """Whether to stop: a signal arrived (`signum` is its number), or it is later than `until`.
 
     Args:
-        until: A time of `time.monotonic`.
+        until: A time on the clock `time.monotonic`.
     """
 
     def __init__(self, until: float = math.inf) -> None:
@@ -34,18 +34,18 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Returns whether the work is to stop."""
+        """Returns whether to stop."""
         return self.signum is not None or time.monotonic() >= self.until
 
     def check(self) -> None:
-        """Raises `Interrupted` when the work is to stop."""
+        """Raises `Interrupted` if it is time to stop."""
         if self.requested:
             raise Interrupted(self.signum)
 
 
 @contextmanager
 def caught(until: float = math.inf) -> Iterator[Stop]:
-    """Yields a `Stop` that the signals set while the block runs, and that asks by itself after `until`."""
+    """Yields a `Stop` that is set by signals during the block, and by the clock after `until`."""
     stop = Stop(until)
 
     def note(signum: int, frame: FrameType | None) -> None:

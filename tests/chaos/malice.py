@@ -283,7 +283,7 @@ def typed(*words, patched=None):
             except SystemExit as left:
                 lines = err.getvalue().splitlines()
                 told = left.code in (1, 2) and 1 <= len(lines) <= 3 and lines[0].startswith("error: ")
-                return told and "fault of ltrepro" not in err.getvalue()
+                return told and "bug in ltrepro" not in err.getvalue()
 
     return opened
 

@@ -85,12 +85,12 @@ def typed(told, words, folder, may_be_right=False):
             os.chdir(began)
     said, printed = (stream.buffer.getvalue().decode() for stream in _flushed(err, out))
     if may_be_right and (code == 0 or PLANNED in said or (code == 1 and printed)):  # a result can be that files are bad
-        return said if "Traceback" in said or "fault of ltrepro" in said else ""
+        return said if "Traceback" in said or "bug in ltrepro" in said else ""
     lines = [line for line in said.splitlines() if not line.startswith("downloading")]
     wrong = [] if code in (1, 2) else [f"exit {code}"]
     wrong += [] if 1 <= len(lines) <= 3 else [f"{len(lines)} lines"]
     wrong += [] if lines and lines[0].startswith("error: ") else ["no error is named"]
-    wrong += ["a fault"] if "fault of ltrepro" in said or "Traceback" in said else []
+    wrong += ["a bug"] if "bug in ltrepro" in said or "Traceback" in said else []
     wrong += ["something is printed to stdout"] if printed else []
     wrong += ["the folder was changed"] if looks(here) != before else []
     return f"{', '.join(wrong)}: {said.replace(LONG, 'LONG')[:200]}" if wrong else ""
