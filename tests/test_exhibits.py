@@ -159,7 +159,7 @@ def test_train_again_puts_the_old_run_aside(run):
     assert Run.read(first.path).weights == first.weights
     run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
     assert len(list(aside.parent.iterdir())) == 4
-    with locks.claim(Path("runs"), first.recipe.key()) as mine:
+    with locks.lock(Path("runs"), first.recipe.key()) as mine:
         code, _, err = run("train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--force")
         assert (mine, code) == (True, 2)
         assert "another process" in err

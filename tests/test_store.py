@@ -59,7 +59,7 @@ def test_a_run_file_says_how_it_came_about(run):
 
 
 def holder(folder, key, ready, release):
-    with locks.claim(Path(folder), key) as mine:
+    with locks.lock(Path(folder), key) as mine:
         ready.put(mine)
         release.wait(60)
 
@@ -73,14 +73,14 @@ def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
         assert ready.get(timeout=60)
         lock = tmp_path / "runs" / "key.lock"
         assert locks.held(lock)
-        with locks.claim(tmp_path / "runs", "key") as mine:
+        with locks.lock(tmp_path / "runs", "key") as mine:
             assert not mine
-        with locks.claim(tmp_path / "runs", "another") as mine:
+        with locks.lock(tmp_path / "runs", "another") as mine:
             assert mine
         os.kill(other.pid, signal.SIGKILL)
         other.join(60)
         assert not locks.held(lock)
-        with locks.claim(tmp_path / "runs", "key") as mine:
+        with locks.lock(tmp_path / "runs", "key") as mine:
             assert mine
         assert not (tmp_path / "runs" / "key.lock").exists()
     finally:
@@ -89,7 +89,7 @@ def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
 
 
 def test_a_claim_leaves_nothing_where_nothing_was_written(tmp_path):
-    with locks.claim(tmp_path / "new", "key") as mine:
+    with locks.lock(tmp_path / "new", "key") as mine:
         assert mine
     assert not (tmp_path / "new").exists()
 
@@ -107,7 +107,7 @@ def test_a_lock_file_that_its_last_owner_removed_is_no_claim(tmp_path, monkeypat
         return descriptor
 
     monkeypatch.setattr(os, "open", removed_behind)
-    with locks.claim(tmp_path, "key") as mine:
+    with locks.lock(tmp_path, "key") as mine:
         assert mine
         assert path.exists()
         assert locks.held(path)
@@ -140,7 +140,7 @@ def test_status_derives_every_state_from_the_files(run):
     Path(f"runs/{failed}.failed.json").write_text("{}")
     running = begun("digits-r60-dbn_mix-e60-s2-479d8cf0", 5).stem
     Path("runs/digits-r60-dbn_mix-e60-s2-5ba7be9a.json").write_text("{")
-    with locks.claim(Path("runs"), running), locks.claim(Path("runs"), "early-12345678"):
+    with locks.lock(Path("runs"), running), locks.lock(Path("runs"), "early-12345678"):
         _, out, _ = run("status", "--json")
         _, text, _ = run("status")
     told = json.loads(out)
@@ -229,11 +229,11 @@ def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
     outlived.write_bytes(b"")
     temporary = Path(f"runs/.{found.recipe.key()}.pt.{os.getpid()}.tmp")
     temporary.touch()
-    with locks.claim(Path("runs"), found.recipe.key()) as mine:
+    with locks.lock(Path("runs"), found.recipe.key()) as mine:
         assert mine
         _, out, _ = run("verify", "--clean", "--json")
         assert json.loads(out)["strays"] == []
-        with locks.claim(Path("runs"), found.recipe.key()) as other:
+        with locks.lock(Path("runs"), found.recipe.key()) as other:
             assert not other
     assert outlived.exists()
     assert temporary.exists()
@@ -243,10 +243,10 @@ def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
 def test_a_stray_lock_that_is_claimed_between_the_look_and_the_removal_stays(tmp_path):
     (tmp_path / "key-00000000.lock").touch()
     (stray,) = status.strays(tmp_path)
-    with locks.claim(tmp_path, "key-00000000") as mine:
+    with locks.lock(tmp_path, "key-00000000") as mine:
         assert mine
         assert not status.clean(stray)
-        with locks.claim(tmp_path, "key-00000000") as other:
+        with locks.lock(tmp_path, "key-00000000") as other:
             assert not other
     assert not stray.exists()
 
@@ -262,7 +262,7 @@ def test_a_claim_makes_its_folder_anew_where_another_took_it_away(tmp_path, monk
         return plain(name, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", taken_away)
-    with locks.claim(folder, "key") as mine:
+    with locks.lock(folder, "key") as mine:
         assert mine
     assert len(tries) == 2
 

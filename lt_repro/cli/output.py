@@ -65,7 +65,7 @@ def put_all(
         else:
             paths += written(table, measured, stem.parent, notes, best or table.best)
     judged = _judged(shown)
-    put_exhibits(shown, paths, as_json, best, claims=said(judged), **more)
+    put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (told := [one for one in judged if one.measured]):
         put("The paper's claims with its numbers, then what these cells give:")
         for line in claim_lines(told):
@@ -164,7 +164,7 @@ def put_classes(classes: "Classes") -> None:
     put_grid(header, rows, fixed=2)
 
 
-def said(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
+def claims_json(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
     """Returns verdicts as JSON values."""
     return [{"id": one.claim.id, "verdict": one.verdict, "measured": one.measured} for one in judged]
 

@@ -7,7 +7,7 @@ import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
 from lt_repro.cli.options import parse_settings
-from lt_repro.cli.output import said
+from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
 
 
@@ -106,7 +106,7 @@ def check(
     judged = [verdicts.judge(claim, cells) for claim in asked]
     counts = {status: sum(one.status == status for one in checked) for status in verdicts.STATUSES}
     if as_json:
-        put_json({"cells": counts, "claims": said(judged)})
+        put_json({"cells": counts, "claims": claims_json(judged)})
     else:
         for one in checked:
             if one.status != "not run":

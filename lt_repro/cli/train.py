@@ -60,7 +60,7 @@ def train(
     parent, images, network and seed are the parent's; its features are frozen, its heads are trained again.
     """
     from lt_repro.data import load
-    from lt_repro.store.locks import claim
+    from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
     from lt_repro.sweep.runner import Failed, run_all
     from lt_repro.train.device import make_deterministic
@@ -86,7 +86,7 @@ def train(
     if deterministic:
         make_deterministic()
     if force:
-        with claim(folder, recipe.key()) as mine:
+        with lock(folder, recipe.key()) as mine:
             if not mine:
                 raise RequestError(
                     f"{recipe.key()} is being trained by another process",

@@ -17,7 +17,7 @@ SUFFIX = ".lock"
 
 
 @contextmanager
-def claim(folder: Path, key: str) -> Iterator[bool]:
+def lock(folder: Path, key: str) -> Iterator[bool]:
     """Yields whether this process got the lock of run `key` in `folder`; it is held until the block ends.
 
     Raises:

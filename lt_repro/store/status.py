@@ -11,7 +11,7 @@ from lt_repro.store import checkpoint, files, locks, run_file
 FAILED = run_file.FAILED
 
 
-class Standing(NamedTuple):
+class RunStatus(NamedTuple):
     """One run of a folder: key, state, a note (training position or what is wrong), and the stored content if ended."""
 
     key: str
@@ -28,7 +28,7 @@ class Standing(NamedTuple):
         return told | {"accuracy": accuracy}
 
 
-def standings(folders: Iterable[Path]) -> Iterator[Standing]:
+def run_statuses(folders: Iterable[Path]) -> Iterator[RunStatus]:
     """Yields every run that has a file in a folder, each key once, folders in the given order.
 
     A run is "done" or "diverged" if its run file says so, "running" while a process holds its lock, "failed" if it
@@ -45,15 +45,15 @@ def standings(folders: Iterable[Path]) -> Iterator[Standing]:
             yield _ended(key, ended[key]) if key in ended else _begun(key, folder)
 
 
-def _ended(key: str, path: Path) -> Standing:
+def _ended(key: str, path: Path) -> RunStatus:
     try:
         content = run_file.read(path)
-        return Standing(key, content["status"], path.parent, "", content)
+        return RunStatus(key, content["status"], path.parent, "", content)
     except DamagedError as error:
-        return Standing(key, "damaged", path.parent, str(error).splitlines()[0])
+        return RunStatus(key, "damaged", path.parent, str(error).splitlines()[0])
 
 
-def _begun(key: str, folder: Path) -> Standing:
+def _begun(key: str, folder: Path) -> RunStatus:
     path, failed = folder / f"{key}{checkpoint.SUFFIX}", folder / f"{key}{FAILED}"
     try:
         stands = checkpoint.where(path)
@@ -61,35 +61,35 @@ def _begun(key: str, folder: Path) -> Standing:
     except DamagedError:
         note = "no checkpoint"
     if locks.held(folder / f"{key}{locks.SUFFIX}"):
-        return Standing(key, "running", folder, note)
+        return RunStatus(key, "running", folder, note)
     if failed.exists():
-        return Standing(key, "failed", folder, f"{note}; see {failed.name}")
-    return Standing(key, "interrupted", folder, note)
+        return RunStatus(key, "failed", folder, f"{note}; see {failed.name}")
+    return RunStatus(key, "interrupted", folder, note)
 
 
-class Verdict(NamedTuple):
+class FileCheck(NamedTuple):
     """A checked file, and what is wrong with it; "" if nothing."""
 
     path: Path
     wrong: str
 
 
-def verified(folder: Path) -> Iterator[Verdict]:
+def check_files(folder: Path) -> Iterator[FileCheck]:
     """Yields every run file, weights file and checkpoint of a folder, checked against its digest."""
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
             found = _ended(path.stem, path)
             digests[path.stem] = ((found.content or {}).get("weights") or {}).get("sha256")
-            yield Verdict(path, found.note.partition(" is damaged: ")[2] or found.note)
+            yield FileCheck(path, found.note.partition(" is damaged: ")[2] or found.note)
     for path in sorted(folder.glob("*.pt")):
-        yield Verdict(path, _weights(path, digests))
+        yield FileCheck(path, _weights(path, digests))
     for path in sorted(folder.glob(f"*{checkpoint.SUFFIX}")):
         try:
             checkpoint.check(path)
-            yield Verdict(path, "")
+            yield FileCheck(path, "")
         except DamagedError as error:
-            yield Verdict(path, str(error).partition(" is damaged: ")[2] or str(error))
+            yield FileCheck(path, str(error).partition(" is damaged: ")[2] or str(error))
 
 
 def strays(folder: Path) -> list[Path]:
@@ -110,7 +110,7 @@ def clean(path: Path) -> bool:
         if not _alive(path):
             files.remove(path)
     else:
-        with locks.claim(path.parent, _key(path)) as mine:  # the lock file is removed with the lock
+        with locks.lock(path.parent, _key(path)) as mine:  # the lock file is removed with the lock
             if mine and path.suffix != locks.SUFFIX:
                 files.remove(path)
     return not path.exists()

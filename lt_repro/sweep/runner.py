@@ -14,7 +14,7 @@ from lt_repro.data.split import Split, make_split
 from lt_repro.errors import DamagedError, LtReproError, RequestError
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
-from lt_repro.store.locks import SUFFIX, claim
+from lt_repro.store.locks import SUFFIX, lock
 from lt_repro.store.runs import Run
 from lt_repro.train import signals
 from lt_repro.train.loop import fit
@@ -112,7 +112,7 @@ def run_all(
                     _tidy(out, key)
                 else:
                     stop.check()
-                    with claim(out, key) as mine:
+                    with lock(out, key) as mine:
                         if not mine:
                             continue
                         told: dict[str, Any] = {
@@ -138,10 +138,10 @@ def run_all(
 
 
 def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float, told: dict[str, Any]) -> Run | Failed:
-    """Returns the run of a recipe that this process has claimed."""
+    """Returns the run of a recipe that this process has locked."""
     failed = out / f"{recipe.key()}{run_file.FAILED}"
     files.remove_temporary(out, recipe.key())
-    if ended := _ended(recipe, out, images, needed):  # another process published it before the claim was ours
+    if ended := _ended(recipe, out, images, needed):  # another process published it before the lock was ours
         checkpoint.remove(out / f"{recipe.key()}{checkpoint.SUFFIX}")
         return ended
     with contextlib.suppress(OSError, ValueError):
@@ -183,10 +183,10 @@ def _ended(recipe: Recipe, out: Path, images: Images, needed: bool) -> Run | Fai
 
 
 def _tidy(out: Path, key: str) -> None:
-    """Removes what a process left that was killed right after it published; its claim is still there then."""
+    """Removes what a process left that was killed right after it published; its lock file is still there then."""
     path = out / f"{key}{checkpoint.SUFFIX}"
     if path.exists() or path.with_suffix(SUFFIX).exists():
-        with contextlib.suppress(RequestError), claim(out, key) as mine:  # a folder that is only read stays as it is
+        with contextlib.suppress(RequestError), lock(out, key) as mine:  # a folder that is only read stays as it is
             if mine:
                 files.remove_temporary(out, key)
                 checkpoint.remove(path)

@@ -1,4 +1,4 @@
-"""Many processes that claim the same runs, half of them killed: each run is done once, by one of them at a time."""
+"""Many processes that want to lock the same runs, half of them killed: each run is done once, by one of them at a time."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LONGEST = 60.0  # seconds of one round
 def round(count, seed, folder, gullible=False):
     """Returns how often each of 200 runs was done, and how many had two owners at a time, in `count` rounds.
 
-    `gullible` plants a mistake for the control: a claim looks whether the file is there, then writes it. Nobody is
+    `gullible` plants a mistake for the control: a lock looks whether the file is there, then writes it. Nobody is
     killed then, as its leftovers would stop the others for ever.
     """
     told = {"count": count, "seed": seed, "folder": str(folder), "gullible": gullible}
@@ -26,7 +26,7 @@ def round(count, seed, folder, gullible=False):
 
 
 @contextmanager
-def gullible_claim(folder, key):
+def gullible_lock(folder, key):
     """Yields whether the run is ours, as one would write it without care."""
     path = folder / f"{key}.lock"
     if path.exists():
@@ -38,7 +38,7 @@ def gullible_claim(folder, key):
     path.unlink(missing_ok=True)
 
 
-def work(folder, seed, claim):
+def work(folder, seed, lock):
     """Does the runs that are not done, one after the other, until all are; `<key>.log` tells who began and ended it.
 
     `<key>.owner` is a link to the id of who is at it: made at once, with its content. `<id>.doomed` is there before
@@ -48,7 +48,7 @@ def work(folder, seed, claim):
     left = [f"run{i}" for i in rng.permutation(KEYS)]
     while left := [key for key in left if not (runs / f"{key}.json").exists()]:
         for key in left:
-            with claim(runs, key) as mine:
+            with lock(runs, key) as mine:
                 path, owner = runs / f"{key}.json", folder / f"{key}.owner"
                 if not mine or path.exists():
                     continue
@@ -86,11 +86,11 @@ def _alone(owner, me):
             owner.unlink(missing_ok=True)
 
 
-def once(folder, seed, claim, killed):
+def once(folder, seed, lock, killed):
     """Returns how many runs were done exactly once, had two owners at a time, were taken over from a killed one."""
     rng, runs, until = np.random.default_rng(seed), folder / "runs", time.monotonic() + LONGEST
     runs.mkdir(parents=True)
-    alive = [processes.fork(work, folder, [*seed, number], claim) for number in range(PROCESSES)]
+    alive = [processes.fork(work, folder, [*seed, number], lock) for number in range(PROCESSES)]
     try:
         for enough in sorted(rng.integers(1, KEYS - 20, killed)):
             while len(list(runs.glob("*.json"))) < enough and time.monotonic() < until:
@@ -121,7 +121,7 @@ def once(folder, seed, claim, killed):
 
 def main(count, seed, folder, gullible):
     """Returns what `round` does."""
-    told = (gullible_claim, 0) if gullible else (locks.claim, KILLED)
+    told = (gullible_lock, 0) if gullible else (locks.lock, KILLED)
     found = [once(Path(folder) / f"round{number}", [seed, number], *told) for number in range(count)]
     right, overlaps, taken_over = (sum(numbers) for numbers in zip(*found, strict=True))
     told = {"rounds": count, "keys": count * KEYS, "seed": seed}

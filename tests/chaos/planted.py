@@ -94,7 +94,7 @@ def claims_once(seed, folder):
 
     def race():
         start.wait()
-        with locks.claim(folder, "key") as mine:
+        with locks.lock(folder, "key") as mine:
             won.append(mine)
             start.wait()
 

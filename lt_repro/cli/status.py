@@ -34,7 +34,7 @@ def status(
     """
     folders = _folders(runs)
     if as_json:
-        listed = _standings(folders)
+        listed = _statuses(folders)
         totals = Counter(one.state for one in listed)
         return put_json({"runs": [one.to_json() for one in listed], "totals": dict(totals)})
     if not watch:
@@ -66,21 +66,19 @@ def verify(
 
     usual = [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
     folders = _folders(folder) if folder else usual
-    verdicts = [verdict for place in folders for verdict in status.verified(place)]
-    bad = [verdict for verdict in verdicts if verdict.wrong]
+    checks = [check for place in folders for check in status.check_files(place)]
+    bad = [check for check in checks if check.wrong]
     left = [path for place in folders for path in status.strays(place)]
     gone = [path for path in left if status.clean(path)] if clean else []
     if as_json:
-        wrong = [{"path": str(verdict.path), "wrong": verdict.wrong} for verdict in bad]
-        put_json(
-            {"files": len(verdicts), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))}
-        )
+        wrong = [{"path": str(check.path), "wrong": check.wrong} for check in bad]
+        put_json({"files": len(checks), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))})
     else:
-        for verdict in bad:
-            put(f"{verdict.path}: {verdict.wrong}")
+        for check in bad:
+            put(f"{check.path}: {check.wrong}")
         for path in left:
             put(f"{path}: left by a killed process{', removed' if path in gone else ''}")
-        put(f"{len(verdicts)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed")
+        put(f"{len(checks)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed")
     raise typer.Exit(1 if bad else 0)
 
 
@@ -178,15 +176,15 @@ def _folders(runs: list[Path] | None) -> list[Path]:
     return runs or [Path("runs")]
 
 
-def _standings(folders: list[Path]) -> list[Any]:
-    from lt_repro.store.status import standings
+def _statuses(folders: list[Path]) -> list[Any]:
+    from lt_repro.store.status import run_statuses
 
-    return list(standings(folders))
+    return list(run_statuses(folders))
 
 
 def _shown(folders: list[Path]) -> Group:
     """Returns unfinished runs one by one, finished ones by experiment, and the totals."""
-    listed = _standings(folders)
+    listed = _statuses(folders)
     under_way = Grid("run", "state", "", box=None, padding=(0, 2))
     for one in listed:
         if one.state != "done":
