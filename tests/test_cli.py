@@ -471,6 +471,10 @@ WRONG = {
 }
 
 
+MESSAGES = json.loads((Path(__file__).parent / "wrong_requests.json").read_text())
+"""What each of them prints: read by a person before it was stored."""
+
+
 @pytest.fixture
 def bad_files():
     Path("text.npz").write_text("no archive")
@@ -483,8 +487,13 @@ def bad_files():
 @pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
 def test_a_wrong_request_exits_with_2_and_changes_nothing(words, refused, bad_files, tmp_path):
     before = sorted(path for path in tmp_path.rglob("*"))
-    refused(*words)
+    said = refused(*words).replace(str(tmp_path), "HERE")
     assert sorted(path for path in tmp_path.rglob("*")) == before
+    (name,) = (name for name, other in WRONG.items() if other is words)
+    lines = said.splitlines()
+    if lines[-1].startswith("  `ltrepro --help`"):  # the rest is typer's
+        lines[0] = MESSAGES[name][0]
+    assert lines == MESSAGES[name]
 
 
 def test_names_are_suggested(refused):

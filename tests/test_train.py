@@ -650,3 +650,98 @@ def test_bbns_alpha_is_held_through_an_epoch(images, tmp_path, monkeypatch):
     steps = len(seen) // 4
     assert seen == [epoch / 4 for epoch in range(4) for _ in range(steps)]
     assert steps > 1
+
+
+# What a method draws
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing(Method):
+    """A method that draws what its field says."""
+
+    title: ClassVar[str] = "draws"
+    what: str = "fine"
+
+    @classmethod
+    def name(cls):
+        return "drawing"
+
+    @property
+    def random_inputs(self):
+        numbers = {"uniform": lambda rng, steps, batch: rng.random(steps)}
+        return numbers if self.what == "number" else {}
+
+    def samplers(self, progress):
+        more = {
+            "twice": Sampled("uniform", Reverse(1.0)),
+            "reserved": Sampled("init", Uniform()),
+            "slash": Sampled("uniform/crop", Uniform()),
+            "source": Sampled("meta", Uniform(), source="meta"),
+            "late": Sampled("uniform", Uniform()) if progress else Sampled("second", Uniform()),
+            "small": Sampled("small", Uniform(), batch=3),
+        }
+        return (Sampled("uniform", Uniform()), *([more[self.what]] if self.what in more else []))
+
+    def loss(self, net, batches, ctx):
+        return sum(net(batch.images)[0].float().square().mean() for batch in batches.values())
+
+
+@pytest.mark.parametrize("what", ["twice", "number", "reserved", "slash", "late", "source"])
+def test_draws_that_clash_or_lack_their_images_are_refused_before_training(what, small, images, tmp_path):
+    made = dataclasses.replace(small(), method=Drawing(what))
+    with pytest.raises(RequestError, match="without 'meta' images" if what == "source" else "under a reserved name"):
+        TrainState(made, images, tmp_path, torch.device("cpu"))
+
+
+def test_a_sampler_may_have_a_batch_size_and_images_of_its_own(small, images, tmp_path):
+    made = dataclasses.replace(small(batch=8), method=Drawing("small"))
+    state = TrainState(made, images, tmp_path, torch.device("cpu"))
+    sizes = []
+    state.start_epoch()
+    for _ in range(state.steps):
+        batches, _ = state.load_batches()
+        sizes.append(tuple(len(batch.labels) for batch in batches.values()))
+        state.step += 1
+    total = len(images.train_labels)
+    assert sizes == [(min(8, total - 8 * step), 3) for step in range(state.steps)]
+    few = {"meta": (images.train_images[:4], images.train_labels[:4])}
+    other = dataclasses.replace(small(), method=Drawing("source"))
+    state = TrainState(other, dataclasses.replace(images, extra=few), tmp_path, torch.device("cpu"))
+    state.start_epoch()
+    batches, _ = state.load_batches()
+    assert set(batches["meta"].labels.tolist()) == {0}
+
+
+def test_auxiliary_modules_are_trained_only_where_they_are_named(small, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(Drawing, "aux_modules", lambda self, num_classes: {"more": torch.nn.Linear(2, 2)})
+    made = dataclasses.replace(small(), method=Drawing())
+    for groups, held in (({"": (1.0, 1.0)}, False), ({"": (1.0, 1.0), "aux.more.": (0.5, 0.0)}, True)):
+        monkeypatch.setattr(Drawing, "param_groups", groups)
+        state = TrainState(made, images, tmp_path, torch.device("cpu"))
+        assert all(parameter.requires_grad == held for parameter in state.net.aux.parameters())
+        ids = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
+        assert {id(p) in ids for p in state.net.aux.parameters()} == {held}
+
+
+def test_a_teacher_is_frozen_in_evaluation_mode_and_in_no_checkpoint(small, images, tmp_path, monkeypatch):
+    parent = small(seed=3)
+    fit(parent, images, out=tmp_path)
+    monkeypatch.setattr(Drawing, "parents", ("teacher",))
+    monkeypatch.setitem(methods.METHODS, "drawing", Drawing)
+    made = dataclasses.replace(small(), method=Drawing(), parents={"teacher": parent})
+    seen = []
+
+    def loss(self, net, batches, ctx):
+        (teacher,) = ctx.teachers.values()
+        seen.append((teacher.training, {p.requires_grad for p in teacher.parameters()}))
+        return (net(batches["uniform"].images)[0] - teacher(batches["uniform"].images)[0]).float().square().mean()
+
+    monkeypatch.setattr(Drawing, "loss", loss)
+    state = TrainState(made, images, tmp_path, torch.device("cpu"))
+    before = {name: value.clone() for name, value in state.teachers["teacher"].state_dict().items()}
+    state.start_epoch()
+    train_step(state)
+    assert set(map(str, seen)) == {"(False, {False})"}
+    assert all(torch.equal(value, before[name]) for name, value in state.teachers["teacher"].state_dict().items())
+    assert not any("teacher" in name for name in state._to_save()["net"])
+    assert state.images_passed == 8  # the teacher's passes are not the network's

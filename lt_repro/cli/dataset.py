@@ -89,7 +89,9 @@ def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: 
 
 def _ratio(ratio: str | None, factor: float) -> float:
     if ratio is not None:
-        raise RequestError("--ratio and --imb-factor at once", "allowed: one of them; --imb-factor 0.01 is --ratio 100")
+        raise RequestError(
+            "--ratio and --imb-factor together", "allowed: one of them; --imb-factor 0.01 is --ratio 100"
+        )
     if not 0 < factor <= 1:
         raise RequestError(f"--imb-factor {factor:g}", "allowed: above 0, up to 1; 0.01 is --ratio 100")
     return float(f"{1 / factor:.12g}")  # 1 / 0.01 is not quite 100

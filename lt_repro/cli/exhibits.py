@@ -36,7 +36,7 @@ def _show(
 ) -> None:
     """Does what `reproduce` does, but trains only with --run."""
     if plan and run:
-        raise RequestError("--plan and --run at once", "allowed: --plan to see what is missing, --run to train it")
+        raise RequestError("--plan and --run together", "allowed: --plan to see what is missing, --run to train it")
     settings, exhibit = {"epochs": epochs}, f"dbn_mix:{what}"
     carry_out(
         Request(
@@ -166,7 +166,7 @@ def plot_classes(
         return _show("fig1", dataset, ratio, epochs, reading, seeds, plan, run, runs, to, data_root, device, as_json)
     if [dataset, ratio or None, epochs, reading, seeds, plan, run] != [None, None, None, "paper", None, False, False]:
         raise RequestError(
-            "RUN and what Fig. 1 is made of at once", "allowed: RUN... with --runs, --out and --json", "choose one"
+            "RUN and what Fig. 1 is made of together", "allowed: RUN... with --runs, --out and --json", "choose one"
         )
     _put_chosen(chosen, runs, to or Path("figures"), as_json)
 

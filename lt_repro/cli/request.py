@@ -126,7 +126,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
     across = list({column.label: column for column in columns}.values())
     given = {name: value for name, value in request.settings.items() if value is not None}
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
-        raise RequestError(f"--profile {request.profile} and {', '.join(twice)} at once", "allowed: one of them")
+        raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
     tables, idle = [], []
     for exhibit in exhibits(request.what):
         table = exhibit.read_as(request.reading).on_images(pool.name if pool else request.dataset, across, **given)

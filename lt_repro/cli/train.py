@@ -70,7 +70,7 @@ def train(
     flags |= {"seed": seed, "split_seed": split_seed, "precision": precision}
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
-            "--method and --arch, --mix or --tscale at once",
+            "--method and --arch, --mix or --tscale together",
             "allowed: one way of saying it; the latter are short for the fields of method dbn_mix",
             f"type --method {method} --set field=value, or leave --method out",
         )

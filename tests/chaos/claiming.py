@@ -1,4 +1,4 @@
-"""Many processes that want to lock the same runs, half of them killed: each run is done once, by one of them at a time."""
+"""Many processes that lock the same runs, half of them killed: each run is done once, by one of them at a time."""
 
 import json
 import os
