@@ -243,7 +243,7 @@ def test_a_parent_in_the_tables_without_weights_is_trained_again_beside(run):
     parent.path.with_suffix(".pt").unlink()
     code, _, err = run("crt", *HERE, "--run")
     assert code == 0, err
-    assert "are gone: it is trained again" in err
+    assert "has no weights file: it is trained again" in err
     assert parent.path.exists()
     assert parent.path.with_suffix(".pt").exists()
 
@@ -256,7 +256,7 @@ def test_nothing_begins_with_a_parent_that_diverged(run):
         Path("runs")
     )
     _, out, err = run("crt", *HERE, "--plan")
-    assert "diverged: nothing can begin with it" in err
+    assert "diverged, so its children cannot be trained" in err
     assert len(out.strip().splitlines()) == 8
 
 
@@ -335,7 +335,7 @@ def test_plot_classes_of_chosen_runs(run, refused):
     _, told, _ = run("plot-classes", first.recipe.key(), second.recipe.key(), "--json")
     shown = json.loads(told)["classes"]
     assert [one["series"]["DBN-Mix (tscale false)"]["mean"] for one in shown] == first.result["per_class"]
-    assert "another split" in refused("plot-classes", first.recipe.key(), other.recipe.key())
+    assert "different splits" in refused("plot-classes", first.recipe.key(), other.recipe.key())
 
 
 # own images

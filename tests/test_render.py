@@ -135,7 +135,7 @@ def test_other_pixels_are_kept_and_named():
     others = [replace(run, data_digest="e" * 64) for run in others]
     kept, lines = conflicts([first, *others], unknown)
     assert kept == [first, *others]
-    assert lines == [f"same split, other pixels: {first.recipe.key()} (dddddddd, not eeeeeeee) of digits (ratio 60)"]
+    assert lines == [f"same split, other pixels: {first.recipe.key()} (dddddddd, not eeeeeeee), digits (ratio 60)"]
 
 
 def test_short_runs_are_never_mixed_in():

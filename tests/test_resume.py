@@ -1,4 +1,4 @@
-"""Stop-and-go equals a straight run bit for bit: every row and method, fp32 and bf16, in fresh processes."""
+"""A resumed run equals a straight one bit for bit: every example of every method, in fresh processes."""
 
 import json
 import os
@@ -19,10 +19,7 @@ from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.store.runs import Run
 from lt_repro.train.loop import fit
 
-pytestmark = [
-    pytest.mark.usefixtures("trial"),  # registered, as in the driver
-    pytest.mark.xdist_group("resume"),  # one worker trains the cases
-]
+pytestmark = pytest.mark.usefixtures("trial")  # registered, as in the driver
 VOLATILE = {"seconds", "images_per_second", "attempts", "payload_sha256", "command"}
 
 
