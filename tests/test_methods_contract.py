@@ -83,6 +83,14 @@ def test_no_field_is_also_a_field_of_the_recipe(cls):
     assert not {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(Recipe)}
 
 
+@pytest.mark.parametrize("cls", METHODS.values())
+def test_a_value_of_the_wrong_kind_is_refused_in_every_field(cls):
+    for field in dataclasses.fields(cls):
+        for value in ("nonsense", math.nan, None):
+            with pytest.raises(RequestError, match=field.name):
+                cls(**{field.name: value})
+
+
 @pytest.mark.parametrize("cls", [*METHODS.values(), *TRIAL.values()])
 @pytest.mark.parametrize("section", ["Source:", "Equation:", "Deviations:", "Reduces to:"])
 def test_docstring_says_where_it_comes_from(cls, section):
@@ -190,8 +198,6 @@ def test_loss_is_a_mean_over_rows(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_twenty_steps_on_32_images_lower_the_loss(name):
     method = EVERY[name]
-    if isinstance(method, DbnMix):
-        method = dataclasses.replace(method, mix="none")  # mixed targets have an entropy that no step can lower
     net, batches, ctx = step(method, rows=32)
     optimizer = torch.optim.SGD(trained(method, net), lr=0.05, momentum=0.9)
     losses = []
@@ -201,7 +207,8 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < (0.999 if method.parents else 0.8) * losses[0]
+    # Mixed targets have an entropy that no step can lower; a head alone on frozen features learns less.
+    assert losses[-1] < (0.97 if method.random_inputs or method.parents else 0.8) * losses[0]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -83,3 +83,16 @@ def test_only_the_command_line_says_what_to_type():
     found = {path: text for path in FILES if room(path) != "cli" for text in spoken(path) if TYPED.search(text)}
     assert {str(path.relative_to(ROOT)): text for path, text in found.items() if path not in SPEAK} == {}
     assert set(found) == set(SPEAK)  # so the check finds what there is
+
+
+def test_no_two_files_import_each_other():
+    """Type-checking imports included: a circle of names is a circle."""
+    arrows = {}
+    for path in FILES:
+        name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        arrows[name] = set(imported(path)) - {name}
+    reach = {name: set(there) for name, there in arrows.items()}
+    for _ in arrows:
+        for there in reach.values():
+            there |= {far for near in set(there) for far in reach.get(near, ())}
+    assert sorted(name for name, there in reach.items() if name in there) == []

@@ -2,66 +2,53 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_repro import fields
-from lt_repro.cli.app import put, put_json
 from lt_repro.cli.progress import clock
 
 if TYPE_CHECKING:
-    from lt_repro.cli.request import Found, Request
-    from lt_repro.paper.table import Table
     from lt_repro.recipe import Recipe
+    from lt_repro.store.runs import Run
 
 FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "eps", "gamma")
 """Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
 
 
-def put_plan(
-    request: "Request", tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: "Found", lines: Sequence[str]
-) -> None:
-    """Prints a plan: the command of each run, then `lines`; or one JSON document with cells, commands and totals."""
-    from lt_repro.render.cells import to_json
+def plan_json(
+    wanted: "Sequence[Recipe]", commands: Mapping[str, str], runs: "Sequence[Run]"
+) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+    """Returns a plan as JSON values, an entry for each recipe, and its totals; what has no measured speed is null."""
     from lt_repro.sweep.cost import cost, measured_speeds
 
-    commands = _commands(wanted, found, request)
-    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
-    if request.as_json:
-        sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
-        plan: list[dict[str, Any]] = [
-            {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
-        ]
-        for name in ("cpu", "gpu"):
-            speeds = measured_speeds(found.runs, gpu=name == "gpu")
-            spent = cost(wanted, speeds)
-            hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
-            sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
-            for entry, recipe in zip(plan, wanted, strict=True):
-                one = cost([recipe], speeds)
-                entry[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
-        return put_json({"cells": cells, "plan": plan, "totals": sums})
-    for typed in commands.values():
-        put(typed)
-    barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
-    for exhibit, row, reason in dict.fromkeys(barred):
-        request.totals(f"{exhibit}, {row}: {reason}")
-    for line in lines:
-        request.totals(line)
+    sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+    plan: list[dict[str, Any]] = [
+        {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
+    ]
+    for name in ("cpu", "gpu"):
+        speeds = measured_speeds(runs, gpu=name == "gpu")
+        spent = cost(wanted, speeds)
+        hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
+        sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
+        for entry, recipe in zip(plan, wanted, strict=True):
+            one = cost([recipe], speeds)
+            entry[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
+    return plan, sums
 
 
-def totals(wanted: "Sequence[Recipe]", found: "Found", kinds: Sequence[str]) -> list[str]:
+def totals(wanted: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[str]) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
     from lt_repro.sweep.cost import cost, measured_speeds
 
     epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
     lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
     for name in kinds:
-        spent = cost(wanted, measured_speeds(found.runs, gpu=name == "GPU"))
+        spent = cost(wanted, measured_speeds(runs, gpu=name == "GPU"))
         known = len(wanted) - spent.unknown
         if known:
-            same = [run for run in found.runs if run.recipe.net in nets]
+            same = [run for run in runs if run.recipe.net in nets]
             devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
             lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
@@ -81,20 +68,29 @@ def _hours(seconds: float, kind: str) -> str:
     return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{clock(seconds)} {kind}-minutes"
 
 
-def _commands(wanted: "Sequence[Recipe]", found: "Found", request: "Request") -> dict[str, str]:
-    """Returns the command that trains each recipe, by key; a parent that has run elsewhere is named by its path."""
-    where, first = _where(request.runs, request.data_root), found.folders[0]
-    paths = {run.recipe.key(): run.path for run in found.runs if run.path and run.weights_path}
+def commands(
+    wanted: "Sequence[Recipe]", runs: "Sequence[Run]", first: Path, dataset: str | None, options: str
+) -> dict[str, str]:
+    """Returns the command that trains each recipe, by key; a parent that was trained elsewhere is named by its path.
+
+    Args:
+        wanted: What is to be trained.
+        runs: What there is.
+        first: The folder that is trained into.
+        dataset: As typed, in place of the recipes' name for it.
+        options: What every command ends with.
+    """
+    paths = {run.recipe.key(): run.path for run in runs if run.path and run.weights_path}
     lines = {}
     for recipe in wanted:
         path = next((paths[one.key()] for one in recipe.parents.values() if one.key() in paths), None)
         named = str(path) if path and path.parent != first else None
         again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
-        lines[recipe.key()] = command(recipe, request.dataset or recipe.dataset, named) + where + again
+        lines[recipe.key()] = command(recipe, dataset or recipe.dataset, named) + options + again
     return lines
 
 
-def _where(runs: list[Path] | None, data_root: Path | None) -> str:
+def where(runs: list[Path] | None, data_root: Path | None) -> str:
     """Returns the options that make a planned command read and write where this command does."""
     typed = {"--out": (runs[0] if runs else None, "LTREPRO_RUNS"), "--data-root": (data_root, "LTREPRO_DATA")}
     words = []

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import put, say
+from lt_repro.cli.app import put, put_json, say
 from lt_repro.cli.output import folder, put_all
-from lt_repro.cli.plan import put_plan, totals
+from lt_repro.cli.plan import commands, plan_json, totals, where
 from lt_repro.cli.progress import Board
 from lt_repro.errors import RequestError, unknown
 
@@ -94,11 +94,11 @@ def carry_out(request: Request) -> None:
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
-    lines = totals(wanted, found, kinds) if for_runs else []
+    lines = totals(wanted, found.runs, kinds) if for_runs else []
     for note in (*idle, *(found.notes + lacking.notes if for_runs else ())):  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
-        put_plan(request, tables, wanted, found, lines)
+        _put_plan(request, tables, wanted, found, lines)
         raise typer.Exit(found.code)
     code = found.code
     if request.train and wanted:
@@ -115,6 +115,27 @@ def carry_out(request: Request) -> None:
     shown = [(table, found.measure(table, request.length)) for table in tables]
     put_all(shown, found.notes, pool, request.to, request.as_json, request.best)
     raise typer.Exit(code)
+
+
+def _put_plan(
+    request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: "Found", lines: Sequence[str]
+) -> None:
+    """Prints the command of each run, then `lines`; or one JSON document with cells, commands and totals."""
+    from lt_repro.render.cells import to_json
+
+    options = where(request.runs, request.data_root)
+    typed = commands(wanted, found.runs, found.folders[0], request.dataset, options)
+    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
+    if request.as_json:
+        plan, sums = plan_json(wanted, typed, found.runs)
+        return put_json({"cells": cells, "plan": plan, "totals": sums})
+    for line in typed.values():
+        put(line)
+    barred = [(c["exhibit"], c["row"], c["reason"]) for c in cells if c["status"] in ("no method", "needs data")]
+    for exhibit, row, reason in dict.fromkeys(barred):
+        request.totals(f"{exhibit}, {row}: {reason}")
+    for line in lines:
+        request.totals(line)
 
 
 def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
