@@ -1,6 +1,7 @@
 """Short names for exhibits: `ablation-table`, `branch-table`, `crt`, `plot-classes`, `plot-hparams`; and `demo`."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -180,6 +181,8 @@ def demo(
 
     [bold]ltrepro demo[/bold]
     """
+    import torch
+
     from lt_repro.data.load import load_pool
     from lt_repro.paper.dbn_mix.tables import TABLE4
     from lt_repro.paper.table import ratios
@@ -188,7 +191,10 @@ def demo(
 
     table, pool = TABLE4.with_settings(ratios(60), dataset="digits"), load_pool("digits", to)
     found = Found([to / "runs"])
-    found = run_wanted(missing([table], found.runs).recipes, [table], found, {pool.name: pool}, device)
+    jobs = min(4, os.cpu_count() or 1)
+    torch.set_num_threads(jobs)  # one a run: these nets are too small for more
+    wanted = missing([table], found.runs).recipes
+    found = run_wanted(wanted, [table], found, {pool.name: pool}, device, jobs=jobs)
     measured = found.measure(table)
     paths = [
         write(to / "table4.json", json.dumps(text.document(table, measured, found.notes), indent=1)),
