@@ -94,9 +94,9 @@ def _flat(recipe: Recipe, settings: Settings) -> dict[str, str]:
     chosen = {name: getattr(recipe.method, name) for name in settings.chosen if hasattr(recipe.method, name)}
     away = {name: actual for name, (actual, _) in settings.departures(recipe).items() if not name.startswith("parent ")}
     parent = next(iter(recipe.parents.values()), None)
-    begun = {"method": parent.method.name()} | _flat(parent, settings) if parent else {}
+    inherited = {"method": parent.method.name()} | _flat(parent, settings) if parent else {}
     flat = {name: fields.text(value) for name, value in (chosen | away).items()}
-    return flat | {f"on {name}": value for name, value in begun.items()}
+    return flat | {f"on {name}": value for name, value in inherited.items()}
 
 
 def _moments(values: Sequence[Sequence[float]], k: int) -> tuple[float | None, float | None]:

@@ -37,10 +37,10 @@ def run_statuses(folders: Iterable[Path]) -> Iterator[RunStatus]:
     seen: set[str] = set()
     for folder in folders:
         ended = {path.stem: path for path in folder.glob("*.json") if not path.name.endswith(FAILED)}
-        begun = {checkpoint.key_of(path) for path in folder.glob(f"*{checkpoint.SUFFIX}")}
-        begun |= {path.name.removesuffix(FAILED) for path in folder.glob(f"*{FAILED}")}
-        begun |= {path.stem for path in folder.glob(f"*{locks.SUFFIX}") if locks.held(path)}
-        for key in sorted((ended.keys() | begun) - seen):
+        unfinished = {checkpoint.key_of(path) for path in folder.glob(f"*{checkpoint.SUFFIX}")}
+        unfinished |= {path.name.removesuffix(FAILED) for path in folder.glob(f"*{FAILED}")}
+        unfinished |= {path.stem for path in folder.glob(f"*{locks.SUFFIX}") if locks.held(path)}
+        for key in sorted((ended.keys() | unfinished) - seen):
             seen.add(key)
             yield _ended(key, ended[key]) if key in ended else _begun(key, folder)
 

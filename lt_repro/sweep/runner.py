@@ -88,7 +88,7 @@ def run_all(
     """
     images: dict[tuple[float, str, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
-    begun = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
+    parent_keys = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
     barren: dict[str, str] = {}  # parents without weights, and why
     waited = False
     since = time.time() if since is None else since
@@ -107,7 +107,7 @@ def run_all(
                 subset = (recipe.ratio, recipe.imb_type, recipe.split_seed)
                 if subset not in images:
                     images[subset] = images_of(recipe, pool)
-                ended = _ended(recipe, out, images[subset], key in begun)
+                ended = _ended(recipe, out, images[subset], key in parent_keys)
                 if ended:
                     _tidy(out, key)
                 else:
@@ -122,7 +122,7 @@ def run_all(
                             "stop": stop,
                         }
                         told |= {"parents": parents}
-                        ended = _train(recipe, images[subset], out, key in begun, since, told)
+                        ended = _train(recipe, images[subset], out, key in parent_keys, since, told)
                 del pending[key]
                 if isinstance(ended, Failed):
                     barren[key] = "failed"
