@@ -102,7 +102,9 @@ class Recipe:
             "lr_decay": (0.0, 1.0),
         }
         fields.check_bounds(self, bounds, open_below=frozenset({"lr"}))
-        if list(self.milestones) != sorted(self.milestones) or not all(0 < one < 1 for one in self.milestones):
+        if list(self.milestones) != sorted(self.milestones) or not all(
+            0 < fraction < 1 for fraction in self.milestones
+        ):
             raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
         if self.nesterov and not self.momentum:
             raise RequestError("nesterov = True with momentum = 0", "allowed: Nesterov's momentum above 0")
@@ -118,18 +120,22 @@ class Recipe:
             )
         for parent in self.parents.values():
             for shared in SHARED:
-                mine, its = getattr(self, shared), getattr(parent, shared)
-                if mine != its:
-                    raise RequestError(f"{shared}={mine}, but the parent has {shared}={its}", "allowed: the parent's")
+                value, parent_value = getattr(self, shared), getattr(parent, shared)
+                if value != parent_value:
+                    raise RequestError(
+                        f"{shared}={value}, but the parent has {shared}={parent_value}", "allowed: the parent's"
+                    )
         if "features" in self.parents:
-            here, there = len(self.spec.branches), len(self.parents["features"].spec.branches)
-            if there not in (1, here):
+            count, parent_count = len(self.spec.branches), len(self.parents["features"].spec.branches)
+            if parent_count not in (1, count):
                 raise RequestError(
-                    f"{here} branches, but the parent has {there}",
+                    f"{count} branches, but the parent has {parent_count}",
                     "allowed: a parent with as many, or with one",
                 )
-        if "weights" in self.parents and self.spec != (its := self.parents["weights"].spec):
-            raise RequestError(f"network {self.spec}, but the parent has {its}", "allowed: the parent's network")
+        if "weights" in self.parents and self.spec != (parent_spec := self.parents["weights"].spec):
+            raise RequestError(
+                f"network {self.spec}, but the parent has {parent_spec}", "allowed: the parent's network"
+            )
 
     def learning_rate(self, progress: float) -> float:
         """Returns the learning rate at a fraction of training; see `schedules.learning_rate`."""
@@ -160,8 +166,8 @@ class Recipe:
         Raises:
             RequestError: No field has that name, or a value is not allowed.
         """
-        own, rest = _apart(method, values)
-        return cls(method=method(**rest), **own)
+        recipe_values, method_values = _by_owner(method, values)
+        return cls(method=method(**method_values), **recipe_values)
 
     def replace(self, **changes: Any) -> Self:
         """Returns the recipe with some fields changed; a method's field is found by its own name.
@@ -169,10 +175,10 @@ class Recipe:
         Raises:
             RequestError: No field has that name, or a value is not allowed.
         """
-        own, rest = _apart(type(self.method), changes)
-        if rest:
-            own["method"] = dataclasses.replace(self.method, **rest)
-        return dataclasses.replace(self, **own)
+        recipe_values, method_values = _by_owner(type(self.method), changes)
+        if method_values:
+            recipe_values["method"] = dataclasses.replace(self.method, **method_values)
+        return dataclasses.replace(self, **recipe_values)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf".
@@ -181,9 +187,9 @@ class Recipe:
         (`fields.added_later`).
         """
         values = {name: getattr(self, name) for name in fields.types(type(self))}
-        values["method"] = {"name": self.method.name()} | _said(self.method, dataclasses.asdict(self.method))
+        values["method"] = {"name": self.method.name()} | _without_legacy(self.method, dataclasses.asdict(self.method))
         values["parents"] = {role: parent.to_json() for role, parent in self.parents.items()}
-        return {name: _words(value) for name, value in _said(self, values).items()}
+        return {name: _json_value(value) for name, value in _without_legacy(self, values).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -196,14 +202,16 @@ class Recipe:
             raise RequestError(f"a recipe of {values!r}", "allowed: a JSON object")
         inner = dict(values.get("method", {}))
         method = find(str(inner.pop("name", "")))
-        own = _checked(cls, {name: value for name, value in values.items() if name != "method"})
-        if isinstance(own.get("parents"), Mapping):
-            own["parents"] = {role: cls.from_json(parent) for role, parent in own["parents"].items()}
-        return cls(method=method(**_checked(method, inner)), **own)
+        recipe_values = _checked(cls, {name: value for name, value in values.items() if name != "method"})
+        if isinstance(recipe_values.get("parents"), Mapping):
+            recipe_values["parents"] = {
+                role: cls.from_json(parent) for role, parent in recipe_values["parents"].items()
+            }
+        return cls(method=method(**_checked(method, inner)), **recipe_values)
 
     def lineage(self) -> list["Recipe"]:
         """Returns the recipe, then its parents, each followed by its own."""
-        return [self, *(one for parent in self.parents.values() for one in parent.lineage())]
+        return [self, *(ancestor for parent in self.parents.values() for ancestor in parent.lineage())]
 
     def key(self) -> str:
         """Returns the name of the run: a readable slug and 8 hex digits of the SHA-256 of the canonical JSON."""
@@ -232,8 +240,8 @@ def find(name: str) -> type[Method]:
 
 def settings(method: type[Method]) -> dict[str, Any]:
     """Returns the type of everything that can be set: the recipe's fields and the method's, by name."""
-    own = {name: kind for name, kind in fields.types(Recipe).items() if name != "method"}
-    return own | fields.types(method)
+    recipe_types = {name: kind for name, kind in fields.types(Recipe).items() if name != "method"}
+    return recipe_types | fields.types(method)
 
 
 def get(recipe: Recipe, name: str) -> Any:
@@ -241,11 +249,11 @@ def get(recipe: Recipe, name: str) -> Any:
     return getattr(recipe if name in fields.types(Recipe) else recipe.method, name)
 
 
-def _words(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _words(inner) for name, inner in value.items()}
+        return {name: _json_value(inner) for name, inner in value.items()}
     if isinstance(value, tuple):
-        return [_words(inner) for inner in value]
+        return [_json_value(inner) for inner in value]
     return "inf" if value == math.inf else value
 
 
@@ -261,15 +269,15 @@ def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.inf if value == "inf" and kinds[name] is float else value for name, value in values.items()}
 
 
-def _said(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_legacy(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[str, Any]:
     before = fields.legacy_values(type(owner))
     return {name: value for name, value in values.items() if name not in before or value != before[name]}
 
 
-def _apart(method: type[Method], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _by_owner(method: type[Method], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the values of the recipe's own fields and those of the method's."""
     for name in values:
         if name not in settings(method):
             raise unknown("setting", name, settings(method))
-    own = {name: value for name, value in values.items() if name in fields.types(Recipe)}
-    return own, {name: value for name, value in values.items() if name not in own}
+    recipe_values = {name: value for name, value in values.items() if name in fields.types(Recipe)}
+    return recipe_values, {name: value for name, value in values.items() if name not in recipe_values}

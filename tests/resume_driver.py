@@ -74,8 +74,8 @@ def main(mode: str, out: Path, only: str = "") -> None:
                 stop.signum = signal.SIGTERM
 
         try:
-            told = {"device": "cpu", "eval_every": 1, "save_every": 0.0, "watch": watch, "stop": stop}
-            fit(made, images, out=out, parents=[beside], **told)
+            kwargs = {"device": "cpu", "eval_every": 1, "save_every": 0.0, "watch": watch, "stop": stop}
+            fit(made, images, out=out, parents=[beside], **kwargs)
             assert mode in ("straight", "resume"), "the cut did not happen"
         except (Killed, Interrupted):
             assert mode == "cut"

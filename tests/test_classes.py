@@ -26,10 +26,13 @@ def run(made, per_class=(), branches=None, accuracy=0.5, **changes):
 
 
 def by_branch(first):
-    """Accuracies that say where they stand: the combined ones, then each branch's, by group."""
+    """Accuracies that identify their cell: the combined ones, then each branch's, by group."""
     numbers = iter(range(first, first + 12))
     grouped = [{group: next(numbers) / 100 for group in GROUPS} for _ in range(3)]
-    branches = {name: {"accuracy": own} for name, own in zip(("conventional", "rebalancing"), grouped[1:], strict=True)}
+    branches = {
+        name: {"accuracy": accuracy}
+        for name, accuracy in zip(("conventional", "rebalancing"), grouped[1:], strict=True)
+    }
     return {"accuracy": grouped[0], "per_class": [], "branches": branches}
 
 
@@ -37,7 +40,7 @@ def test_table5_shows_each_branch_and_group_of_both_methods():
     bbn, dbn_mix = next(TABLE5.cells()).recipe, list(TABLE5.cells())[12].recipe
     assert (bbn.method.name(), dbn_mix.method.name()) == ("bbn", "dbn_mix")
     runs = [fake(bbn, 0.0, result=by_branch(10)), fake(dbn_mix, 0.0, result=by_branch(50))]
-    found = [round(100 * one.mean) for one in measure(TABLE5, runs)]
+    found = [round(100 * entry.mean) for entry in measure(TABLE5, runs)]
     final, conventional, rebalancing = ([10 + 4 * i + j for j in range(4)] for i in range(3))
     first = [*rebalancing, *conventional, *final]
     assert found == first + [number + 40 for number in first]
@@ -86,8 +89,8 @@ def test_table6_begins_every_run_with_a_parent_of_its_seed(table):
             (made.parents["features"].method.branches, made.parents["features"].method.mix) for made in rows.values()
         } == {(1, "mixup")}
         assert len({made.parents["features"].key() for made in rows.values()}) == 1
-    told = [(m.branches, m.mix, m.tscale) for m in variants]
-    assert told == [(2, "none", False), (2, "none", True), (2, "bilateral", False), (2, "bilateral", True)]
+    settings = [(m.branches, m.mix, m.tscale) for m in variants]
+    assert settings == [(2, "none", False), (2, "none", True), (2, "bilateral", False), (2, "bilateral", True)]
 
 
 def test_seeds_of_runs_with_parents_belong_together_and_short_parents_stay_out():
@@ -115,7 +118,7 @@ def test_every_recipe_builds_and_published_values_are_fractions(table):
     assert len({made.key() for made in table.recipes()}) == len(table.recipes())
     printed = [cell.published for cell in cells if cell.published]
     assert len(printed) == {"table5": 24, "table6a": 4, "table6b": 4, "fig1": 2}[table.id]
-    assert all(0.08 < one.value < 0.8 for one in printed)
+    assert all(0.08 < number.value < 0.8 for number in printed)
     assert {cell.recipe.ratio for cell in cells} == {200.0 if table is FIG1 else 100.0}
 
 
@@ -158,8 +161,8 @@ def test_classes_are_sorted_by_falling_size_and_stable():
         "sd": "7.071068",
     }
     assert (lines[-1]["n"], lines[-1]["mean"], lines[-1]["sd"]) == ("0", "", "")
-    told = json.loads(json.dumps(classes.to_json(), allow_nan=False))
-    assert told[0] == {
+    document = json.loads(json.dumps(classes.to_json(), allow_nan=False))
+    assert document[0] == {
         "class": "b",
         "images": 40,
         "series": {"one": {"n": 2, "mean": 0.5, "sd": 0.0}, "none": {"n": 0, "mean": None, "sd": None}},

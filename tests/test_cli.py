@@ -222,22 +222,22 @@ def test_commands_say_every_recipe_apart(table):
 
 
 def test_ablation_table_on_digits_from_nothing(run):
-    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "1", "--seeds", "0-1"]
-    code, out, err = run("ablation-table", *here, "--run")
+    options = ["--dataset", "digits", "--ratio", "60", "--epochs", "1", "--seeds", "0-1"]
+    code, out, err = run("ablation-table", *options, "--run")
     assert code == 0
     assert "run 18/18" in err
     assert len(list(Path("runs").glob("*.json"))) == 18
     for suffix in ("md", "csv", "tex"):
         assert Path(f"tables/table4-digits-e1-r60.{suffix}").stat().st_size > 500
-    _, out, _ = run("ablation-table", *here, "--json")
+    _, out, _ = run("ablation-table", *options, "--json")
     cells = json.loads(out)["cells"]
     assert len(cells) == 9
     assert all(cell["n"] == 2 and cell["published"] is None and cell["status"] == "done" for cell in cells)
-    _, out, _ = run("ablation-table", *here, "--seeds", "1", "--json")
+    _, out, _ = run("ablation-table", *options, "--seeds", "1", "--json")
     assert {tuple(cell["seeds"]) for cell in json.loads(out)["cells"]} == {(1,)}
-    _, out, err = run("ablation-table", *here, "--plan")
+    _, out, err = run("ablation-table", *options, "--plan")
     assert (out, err.strip()) == ("", "0 runs missing")
-    _, out, err = run("ablation-table", *here, "--seeds", "0", "--runs", "new folder", "--plan")
+    _, out, err = run("ablation-table", *options, "--seeds", "0", "--runs", "new folder", "--plan")
     assert out.splitlines()[0] == "ltrepro train --dataset digits --ratio 60 --epochs 1 --out 'new folder'"
     _, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60")
     assert "skips shorter runs (18 of 1 epochs); --epochs 1 shows them" in err
@@ -281,13 +281,13 @@ def test_plot_hparams_writes_three_figures_with_their_numbers(run):
 
 def test_a_damaged_run_file_is_named_and_changes_no_other_cell(run):
     run("train", *DIGITS)
-    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
-    _, before, _ = run("ablation-table", *here, "--json")
+    options = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+    _, before, _ = run("ablation-table", *options, "--json")
     Path("runs/broken.json").write_text('{"schema": 1')
-    code, after, err = run("ablation-table", *here, "--json")
+    code, after, err = run("ablation-table", *options, "--json")
     assert (code, after) == (1, before)
     assert "broken.json" in err
-    run("ablation-table", *here)
+    run("ablation-table", *options)
     assert "broken.json" in Path("tables/table4-digits-e2-r60.md").read_text()
 
 
@@ -297,9 +297,9 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
     found = Run.read(path)
     path.unlink()
     other = replace(found, split={"digest": "0" * 64, "counts": found.split["counts"]}).publish(path.parent)
-    here = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+    options = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
     assert "has split 00000000, not" in run("train", *DIGITS)[2]
-    code, out, err = run("ablation-table", *here, "--json")
+    code, out, err = run("ablation-table", *options, "--json")
     assert code == 0
     assert {cell["n"] for cell in json.loads(out)["cells"]} == {0}
     assert f"skipped {other.path.name}: different split" in err
@@ -319,9 +319,9 @@ def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
     }
     cells = json.loads(Path("shown/table4.json").read_text())["cells"]
     assert [cell["n"] for cell in cells] == [3] * 9
-    said = out.strip().splitlines()[-1]
-    assert said.count(". ") == 1
-    assert said.endswith(".")
+    sentences = out.strip().splitlines()[-1]
+    assert sentences.count(". ") == 1
+    assert sentences.endswith(".")
 
 
 def test_the_nine_recipes_differ_only_in_branches_mixing_and_temperature():
@@ -487,10 +487,10 @@ def bad_files():
 @pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
 def test_a_wrong_request_exits_with_2_and_changes_nothing(words, refused, bad_files, tmp_path):
     before = sorted(path for path in tmp_path.rglob("*"))
-    said = refused(*words).replace(str(tmp_path), "HERE")
+    message = refused(*words).replace(str(tmp_path), "HERE")
     assert sorted(path for path in tmp_path.rglob("*")) == before
     (name,) = (name for name, other in WRONG.items() if other is words)
-    lines = said.splitlines()
+    lines = message.splitlines()
     if lines[-1].startswith("  `ltrepro --help`"):  # the rest is typer's
         lines[0] = MESSAGES[name][0]
     assert lines == MESSAGES[name]

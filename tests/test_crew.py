@@ -57,12 +57,12 @@ def test_two_at_once_come_out_as_one_by_one(one_thread):
     wanted = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
     seen = []
     ended = list(run_jobs(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
-    assert sorted(run.recipe.key() for run in ended) == sorted(one.key() for one in wanted)
-    assert {at.key for at in seen if at.ended} == {one.key() for one in wanted}
+    assert sorted(run.recipe.key() for run in ended) == sorted(recipe.key() for recipe in wanted)
+    assert {at.key for at in seen if at.ended} == {recipe.key() for recipe in wanted}
     assert multiprocessing.active_children() == []
-    calm = {run.recipe.key(): run for run in run_all(wanted, digits(), Path("one"))}
+    sequential = {run.recipe.key(): run for run in run_all(wanted, digits(), Path("one"))}
     for run in ended:
-        other = calm[run.recipe.key()]
+        other = sequential[run.recipe.key()]
         assert (run.result, run.curve, run.history, run.weights) == (
             other.result,
             other.curve,
@@ -74,15 +74,15 @@ def test_two_at_once_come_out_as_one_by_one(one_thread):
 
 def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_thread):
     wanted = [brief(20, seed=seed) for seed in (0, 1)]
-    struck = []
+    killed = []
 
-    def strike(at):
-        if not struck and at.epoch > 1:
-            struck.append(at.key)
+    def kill_worker(at):
+        if not killed and at.epoch > 1:
+            killed.append(at.key)
             multiprocessing.active_children()[0].kill()
 
-    ended = list(run_jobs(wanted, digits(), Path("runs"), jobs=2, watch=strike))
-    assert struck
+    ended = list(run_jobs(wanted, digits(), Path("runs"), jobs=2, watch=kill_worker))
+    assert killed
     assert [run.status for run in ended] == ["done"] * 2
     long = [brief(2000, seed=seed) for seed in (0, 1)]
     with pytest.raises(Interrupted) as stopped:
@@ -101,19 +101,19 @@ def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
     def broken(*args):
         raise ZeroDivisionError("by the test")
 
-    began = time.time()
+    start = time.time()
     with monkeypatch.context() as patch:
         patch.setattr("lt_repro.train.loop.train_step", broken)
         (first,) = run_all([brief()], digits(), Path("runs"))
     assert isinstance(first, Failed)
-    (second,) = run_all([brief()], digits(), Path("runs"), since=began)
+    (second,) = run_all([brief()], digits(), Path("runs"), since=start)
     assert (second.recipe, second.error) == (brief(), "ZeroDivisionError: by the test")
     (third,) = run_all([brief()], digits(), Path("runs"))
     assert third.status == "done"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
+def test_the_workers_leave_with_their_queue_which_can_be_resumed(signum, run):
     words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=25", "--jobs", "2"]
     queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -123,17 +123,17 @@ def test_the_workers_leave_with_their_queue_and_it_goes_on(signum, run):
             os.killpg(queue.pid, signum)  # as a terminal does it
         else:
             queue.send_signal(signum)
-        _, said = queue.communicate(timeout=60)
+        _, stderr = queue.communicate(timeout=60)
     finally:
         queue.kill()
-    assert queue.returncode == {signal.SIGKILL: -9}.get(signum, 128 + signum), said
-    assert "Traceback" not in said
+    assert queue.returncode == {signal.SIGKILL: -9}.get(signum, 128 + signum), stderr
+    assert "Traceback" not in stderr
     wait_for(lambda: not any(map(locks.held, Path("runs").glob("*.lock"))), 20.0)
     assert len(list(Path("runs").glob("*.ckpt"))) == 2
     if signum == signal.SIGTERM:
         assert run(*LONG, "--set", "epochs=25")[0] == 0
         runs = [Run.read(path) for path in Path("runs").glob("*.json")]
-        assert [[one["ended"] for one in run.attempts] for run in runs] == [["stopped", "done"]] * 2
+        assert [[attempt["ended"] for attempt in run.attempts] for run in runs] == [["stopped", "done"]] * 2
 
 
 def at_epoch(key, epoch):
@@ -147,8 +147,8 @@ def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height
     table = TABLE4.with_settings(dataset="digits", epochs=1)
     wanted = table.recipes()
     board = progress.Board(wanted, [table, TABLE6A], [])
-    for one in wanted[:2]:
-        board.at(at_epoch(one.key(), 5))
+    for made in wanted[:2]:
+        board.at(at_epoch(made.key(), 5))
     (run,) = run_all([wanted[2]], digits(), Path("runs"))
     with board:
         board.ended(run)
@@ -172,8 +172,8 @@ def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
     clock[0] = 130.0
     board.at(at_epoch(wanted[0].key(), 5))
     assert "about 3:30 left" in board.render().renderables[0].plain  # half a run in 30 s, three and a half to go
-    for one in wanted[1:]:
-        board.to_do.pop(one.key())  # as if they had been there
+    for made in wanted[1:]:
+        board.to_do.pop(made.key())  # as if they had been there
     assert "about 0:30 left" in board.render().renderables[0].plain
 
 

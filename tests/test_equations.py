@@ -69,7 +69,7 @@ def test_reverse_sampler_draws_classes_by_p_and_their_images_uniformly(gamma):
 
 def test_the_class_balanced_sampler_is_the_reverse_one_at_gamma_infinite():
     counts = np.array([40, 10, 2])
-    pair = [one.indices(generator(0, "test", 0), counts, 500) for one in (ClassBalanced(), Reverse(math.inf))]
+    pair = [sampler.indices(generator(0, "test", 0), counts, 500) for sampler in (ClassBalanced(), Reverse(math.inf))]
     assert np.array_equal(*pair)
 
 

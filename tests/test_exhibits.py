@@ -23,7 +23,7 @@ from lt_repro.sweep.plan import missing
 from lt_repro.sweep.runner import Failed, run_all
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-HERE = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
+DATASET = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
 
 
 def trained(run, *words):
@@ -33,7 +33,7 @@ def trained(run, *words):
 
 
 def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
-    code, out, err = run("crt", *HERE, "--run")
+    code, out, err = run("crt", *DATASET, "--run")
     assert code == 0, err
     assert "run 13/13" in err
     runs = {path.stem: Run.read(path) for path in Path("runs").glob("*.json")}
@@ -50,21 +50,21 @@ def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
         assert "published" not in text
         assert "parent epochs 2 (default: 60)" in text
     before = {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()}
-    code, again, err = run("crt", *HERE, "--run")
+    code, again, err = run("crt", *DATASET, "--run")
     assert (code, again) == (0, out)
     assert {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()} == before
 
 
 def test_the_plan_names_parents_first_and_its_commands_fill_the_table(run):
-    _, out, err = run("crt", *HERE, "--plan")
+    _, out, err = run("crt", *DATASET, "--plan")
     lines = out.strip().splitlines()
     assert len(lines) == 13
     assert "13 runs missing" in err
     for line in lines[:2] + lines[8:10]:  # a parent and its child, of either half
         trained(run, *shlex.split(line)[2:])
-    _, out, err = run("crt", *HERE, "--plan")
+    _, out, err = run("crt", *DATASET, "--plan")
     assert out.strip().splitlines() == lines[2:8] + lines[10:]
-    _, out, _ = run("crt", *HERE, "--json")
+    _, out, _ = run("crt", *DATASET, "--json")
     assert [cell["status"] for cell in json.loads(out)["cells"]] == ["done", *["missing"] * 3] * 2
 
 
@@ -86,13 +86,13 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
     content, record = weights.read_bytes(), parent.path.read_bytes()
     weights.unlink()
     key = parent.recipe.key()
-    said = refused("train", "--method", "crt", "--set", f"parent={key}")
-    assert f"the weights file of parent {key} is missing" in said
-    assert "--force" in said
-    _, out, err = run("crt", *HERE, "--plan")
+    message = refused("train", "--method", "crt", "--set", f"parent={key}")
+    assert f"the weights file of parent {key} is missing" in message
+    assert "--force" in message
+    _, out, err = run("crt", *DATASET, "--plan")
     assert f"note: parent {key} has no weights file" in err
     assert len(out.strip().splitlines()) == 13
-    code, _, err = run("crt", *HERE, "--run")
+    code, _, err = run("crt", *DATASET, "--run")
     assert code == 0, err
     assert f"note: parent {key} has no weights file" in err
     assert weights.read_bytes() == content
@@ -101,26 +101,26 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
 
 
 def test_the_plan_for_weights_that_are_gone_can_be_typed(run):
-    code, _, err = run("crt", *HERE, "--run")
+    code, _, err = run("crt", *DATASET, "--run")
     assert code == 0, err
     for path in Path("runs").glob("*.pt"):
         path.unlink()
     for path in Path("runs").glob("*crt*.json"):
         path.unlink()
-    _, out, _ = run("crt", *HERE, "--plan")
+    _, out, _ = run("crt", *DATASET, "--plan")
     lines = out.strip().splitlines()
     assert len(lines) == 8
     assert [line.endswith(" --force") for line in lines] == [True, False] * 4
     for line in lines:
         trained(run, *shlex.split(line)[2:])
-    _, out, err = run("crt", *HERE, "--plan")
+    _, out, err = run("crt", *DATASET, "--plan")
     assert (out, err.count("note")) == ("", 0)
     assert len(list(Path("runs/superseded").glob("*.json"))) == 4
 
 
 def test_the_plan_names_a_parent_in_another_folder_by_its_path(run):
     trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "2", "--mix", "mixup", "--out", "one")
-    _, out, _ = run("crt", *HERE, "--runs", "two", "--runs", "one", "--plan")
+    _, out, _ = run("crt", *DATASET, "--runs", "two", "--runs", "one", "--plan")
     lines = [line for line in out.splitlines() if "parent=one/" in line]
     assert len(lines) == 4
     child = trained(run, *shlex.split(lines[0])[2:])
@@ -143,7 +143,7 @@ def test_a_path_names_the_run_at_that_path(run, refused):
 
 def test_an_exhibit_that_cannot_be_written_is_said_before_training(run):
     Path("file").touch()
-    code, _, err = run("branch-table", *HERE, "--run", "--out", "file/x")
+    code, _, err = run("branch-table", *DATASET, "--run", "--out", "file/x")
     assert code == 2
     assert not Path("runs").exists()
     assert "run 1/" not in err
@@ -182,10 +182,10 @@ def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, mo
     parent.path.with_suffix(".pt").unlink()
     record = parent.path.read_bytes()
     monkeypatch.setattr("lt_repro.recipe.learning_rate", lambda *args, **kwargs: 0.05)
-    code, _, err = run("crt", *HERE, "--run")
+    code, _, err = run("crt", *DATASET, "--run")
     assert code == 3
     assert "gave other weights" in err
-    assert "run 9/13" in err  # what does not begin with it goes on
+    assert "run 9/13" in err  # runs that do not start from it are trained
     assert len(list(Path("runs").glob("*crt*.json"))) == 4
     assert err.count("failed: ") == 5
     assert parent.path.read_bytes() == record
@@ -199,12 +199,12 @@ def test_a_parent_that_diverges_on_the_way_stops_nothing_else(run, monkeypatch):
         return plain(self, net, batches, at) * (math.nan if self.mix == "mixup" else 1.0)
 
     monkeypatch.setattr(DbnMix, "loss", broken)
-    code, out, err = run("crt", *HERE, "--run")
+    code, out, err = run("crt", *DATASET, "--run")
     assert code == 3
     assert err.count("failed: ") == 4
     assert err.count("diverged") >= 4
     assert len(list(Path("runs").glob("*crt*.json"))) == 4
-    _, out, _ = run("crt", *HERE, "--json")
+    _, out, _ = run("crt", *DATASET, "--json")
     reasons = [cell["reason"] for cell in json.loads(out)["cells"]]
     assert reasons[:4] == [None] * 4
     assert all("diverged" in reason for reason in reasons[4:])
@@ -220,7 +220,7 @@ def test_an_error_in_one_run_leaves_a_record_and_stops_no_other(run, monkeypatch
         return plain(self, net, batches, at)
 
     monkeypatch.setattr(DbnMix, "loss", broken)
-    code, _, err = run("ablation-table", *HERE, "--run")
+    code, _, err = run("ablation-table", *DATASET, "--run")
     assert code == 3
     assert err.count("failed: ") == 4
     records = list(Path("runs").glob("*.failed.json"))
@@ -229,10 +229,10 @@ def test_an_error_in_one_run_leaves_a_record_and_stops_no_other(run, monkeypatch
     _, out, _ = run("status")
     assert "5 done" in out
     assert "4 failed" in out
-    code, _, err = run("train", *HERE[:-2], "--tscale")
+    code, _, err = run("train", *DATASET[:-2], "--tscale")
     assert (code, "ZeroDivisionError" in err, "Traceback" in err) == (1, True, False)
     monkeypatch.setattr(DbnMix, "loss", plain)
-    code, _, err = run("ablation-table", *HERE, "--run")
+    code, _, err = run("ablation-table", *DATASET, "--run")
     assert (code, len(list(Path("runs").glob("*.failed.json")))) == (0, 0)
 
 
@@ -241,7 +241,7 @@ def test_a_parent_in_the_tables_without_weights_is_trained_again_beside(run):
     Path("tables/runs").mkdir(parents=True)
     parent.path.rename(Path("tables/runs") / parent.path.name)
     parent.path.with_suffix(".pt").unlink()
-    code, _, err = run("crt", *HERE, "--run")
+    code, _, err = run("crt", *DATASET, "--run")
     assert code == 0, err
     assert "has no weights file: it is trained again" in err
     assert parent.path.exists()
@@ -255,7 +255,7 @@ def test_nothing_begins_with_a_parent_that_diverged(run):
     replace(parent, status="diverged", result=None, weights=None, diverged={"epoch": 0, "step": 1}).publish(
         Path("runs")
     )
-    _, out, err = run("crt", *HERE, "--plan")
+    _, out, err = run("crt", *DATASET, "--plan")
     assert "diverged, so its children cannot be trained" in err
     assert len(out.strip().splitlines()) == 8
 
@@ -273,11 +273,11 @@ def test_a_parent_may_be_given_by_path_and_gives_images_seed_and_network(run):
 
 
 def test_branch_table_shows_branches_and_groups(run):
-    code, out, err = run("branch-table", *HERE, "--run")
+    code, out, err = run("branch-table", *DATASET, "--run")
     assert code == 0, err
     assert "run 2/2" in err
     found = {Run.read(path).recipe.method.name(): Run.read(path) for path in Path("runs").glob("*.json")}
-    _, out, _ = run("branch-table", *HERE, "--json")
+    _, out, _ = run("branch-table", *DATASET, "--json")
     cells = {(cell["row"], cell["column"]): cell["mean"] for cell in json.loads(out)["cells"]}
     for label, name in (("bbn", "bbn"), ("dbn+bm+ts", "dbn_mix")):
         result = found[name].result
@@ -296,7 +296,7 @@ def test_branch_table_of_the_paper_shows_published_beside_missing(run):
 
 
 def test_plot_classes_draws_the_papers_three(run):
-    code, out, err = run("plot-classes", *HERE, "--run")
+    code, out, err = run("plot-classes", *DATASET, "--run")
     assert code == 0, err
     assert "run 3/3" in err
     lines = list(csv.DictReader(io.StringIO(Path("figures/fig1-digits-e2-r60.csv").read_text())))
@@ -304,12 +304,12 @@ def test_plot_classes_draws_the_papers_three(run):
     assert {line["series"] for line in lines} == {"Vanilla", "BBN", "DBN-Mix"}
     for suffix in ("png", "svg"):
         assert Path(f"figures/fig1-digits-e2-r60.{suffix}").stat().st_size > 1000
-    _, out, _ = run("plot-classes", *HERE, "--json")
-    told = json.loads(out)
+    _, out, _ = run("plot-classes", *DATASET, "--json")
+    document = json.loads(out)
     bbn = next(Run.read(path) for path in Path("runs").glob("*bbn*.json"))
-    assert [one["series"]["BBN"]["mean"] for one in told["classes"]] == bbn.result["per_class"]
-    assert [one["images"] for one in told["classes"]] == bbn.split["counts"]
-    assert [cell["row"] for cell in told["cells"]] == ["sbn", "bbn", "dbn+bm+ts"]
+    assert [entry["series"]["BBN"]["mean"] for entry in document["classes"]] == bbn.result["per_class"]
+    assert [entry["images"] for entry in document["classes"]] == bbn.split["counts"]
+    assert [cell["row"] for cell in document["cells"]] == ["sbn", "bbn", "dbn+bm+ts"]
 
 
 def test_plot_classes_before_anything_has_run_shows_the_images_and_what_is_not_run(run):
@@ -332,9 +332,9 @@ def test_plot_classes_of_chosen_runs(run, refused):
     assert "DBN-Mix (tscale true)" in out
     stem = Path(out.strip().splitlines()[-1])
     assert stem.name.startswith("classes-")
-    _, told, _ = run("plot-classes", first.recipe.key(), second.recipe.key(), "--json")
-    shown = json.loads(told)["classes"]
-    assert [one["series"]["DBN-Mix (tscale false)"]["mean"] for one in shown] == first.result["per_class"]
+    _, out, _ = run("plot-classes", first.recipe.key(), second.recipe.key(), "--json")
+    shown = json.loads(out)["classes"]
+    assert [entry["series"]["DBN-Mix (tscale false)"]["mean"] for entry in shown] == first.result["per_class"]
     assert "different splits" in refused("plot-classes", first.recipe.key(), other.recipe.key())
 
 
@@ -355,34 +355,34 @@ def birds():
     return "folder:birds"
 
 
-OWN = ["--epochs", "1", "--seeds", "0"]
+SHORT = ["--epochs", "1", "--seeds", "0"]
 
 
 def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
     monkeypatch.setitem(SETTINGS.others, "net", "resnet8")
-    here = [birds, "--ratio", "as-is"]
-    code, out, err = run("make-dataset", *here, "--json")
+    options = [birds, "--ratio", "as-is"]
+    code, out, err = run("make-dataset", *options, "--json")
     assert code == 0, err
     split = json.loads(out)
     assert split["counts"] == [12, 3, 6, 24]
     assert (split["ratio"], split["imb_type"], split["n_test"]) == (8.0, "as_is", 16)
-    _, out, _ = run("make-dataset", *here)
+    _, out, _ = run("make-dataset", *options)
     assert all(f" {name} " in out for name in ("auk", "ibis", "tern", "wren"))
-    here = ["--dataset", birds, "--ratio", "as-is"]
-    found = trained(run, *here, "--epochs", "1")
+    options = ["--dataset", birds, "--ratio", "as-is"]
+    found = trained(run, *options, "--epochs", "1")
     assert found.split["class_names"] == ["auk", "ibis", "tern", "wren"]
     assert found.split["digest"] == split["digest"]
     assert (found.recipe.ratio, found.recipe.imb_type) == (8.0, "as_is")
     for name, runs in {"ablation-table": 9, "branch-table": 1, "crt": 8, "plot-classes": 0, "plot-hparams": 33}.items():
-        code, out, err = run(name, *here, *OWN, "--plan")
+        code, out, err = run(name, *options, *SHORT, "--plan")
         planned = out.strip().splitlines()
         if name != "plot-hparams":
-            code, out, err = run(name, *here, *OWN, "--run")
+            code, out, err = run(name, *options, *SHORT, "--run")
             assert code == 0, (name, err)
         else:
             assert len(planned) == runs
         assert all("--ratio as-is" in line or "parent=" in line for line in planned)
-    code, out, _ = run("plot-classes", *here, *OWN)
+    code, out, _ = run("plot-classes", *options, *SHORT)
     rows = [line for line in out.splitlines() if any(bird in line for bird in ("auk", "ibis", "tern", "wren"))]
     assert [row.split()[1] for row in rows] == ["wren", "auk", "tern", "ibis"]
     assert len(list(Path("tables").glob("*-e1-as-is.md"))) == 4

@@ -186,14 +186,14 @@ def test_what_is_passed_over(tmp_path):
 
 def test_links_are_followed(tmp_path):
     made(tmp_path / "there")
-    here = made(tmp_path / "here", (0, 2))
+    linked = made(tmp_path / "here", (0, 2))
     put(tmp_path / "one.png", encoded(noise(7)))
-    (here / "train" / "ant").mkdir()
-    (here / "train" / "ant" / "linked.png").symlink_to(tmp_path / "one.png")
-    (here / "train" / "ant" / "more").symlink_to(tmp_path / "there" / "train" / "ant")
-    (here / "train" / "cat").symlink_to(tmp_path / "there" / "train" / "bee")
-    (here / "test" / "cat").symlink_to(tmp_path / "there" / "test" / "bee")
-    pool = load(here)
+    (linked / "train" / "ant").mkdir()
+    (linked / "train" / "ant" / "linked.png").symlink_to(tmp_path / "one.png")
+    (linked / "train" / "ant" / "more").symlink_to(tmp_path / "there" / "train" / "ant")
+    (linked / "train" / "cat").symlink_to(tmp_path / "there" / "train" / "bee")
+    (linked / "test" / "cat").symlink_to(tmp_path / "there" / "test" / "bee")
+    pool = load(linked)
     assert pool.class_names == ("ant", "bee", "cat")
     assert np.array_equal(pool.train_images, [noise(at) for at in (7, 0, 1, 2, 100, 101, 100, 101)])
 

@@ -120,8 +120,8 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
 def trained(method, net):
     """The parameters that the method's groups name, as the contract says: auxiliary ones only by an "aux." prefix."""
     for name, parameter in net.named_parameters():
-        own = [p for p in method.param_groups if p.startswith("aux.") == name.startswith("aux.")]
-        if name.startswith(tuple(own)):
+        prefixes = [p for p in method.param_groups if p.startswith("aux.") == name.startswith("aux.")]
+        if name.startswith(tuple(prefixes)):
             yield parameter
 
 

@@ -26,10 +26,10 @@ def test_resnet32_has_464_154_parameters():
     assert sum(isinstance(m, nn.Conv2d) for m in single.modules()) == 31
 
 
-@pytest.mark.parametrize(("branch_at", "own"), [("block", 1), ("layer3", 5), ("layer2", 10)])
-def test_branches_part_where_the_spec_says(branch_at, own):
+@pytest.mark.parametrize(("branch_at", "blocks"), [("block", 1), ("layer3", 5), ("layer2", 10)])
+def test_branches_part_where_the_spec_says(branch_at, blocks):
     single, dual = net("resnet32", ("single",), branch_at), net("resnet32", TWO, branch_at)
-    assert len(dual.branches[0]) - 1 == own  # and the pool
+    assert len(dual.branches[0]) - 1 == blocks  # and the pool
     assert parameters(dual) - parameters(single) == parameters(single.branches) + parameters(single.heads)
     assert parameters(single) == parameters(net("resnet32", ("single",), "block"))
 
@@ -64,8 +64,8 @@ def test_shortcut_subsamples_and_pads_with_zeros():
 
 def test_batchnorm_per_branch_normalises_each_batch_on_its_own():
     x, y = torch.rand(8, 1, 8, 8), 0.2 * torch.rand(8, 1, 8, 8)
-    apart, alone = net().train(), net().train()
-    torch.testing.assert_close(apart([x, y])[1], alone([y, y])[1])
+    separate, alone = net().train(), net().train()
+    torch.testing.assert_close(separate([x, y])[1], alone([y, y])[1])
     joint, by_hand = net(bn="joint").train(), net(bn="joint").train()
     shared = by_hand.trunk(torch.cat([x, y]))
     expected = [by_hand.heads[i](by_hand.branches[i](half)) for i, half in enumerate((shared[:8], shared[8:]))]

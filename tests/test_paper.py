@@ -105,13 +105,13 @@ def test_every_cell_has_recipes_or_says_what_it_lacks(table):
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)
 def test_rows_of_a_column_are_recipes_of_their_own(table):
-    one = {row: min(views) for views in VIEWS.get(table.id, []) for row in views}
+    viewed_row = {row: min(views) for views in VIEWS.get(table.id, []) for row in views}
     places = {}
     for cell in table.cells():
         if cell.recipe:
             groups = table in (TABLE5, GROUPS, READINGS_DBN, READINGS_SBN)  # their columns are views of one network
             column = "" if groups else cell.column.label
-            places.setdefault(cell.recipe.key(), set()).add((one.get(cell.row.label, cell.row.label), column))
+            places.setdefault(cell.recipe.key(), set()).add((viewed_row.get(cell.row.label, cell.row.label), column))
     assert all(len(rows) == 1 for rows in places.values())
 
 
@@ -228,8 +228,8 @@ def test_claims_name_cells_and_are_true_of_the_published_numbers(claim):
         if None in more + less:
             continue
         known += 1
-        apart = round(sum(more) - sum(less), 4)
-        assert apart > 0 if claim.alike is None else abs(apart) <= claim.alike
+        difference = round(sum(more) - sum(less), 4)
+        assert difference > 0 if claim.equivalence_margin is None else abs(difference) <= claim.equivalence_margin
     drawn = claim.comparisons[0].more[0].exhibit.startswith("fig3")  # of Fig. 3, only the best value is printed
     assert known == (0 if drawn else len(claim.comparisons))
 
@@ -260,7 +260,7 @@ def test_questions_are_about_settings():
 
 def test_figures_of_ours_show_the_numbers_of_the_tables():
     for (row, column), published in GROUPS.published.items():
-        told = TABLE5.published.get((f"{row}/final", column)) or TABLE4.published[row, "100"]
-        assert published.value == told.value
+        source = TABLE5.published.get((f"{row}/final", column)) or TABLE4.published[row, "100"]
+        assert published.value == source.value
     trained = {recipe.key() for table in TABLES[:-4] for recipe in table.recipes()}
     assert {recipe.key() for table in (GROUPS, RELIABILITY) for recipe in table.recipes()} <= trained

@@ -64,13 +64,13 @@ def split_of(pool, **options):
 def test_sorted_and_file_order_are_the_same_data(hold_out):
     by_class, by_file = made_up_pool(hold_out)
     assert not np.array_equal(by_class.train_labels, by_file.train_labels)
-    one, other = select(by_class, split_of(by_class)), select(by_file, split_of(by_file))
-    assert one.split == other.split
-    assert one.split.digest == other.split.digest
-    assert one.digest == other.digest
+    first, second = select(by_class, split_of(by_class)), select(by_file, split_of(by_file))
+    assert first.split == second.split
+    assert first.split.digest == second.split.digest
+    assert first.digest == second.digest
     for field in ("train_images", "train_labels", "test_images", "test_labels"):
-        assert getattr(one, field).tobytes() == getattr(other, field).tobytes()
-        assert getattr(one, field).dtype == getattr(by_class, field).dtype
+        assert getattr(first, field).tobytes() == getattr(second, field).tobytes()
+        assert getattr(first, field).dtype == getattr(by_class, field).dtype
 
 
 def test_select_takes_the_drawn_images_in_the_drawn_order():
@@ -239,10 +239,10 @@ def test_npz_with_channels_and_names(tmp_path, channels):
 
 def test_npz_is_named_by_content_not_by_path(tmp_path):
     (tmp_path / "b").mkdir()
-    one, same = saved(tmp_path / "x.npz"), saved(tmp_path / "b" / "x.npz")
-    other = saved(tmp_path / "x2.npz", train_images=noise(12, 6, 5, seed=9))
-    assert load(one).name == load(same).name
-    assert load(one).name.split("-")[1] != load(other).name.split("-")[1]
+    path, same_content = saved(tmp_path / "x.npz"), saved(tmp_path / "b" / "x.npz")
+    other_content = saved(tmp_path / "x2.npz", train_images=noise(12, 6, 5, seed=9))
+    assert load(path).name == load(same_content).name
+    assert load(path).name.split("-")[1] != load(other_content).name.split("-")[1]
 
 
 @pytest.mark.parametrize(
@@ -446,8 +446,8 @@ def test_archive_and_npz_give_the_same_data(tmp_path, small):
     )
     stored = load_pool("cifar10", tmp_path)
     assert (stored.source, stored.name, stored.class_names) == (npz, "cifar10", tuple("0123456789"))
-    one, other = select(archive, split_of(archive)), select(stored, split_of(stored))
-    assert (one.split.digest, one.digest) == (other.split.digest, other.digest)
+    from_archive, from_npz = select(archive, split_of(archive)), select(stored, split_of(stored))
+    assert (from_archive.split.digest, from_archive.digest) == (from_npz.split.digest, from_npz.digest)
 
 
 def test_npz_that_is_not_cifar(tmp_path, small):

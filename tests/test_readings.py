@@ -28,17 +28,17 @@ RELEASED = {
 }
 
 
-def told(made, names=RELEASED):
+def values_of(made, names=RELEASED):
     return {name: get(made, name) for name in names}
 
 
 def test_the_released_reading_sets_what_the_code_has():
     made = recipe("cifar100", reading="released", **DBN_MIX)
-    assert told(made) == RELEASED
+    assert values_of(made) == RELEASED
     same = recipe("cifar100", **DBN_MIX)
     rest = ("lr", "lr_decay", "momentum", "weight_decay", "batch", "epochs", "warmup", "crop", "flip", "epoch_images")
     rest += ("head", "bn", "lam_per", "alpha", "gamma", "eta", "eps", "ratio", "split_seed")
-    assert told(made, rest) == told(same, rest)
+    assert values_of(made, rest) == values_of(same, rest)
     assert (made.method.eta, recipe("cifar10", reading="released", **DBN_MIX).method.eta) == (7.0, 3.0)
     assert PAPER.settings.readings == READINGS
 
@@ -46,9 +46,9 @@ def test_the_released_reading_sets_what_the_code_has():
 def test_a_point_that_decides_nothing_is_left_out():
     """So a released run of one branch has the key of the same settings typed by hand."""
     sbn = recipe("cifar100", reading="released", mix="bilateral", tscale=True)
-    assert told(sbn) == RELEASED | {"branch_at": "block"}
+    assert values_of(sbn) == RELEASED | {"branch_at": "block"}
     bm = recipe("cifar100", reading="released", mix="bilateral")
-    assert told(bm) == RELEASED | {"branch_at": "block", "temperature": "paper"}
+    assert values_of(bm) == RELEASED | {"branch_at": "block", "temperature": "paper"}
     cosine = recipe("cifar100", reading="released", schedule="cosine", crop=0, **DBN_MIX)
     assert (cosine.milestones, cosine.crop_pad) == ((0.6, 0.8), "zero")
     for made in (sbn, bm, cosine):
@@ -67,12 +67,12 @@ def test_bbn_keeps_its_own_layout_under_the_released_schedule():
     made = recipe("cifar100", "bbn", "released")
     assert made.method == recipe("cifar100", "bbn").method
     shared = ("milestones", "nesterov", "crop_pad", "normalise")
-    assert told(made, shared) == {name: RELEASED[name] for name in shared}
+    assert values_of(made, shared) == {name: RELEASED[name] for name in shared}
 
 
 def test_what_is_given_wins_over_the_reading():
     made = recipe("cifar100", reading="released", nesterov=False, temperature="paper", **DBN_MIX)
-    assert told(made) == RELEASED | {"nesterov": False, "temperature": "paper"}
+    assert values_of(made) == RELEASED | {"nesterov": False, "temperature": "paper"}
 
 
 @pytest.mark.parametrize("table", [TABLE4, TABLE5, TABLE6A, TABLE6B], ids=lambda table: table.id)
@@ -81,8 +81,8 @@ def test_an_exhibit_is_another_under_another_reading(table):
     assert (other.id, table.read_as("paper")) == (f"{table.id}@released", table)
     assert "Reading: the authors' released code." in other.caption
     assert other.published == table.published
-    for one, cell in zip(table.cells(), other.cells(), strict=True):
-        assert one.recipe.key() != cell.recipe.key()
+    for paper_cell, cell in zip(table.cells(), other.cells(), strict=True):
+        assert paper_cell.recipe.key() != cell.recipe.key()
         assert not departures(cell.recipe, "released")
         assert departures(cell.recipe)
         assert cell.reading == "released"
@@ -99,13 +99,13 @@ def test_other_methods_take_a_reading_too():
 def test_the_readings_table_has_each_point_added_to_the_text_and_taken_from_the_code(table, points):
     made = {cell.row.label: cell.recipe for cell in table.cells()}
     assert len(made) == 2 + 2 * points
-    assert len({one.key() for one in made.values()}) == len(made)
+    assert len({variant.key() for variant in made.values()}) == len(made)
     assert not departures(made["paper"])
     assert not departures(made["released"], "released")
-    for label, one in made.items():
+    for label, variant in made.items():
         reading, sign, point = label.partition("+" if "+" in label else "-")
         if sign:
-            away = departures(one, reading)
+            away = departures(variant, reading)
             assert set(away) == {point}
             other = {"paper": "released", "released": "paper"}[reading]
             assert away[point][0] == get(made[other], point)
@@ -144,8 +144,8 @@ def test_explain_and_show_name_the_reading(run):
     assert code == 0, err
     key = json.loads(out)["key"]
     for verb in ("show", "explain"):
-        said = run(verb, key)[1]
-        assert "between the readings" in said  # epochs and epoch_steps are of neither
+        out = run(verb, key)[1]
+        assert "between the readings" in out  # epochs and epoch_steps are of neither
     assert json.loads(run("explain", key, "--json")[1])["readings"] == []
 
 
@@ -174,9 +174,9 @@ def test_reproduce_trains_and_renders_another_reading(run, tmp_path):
     ids=" ".join,
 )
 def test_a_wrong_reading_is_refused(words, refused):
-    said = refused(*words)
-    assert "reading" in said
-    assert "allowed:" in said
+    message = refused(*words)
+    assert "reading" in message
+    assert "allowed:" in message
 
 
 def test_nesterov_wants_a_momentum():
@@ -208,9 +208,9 @@ def test_readings_lists_the_points_and_their_settings(run):
     assert code == 0
     for label in RELEASED:
         assert f"--set {label}=" in out
-    told = json.loads(run("readings", "--json")[1])["readings"]
-    assert [reading["name"] for reading in told] == ["paper", "released"]
-    sets = {name: value for point in told[1]["points"] for name, value in point["sets"].items()}
+    listed = json.loads(run("readings", "--json")[1])["readings"]
+    assert [reading["name"] for reading in listed] == ["paper", "released"]
+    sets = {name: value for point in listed[1]["points"] for name, value in point["sets"].items()}
     assert sets["milestones"] == "0.8,0.9"
     assert sets.keys() == RELEASED.keys()
     assert run("readings", "--markdown")[1].startswith("# Two readings of DBN-Mix\n")

@@ -84,13 +84,13 @@ def test_fields_added_later_are_left_out_at_the_value_that_means_as_before():
     assert "frozen" not in first.to_json()["method"]
     full = first.to_json() | {"schedule": "steps", "parents": {}}
     assert Recipe.from_json(full).key() == first.key()
-    told = recipe("cifar100", parents={"features": first}, frozen=True).to_json()
-    assert (told["schedule"], told["parents"], told["method"]["frozen"]) == (
+    document = recipe("cifar100", parents={"features": first}, frozen=True).to_json()
+    assert (document["schedule"], document["parents"], document["method"]["frozen"]) == (
         "cosine",
         {"features": first.to_json()},
         True,
     )
-    assert Recipe.from_json(told).parents == {"features": first}
+    assert Recipe.from_json(document).parents == {"features": first}
 
 
 def test_a_run_takes_from_its_parent_what_it_is_not_told():
@@ -106,7 +106,7 @@ def test_a_run_takes_from_its_parent_what_it_is_not_told():
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "said"),
+    ("method", "settings", "expected_message"),
     [
         ("crt", {"parents": {}}, "without a parent"),
         ("bbn", {}, "a parent with method bbn"),
@@ -121,8 +121,8 @@ def test_a_run_takes_from_its_parent_what_it_is_not_told():
     ],
     ids=str,
 )
-def test_a_parent_that_does_not_fit_is_refused(method, settings, said):
-    with pytest.raises(RequestError, match=said) as caught:
+def test_a_parent_that_does_not_fit_is_refused(method, settings, expected_message):
+    with pytest.raises(RequestError, match=expected_message) as caught:
         recipe("cifar100", method, **{"parents": {"features": recipe("cifar100", branches=2)}} | settings)
     assert len(str(caught.value).splitlines()) <= 3
 

@@ -23,8 +23,8 @@ from lt_repro.render.latex import latex
 from lt_repro.store.runs import Run
 
 PAPER = replace(TABLE4, rows=TABLE4.rows[:3], columns=TABLE4.columns[:1])
-OWN = TABLE4.with_settings(ratios(60), dataset="digits")
-OWN = replace(OWN, rows=(*OWN.rows[:4], OWN.rows[5]))  # the vanilla row and each single ingredient
+TABLE = TABLE4.with_settings(ratios(60), dataset="digits")
+TABLE = replace(TABLE, rows=(*TABLE.rows[:4], TABLE.rows[5]))  # the vanilla row and each single ingredient
 VANILLA, MIXUP, SCALED, BILATERAL, DUAL = range(5)
 VALUES = {
     VANILLA: (0.87, 0.88, 0.89),
@@ -68,12 +68,12 @@ def runs_of(table, values):
     return [fake(recipe, value) for recipe, value in pairs]
 
 
-def own(values=VALUES):
-    return measure(OWN, runs_of(OWN, values))
+def measured(values=VALUES):
+    return measure(TABLE, runs_of(TABLE, values))
 
 
 def test_mean_spread_and_gain_by_hand():
-    cells = own()
+    cells = measured()
     for row, values in VALUES.items():
         mean = sum(values) / len(values)
         assert cells[row].mean == pytest.approx(mean, abs=1e-15)
@@ -87,25 +87,25 @@ def test_mean_spread_and_gain_by_hand():
 
 
 def test_order_and_repetition_of_runs_change_nothing():
-    runs = runs_of(OWN, VALUES)
-    assert measure(OWN, [*reversed(runs), *runs]) == measure(OWN, runs)
+    runs = runs_of(TABLE, VALUES)
+    assert measure(TABLE, [*reversed(runs), *runs]) == measure(TABLE, runs)
 
 
 def test_text_of_a_cell():
-    cells = measure(OWN, runs_of(OWN, {VANILLA: (0.382,), MIXUP: (0.38, 0.39), SCALED: (None,)}))
+    cells = measure(TABLE, runs_of(TABLE, {VANILLA: (0.382,), MIXUP: (0.38, 0.39), SCALED: (None,)}))
     assert [cell.text() for cell in cells[:4]] == ["38.20 (1)", "38.50 ± 0.71 (2)", "—", "—"]
     assert [cell.status for cell in cells] == ["partial", "partial", "diverged", "missing", "missing"]
-    columns = [column._replace(metric="few") for column in OWN.columns]
-    few = measure(replace(OWN, columns=columns), runs_of(OWN, {VANILLA: ({"all": 0.5, "many": 0.5},)}))
+    columns = [column._replace(metric="few") for column in TABLE.columns]
+    few = measure(replace(TABLE, columns=columns), runs_of(TABLE, {VANILLA: ({"all": 0.5, "many": 0.5},)}))
     assert (few[0].text(), few[0].mean, few[1].text()) == ("n/a", None, "—")
 
 
 def test_diverged_run_is_left_out_and_named():
-    cells = own({VANILLA: (0.8, None, 0.9)})
+    cells = measured({VANILLA: (0.8, None, 0.9)})
     assert cells[0].mean == pytest.approx(0.85)
     assert (cells[0].seeds, cells[0].status) == ([0, 2], "partial")
     key = cells[0].diverged[0].recipe.key()
-    assert f"Single branch, vanilla, ratio 60, seed 1 ({key})" in text.markdown(OWN, cells)
+    assert f"Single branch, vanilla, ratio 60, seed 1 ({key})" in text.markdown(TABLE, cells)
 
 
 def unknown(*subset):
@@ -113,7 +113,7 @@ def unknown(*subset):
 
 
 def test_another_split_is_left_out_and_named():
-    odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
+    odd, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
     odd = replace(odd, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
     kept, lines = conflicts([odd, *others], unknown)
     assert kept == others
@@ -124,14 +124,14 @@ def test_another_split_is_left_out_and_named():
 
 
 def test_a_split_that_is_known_needs_no_majority():
-    odd, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3)})
+    odd, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
     asked, known = [], make_split(np.repeat((0, 1), 9), ratio=3)
     kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or known)
     assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0)])
 
 
 def test_other_pixels_are_kept_and_named():
-    first, *others = runs_of(OWN, {VANILLA: (0.1, 0.2, 0.3, 0.4)})
+    first, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3, 0.4)})
     others = [replace(run, data_digest="e" * 64) for run in others]
     kept, lines = conflicts([first, *others], unknown)
     assert kept == [first, *others]
@@ -139,13 +139,13 @@ def test_other_pixels_are_kept_and_named():
 
 
 def test_short_runs_are_never_mixed_in():
-    full = runs_of(OWN, {VANILLA: (0.5,)})[0]
+    full = runs_of(TABLE, {VANILLA: (0.5,)})[0]
     short, long, other = (
         replace(full, recipe=full.recipe.replace(**c)) for c in ({"epochs": 2}, {"epochs": 999}, {"lr": 9.0})
     )
     runs = [short, long, other, full]
-    assert short_runs(OWN, runs) == [short]
-    assert measure(OWN, runs)[0].runs == (full,)
+    assert short_runs(TABLE, runs) == [short]
+    assert measure(TABLE, runs)[0].runs == (full,)
 
 
 def test_json_is_the_pinned_one():
@@ -163,8 +163,8 @@ def test_json_is_the_pinned_one():
     assert first["keys"][0] == first["recipe"] == next(PAPER.cells()).recipe.key()
     assert (missing["n"], missing["mean"], missing["sd"], missing["status"]) == (0, None, None, "missing")
     assert (diverged["mean"], diverged["status"], diverged["keys"]) == (None, "diverged", [])
-    assert [cell["status"] for cell in to_json(OWN, own())["cells"]][:5] == ["done"] * 3 + ["partial", "missing"]
-    assert {cell["published"] for cell in to_json(OWN, own())["cells"]} == {None}
+    assert [cell["status"] for cell in to_json(TABLE, measured())["cells"]][:5] == ["done"] * 3 + ["partial", "missing"]
+    assert {cell["published"] for cell in to_json(TABLE, measured())["cells"]} == {None}
 
 
 def test_markdown():
@@ -209,7 +209,7 @@ def test_footer_names_sources_origin_and_departures():
 
 
 def test_gain_column_without_published_numbers():
-    header, lines, _ = text.rows(OWN, own())
+    header, lines, _ = text.rows(TABLE, measured())
     assert header[1:] == ["ratio 60", "gain"]
     assert [line[2] for line in lines] == ["", "−5.00 ± 4.30", "−0.57 ± 1.65", "+6.00 ± 0.00", ""]
 
@@ -228,7 +228,7 @@ def test_published_columns_only_where_there_is_a_number():
 
 
 def test_csv_parses_back_to_the_same_numbers():
-    for table, values in ((OWN, VALUES), (PAPER, {0: (0.38, 0.39)}), (TABLE4, {0: (0.1,), 3: (0.3,)})):
+    for table, values in ((TABLE, VALUES), (PAPER, {0: (0.38, 0.39)}), (TABLE4, {0: (0.1,), 3: (0.3,)})):
         cells = measure(table, runs_of(table, values))
         lines = list(csv.DictReader(io.StringIO(text.csv(table, cells)), strict=True))
         assert len(lines) == len(cells)
@@ -243,25 +243,25 @@ def test_csv_parses_back_to_the_same_numbers():
 
 
 def test_the_best_on_test_stands_beside_the_last_epoch_and_is_labelled():
-    pairs = [(run, {"epoch": 3, "all": run.result["accuracy"]["all"] + 0.01}) for run in runs_of(OWN, VALUES)]
-    cells = measure(OWN, [replace(run, result=run.result | {"best": best}) for run, best in pairs])
-    header, lines, footer = text.rows(OWN, cells, best=True)
+    pairs = [(run, {"epoch": 3, "all": run.result["accuracy"]["all"] + 0.01}) for run in runs_of(TABLE, VALUES)]
+    cells = measure(TABLE, [replace(run, result=run.result | {"best": best}) for run, best in pairs])
+    header, lines, footer = text.rows(TABLE, cells, best=True)
     assert header[1:] == ["ratio 60", "best on test", "gain"]
     assert lines[VANILLA][1:3] == ["88.00 ± 1.00 (3)", "89.00 ± 1.00"]
     assert lines[DUAL][1:3] == ["—", ""]
     assert "chosen on the test set, which is no result" in footer[0]
-    assert "best on test" not in text.markdown(OWN, cells)
-    few = measure(replace(OWN, columns=[OWN.columns[0]._replace(metric="few")]), [run for run, _ in pairs])
+    assert "best on test" not in text.markdown(TABLE, cells)
+    few = measure(replace(TABLE, columns=[TABLE.columns[0]._replace(metric="few")]), [run for run, _ in pairs])
     assert few[0].best == (None, None)
-    assert to_json(OWN, cells)["cells"][0]["best_mean"] == pytest.approx(0.89)
+    assert to_json(TABLE, cells)["cells"][0]["best_mean"] == pytest.approx(0.89)
 
 
 def test_the_document_has_the_cells_and_the_footer():
-    told = text.document(OWN, own(), ["damaged: x"])
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert (told["exhibit"], told["caption"]) == (OWN.id, OWN.caption)
-    assert told["footer"] == [*text.rows(OWN, own())[2], "damaged: x"]
-    assert told["cells"] == to_json(OWN, own())["cells"]
+    document = text.document(TABLE, measured(), ["damaged: x"])
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert (document["exhibit"], document["caption"]) == (TABLE.id, TABLE.caption)
+    assert document["footer"] == [*text.rows(TABLE, measured())[2], "damaged: x"]
+    assert document["cells"] == to_json(TABLE, measured())["cells"]
 
 
 def checked(source):
@@ -308,7 +308,7 @@ LATEX = (
 
 
 def everything(table):
-    """Every cell of a table measured, with whatever can stand beside it."""
+    """Every cell of a table measured, with everything that can be shown beside it."""
     accuracy = dict.fromkeys(("all", "many", "medium", "few"), 0.4321)
     best = {"epoch": 3, "all": 0.5}
     for recipe in table.recipes():
@@ -318,7 +318,7 @@ def everything(table):
 
 def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
     sources = []
-    for table in [one for tables in PAPER_OF.exhibits.values() for one in tables if one.form == "table"]:
+    for table in [exhibit for tables in PAPER_OF.exhibits.values() for exhibit in tables if exhibit.form == "table"]:
         bare, full = (latex(table, measure(table, runs), best=True) for runs in ([], everything(table)))
         for source in (bare, full):
             tabulars = checked(source)
@@ -342,8 +342,8 @@ def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
 
 
 def two(values):
-    said = text.sentences(OWN, own(values))
-    parts = re.split(r"(?<=\.) (?=[A-Z])", said)
+    sentences = text.sentences(TABLE, measured(values))
+    parts = re.split(r"(?<=\.) (?=[A-Z])", sentences)
     assert len(parts) == 2
     assert all(part.endswith(".") for part in parts)
     return parts
@@ -386,10 +386,10 @@ def test_sentences_on_one_seed_on_ties_and_on_unshared_seeds():
 
 
 def test_sentences_without_anything_to_compare():
-    assert text.sentences(OWN, own({MIXUP: (0.5,), DUAL: (0.6,)})) == (
+    assert text.sentences(TABLE, measured({MIXUP: (0.5,), DUAL: (0.6,)})) == (
         'Nothing can be compared yet: the first row, "Single branch, vanilla", has no number.'
     )
-    assert text.sentences(OWN, own({VANILLA: (0.5,)})) == (
+    assert text.sentences(TABLE, measured({VANILLA: (0.5,)})) == (
         'Nothing can be compared yet: no other row has a number where the first row, "Single branch, vanilla", has one.'
     )
     assert " (ratio 100); " in text.sentences(TABLE4, measure(TABLE4, runs_of(TABLE4, {0: (0.1,), 1: (0.2,)})))

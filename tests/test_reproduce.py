@@ -33,32 +33,32 @@ def plan(run, *words):
 
 
 def test_everything_is_planned_and_what_is_not_here_is_said(run):
-    told = plan(run, "all", "--seeds", "0")
+    planned = plan(run, "all", "--seeds", "0")
     statuses = {}
-    for cell in told["cells"]:
+    for cell in planned["cells"]:
         statuses.setdefault(cell["status"], []).append(cell)
     assert {cell["reason"] for cell in statuses["needs data"]} == {"needs data imagenet_lt", "needs data inat2018"}
     assert all(cell["recipe"] is None for cell in statuses["no method"])
     assert all(cell["recipe"] for cell in statuses["missing"])
-    assert {cell["exhibit"] for cell in told["cells"]} >= {f"table{i}" for i in (1, 2, 3, 4, 5)} | {"fig1", "fig3a"}
-    assert told["totals"]["runs"] == len(told["plan"]) == len({line["key"] for line in told["plan"]})
-    assert told["totals"]["epochs"] == sum(line["epochs"] for line in told["plan"])
-    assert told["totals"]["cpu_runs_without_a_speed"] == told["totals"]["runs"]
-    assert told["totals"]["cpu_hours"] is told["totals"]["gpu_hours"] is None
-    assert not any("imagenet_lt" in line["command"] for line in told["plan"])
+    assert {cell["exhibit"] for cell in planned["cells"]} >= {f"table{i}" for i in (1, 2, 3, 4, 5)} | {"fig1", "fig3a"}
+    assert planned["totals"]["runs"] == len(planned["plan"]) == len({line["key"] for line in planned["plan"]})
+    assert planned["totals"]["epochs"] == sum(line["epochs"] for line in planned["plan"])
+    assert planned["totals"]["cpu_runs_without_a_speed"] == planned["totals"]["runs"]
+    assert planned["totals"]["cpu_hours"] is planned["totals"]["gpu_hours"] is None
+    assert not any("imagenet_lt" in line["command"] for line in planned["plan"])
     assert not Path("tables").exists()
 
 
 def test_some_rows_and_columns_are_planned_with_their_parents(run):
-    told = plan(run, "table4", "--rows", "dbn,dbn+bm+ts", "--columns", "100", "--seeds", "0-1")
-    assert sorted(line["command"] for line in told["plan"]) == [
+    planned = plan(run, "table4", "--rows", "dbn,dbn+bm+ts", "--columns", "100", "--seeds", "0-1")
+    assert sorted(line["command"] for line in planned["plan"]) == [
         "ltrepro train --arch dbn",
         "ltrepro train --arch dbn --mix bilateral --tscale",
         "ltrepro train --seed 1 --arch dbn",
         "ltrepro train --seed 1 --arch dbn --mix bilateral --tscale",
     ]
-    told = plan(run, "table6a", "--rows", "dbn+bm", "--seeds", "0")
-    first, second = (line["command"] for line in told["plan"])
+    planned = plan(run, "table6a", "--rows", "dbn+bm", "--seeds", "0")
+    first, second = (line["command"] for line in planned["plan"])
     assert first == "ltrepro train --arch dbn --mix bilateral"
     assert second.startswith("ltrepro train --method crt --set parent=")
 
@@ -67,10 +67,10 @@ def test_some_rows_and_columns_are_planned_with_their_parents(run):
 def test_an_order_moves_runs_and_loses_none(order):
     recipes = TABLE4.recipes()
     found = ordered(recipes, order)
-    assert sorted(one.key() for one in found) == sorted(one.key() for one in recipes)
+    assert sorted(item.key() for item in found) == sorted(item.key() for item in recipes)
     first = {
-        "seed": [one.seed for one in found] == sorted(one.seed for one in found),
-        "cheapest": [cost.work(one) for one in found] == sorted(cost.work(one) for one in found),
+        "seed": [item.seed for item in found] == sorted(item.seed for item in found),
+        "cheapest": [cost.work(item) for item in found] == sorted(cost.work(item) for item in found),
     }
     assert first[order]
     with pytest.raises(RequestError, match="order"):
@@ -78,11 +78,11 @@ def test_an_order_moves_runs_and_loses_none(order):
 
 
 def test_work_counts_what_passes_through_the_network():
-    one = recipe("cifar100", branches=2, mix="bilateral", tscale=True)
-    assert cost.work(one) == 200 * 10847 * 2
-    assert cost.work(one.replace(epochs=10, epoch_steps=3)) == 10 * 3 * 128 * 2
+    made = recipe("cifar100", branches=2, mix="bilateral", tscale=True)
+    assert cost.work(made) == 200 * 10847 * 2
+    assert cost.work(made.replace(epochs=10, epoch_steps=3)) == 10 * 3 * 128 * 2
     counts = known_split("cifar100", 100.0, "exp", 0).counts
-    assert cost.work(one.replace(epoch_images="balanced")) == 200 * int(counts.max()) * 100 * 2
+    assert cost.work(made.replace(epoch_images="balanced")) == 200 * int(counts.max()) * 100 * 2
     assert cost.work(recipe("unheard-of")) is None
 
 
@@ -91,7 +91,7 @@ def test_a_cost_is_work_over_the_median_measured_speed(run):
     found = [Run.read(path) for path in sorted(Path("runs").glob("*.json"))]
     assert len(found) == 2
     wanted = recipe("digits", ratio=60.0, mix="mixup")
-    speeds = sorted(cost.work(one.recipe) / one.seconds for one in found)
+    speeds = sorted(cost.work(stored.recipe) / stored.seconds for stored in found)
     cpu, gpu = (cost.measured_speeds(found, gpu=gpu) for gpu in (False, True))
     mean = sum(speeds) / 2
     assert cost.cost([wanted], cpu).seconds == pytest.approx(cost.work(wanted) / mean)
@@ -121,7 +121,7 @@ def test_a_table_is_trained_rendered_and_not_trained_again(run):
     assert f"on a GPU for 7 runs: {images:.3g} images through the network, 0:03 GPU-minutes if it were" in out
 
 
-def test_a_spent_budget_stops_in_time_and_the_same_command_goes_on(run):
+def test_a_spent_budget_stops_in_time_and_the_same_command_resumes(run):
     words = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--set", "epochs=100", "--seeds", "0"]
     words += ["--rows", "sbn"]
     code, _, err = run(*words, "--budget", "1s")
@@ -132,7 +132,7 @@ def test_a_spent_budget_stops_in_time_and_the_same_command_goes_on(run):
     code, out, _ = run(*words, "--budget", "5m")
     assert (code, out.count("(1)") > 0) == (0, True)
     (path,) = Path("runs").glob("*.json")
-    assert [one["ended"] for one in Run.read(path).attempts] == ["stopped", "done"]
+    assert [attempt["ended"] for attempt in Run.read(path).attempts] == ["stopped", "done"]
 
 
 def test_an_epoch_of_few_steps_takes_the_first_batches_of_the_whole_one():
@@ -150,7 +150,7 @@ def test_an_epoch_of_few_steps_takes_the_first_batches_of_the_whole_one():
 def test_profiles_never_share_a_run_or_a_name():
     tables = [TABLE5.profiled(name) for name in PROFILES]
     assert [table.id for table in tables] == ["table5", "table5-short", "table5-smoke"]
-    assert not set.intersection(*({one.key() for one in table.recipes()} for table in tables))
+    assert not set.intersection(*({made.key() for made in table.recipes()} for table in tables))
     assert [bool(table.published) for table in tables] == [True, False, False]
 
 
@@ -205,13 +205,13 @@ def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
     assert "departs: epoch_steps 3 (default: 0)" in out
     assert "no cell of a paper" in out
     assert "open in the paper: branch_at = block:" in out
-    told = json.loads(run("explain", path, "--json")[1])
-    assert told["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
+    document = json.loads(run("explain", path, "--json")[1])
+    assert document["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
     whole = {"recipe": recipe("cifar100", branches=2, seed=4), "path": None}
     Path("runs/elsewhere").mkdir()
     found = replace(Run.read(path), **whole).publish(Path("runs/elsewhere"))
-    told = json.loads(run("explain", found.path, "--json")[1])
-    assert (told["departures"], ["table4", "dbn", "100"] in told["cells"]) == ({}, True)
+    document = json.loads(run("explain", found.path, "--json")[1])
+    assert (document["departures"], ["table4", "dbn", "100"] in document["cells"]) == ({}, True)
 
 
 def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
@@ -220,7 +220,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         textwrap.dedent("""
         from lt_repro.paper.claim import Claim, Comparison, Paper, Place
         from lt_repro.paper.settings import Settings
-        from lt_repro.paper.table import Line, Published, Table
+        from lt_repro.paper.table import Published, Table, Variant
 
         ROW = {"net": "resnet8", "batch": 64, "epochs": 1, "lr": 0.05, "weight_decay": 0.0}
         ROW |= {"crop": 1, "normalise": "own"}
@@ -228,8 +228,9 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         TABLE = Table(
             id="table77", caption="Two methods on digits.", build=SETTINGS.recipe, settings=SETTINGS,
             base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
-            rows=(Line("plain", "Plain"), Line("bbn", "BBN", {"method": "bbn"}), Line("odd", "Odd", {"method": "odd"})),
-            columns=(Line("accuracy", "accuracy"),), seeds=(0, 1),
+            rows=(Variant("plain", "Plain"), Variant("bbn", "BBN", {"method": "bbn"}),
+                  Variant("odd", "Odd", {"method": "odd"})),
+            columns=(Variant("accuracy", "accuracy"),), seeds=(0, 1),
             published={("plain", "accuracy"): Published(0.5, "Made Up, Table 77")},
         )
         CLAIM = Claim("order", "BBN beats plain.", "Sec. 1",
@@ -239,17 +240,17 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
     code, out, _ = run("reproduce", "made_up:table77", "--json")
-    told = json.loads(out)
+    document = json.loads(out)
     assert code == 0
-    assert [cell["status"] for cell in told["cells"]] == ["done", "done", "no method"]
-    assert [(one["id"], one["measured"]) for one in told["claims"]] == [("order", 1)]
-    assert told["claims"][0]["verdict"] in ("holds", "holds in part", "does not hold")
+    assert [cell["status"] for cell in document["cells"]] == ["done", "done", "no method"]
+    assert [(entry["id"], entry["measured"]) for entry in document["claims"]] == [("order", 1)]
+    assert document["claims"][0]["verdict"] in ("holds", "holds in part", "does not hold")
     assert shlex.split(run("check", "table77")[1])
 
 
 def test_questions_are_asked_only_where_their_setting_decides_something(run, tmp_path):
-    def asked(one):
-        return {q.setting for q in QUESTIONS if q.when(one)}
+    def asked(made):
+        return {q.setting for q in QUESTIONS if q.when(made)}
 
     plain, twin = recipe("cifar100"), recipe("cifar100", branches=2)
     child = recipe("cifar100", "crt", parents={"features": twin})
@@ -261,12 +262,12 @@ def test_questions_are_asked_only_where_their_setting_decides_something(run, tmp
 
 
 def test_a_setting_of_one_method_leaves_rows_of_others_as_they_are(run):
-    told = plan(run, "table5", "--set", "lam_per=sample", "--seeds", "0")
-    assert {cell["exhibit"] for cell in told["cells"]} == {"table5-lam_persample"}
-    keys = {cell["row"].split("/")[0]: cell["recipe"] for cell in told["cells"]}
+    planned = plan(run, "table5", "--set", "lam_per=sample", "--seeds", "0")
+    assert {cell["exhibit"] for cell in planned["cells"]} == {"table5-lam_persample"}
+    keys = {cell["row"].split("/")[0]: cell["recipe"] for cell in planned["cells"]}
     assert keys["bbn"] == recipe("cifar100", "bbn").key()
     assert keys["dbn+bm+ts"] == recipe("cifar100", **dict(TABLE4.rows[-1].edits), lam_per="sample").key()
-    assert {cell["published"] for cell in told["cells"]} == {None}
+    assert {cell["published"] for cell in planned["cells"]} == {None}
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 200), ("net", "resnet32"), ("eta", 7.0), ("lr", 0.05)])
@@ -278,9 +279,9 @@ def test_a_setting_reaches_every_run_whatever_the_default_of_other_images_is(run
 
 
 def test_a_setting_of_one_column_makes_another_table(run):
-    told = plan(run, "table1", "--set", "eta=3", "--seeds", "0")
-    assert {cell["exhibit"] for cell in told["cells"]} == {"table1-eta3"}  # on CIFAR-LT-10 it is 3, on the other 7
-    assert {cell["published"] for cell in told["cells"]} == {None}
+    planned = plan(run, "table1", "--set", "eta=3", "--seeds", "0")
+    assert {cell["exhibit"] for cell in planned["cells"]} == {"table1-eta3"}  # on CIFAR-LT-10 it is 3, on the other 7
+    assert {cell["published"] for cell in planned["cells"]} == {None}
     for how in ("--dry-run", "--render-only"):
         _, _, err = run("reproduce", "fig1", "--set", "eta=3", how)
         assert err.count("note: eta = 3 changes nothing in fig1") == 1
@@ -325,10 +326,10 @@ def test_an_impossible_split_is_refused_before_anything_is_trained(run, tmp_path
 
 
 def test_the_same_ratio_twice_is_one_column(run):
-    told = plan(run, "table4", "--dataset", "digits", "--ratio", "60", "--ratio", "60.0", "--seeds", "0")
-    assert len(told["cells"]) == 9
-    told = plan(run, "table4", "--ratio", "100.00001", "--seeds", "0")
-    assert {cell["published"] for cell in told["cells"]} == {None}
+    planned = plan(run, "table4", "--dataset", "digits", "--ratio", "60", "--ratio", "60.0", "--seeds", "0")
+    assert len(planned["cells"]) == 9
+    planned = plan(run, "table4", "--ratio", "100.00001", "--seeds", "0")
+    assert {cell["published"] for cell in planned["cells"]} == {None}
 
 
 def test_a_longer_schedule_stays_longer_in_another_profile():

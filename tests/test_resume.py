@@ -29,8 +29,8 @@ def digits():
 
 
 def drive(mode, out, *only):
-    here = Path(__file__).parent
-    words = [sys.executable, "-W", "error", str(here / "resume_driver.py"), mode, str(out), *only]
+    folder = Path(__file__).parent
+    words = [sys.executable, "-W", "error", str(folder / "resume_driver.py"), mode, str(out), *only]
     return subprocess.run(
         words, capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONHASHSEED": "random"}, check=False
     )
@@ -79,14 +79,14 @@ def test_what_a_method_logs_is_in_the_run_file(folders):
 
 @pytest.mark.parametrize(("name", "made"), CASES, ids=[name for name, _ in CASES])
 def test_stop_and_go_equals_a_straight_run(folders, name, made):
-    straight, gone_on = (content(folder, made) for folder in folders)
-    assert gone_on == straight  # the digest of the weights is in it
-    (began,) = (
+    straight, resumed = (content(folder, made) for folder in folders)
+    assert resumed == straight  # the digest of the weights is in it
+    (start,) = (
         at for cut, at in {"killed": (1, 0), "mid-epoch": (1, 2), "last step": (1, 4)}.items() if name.endswith(cut)
     )
     attempts = Run.read(folders[1] / f"{made.key()}.json").attempts
     ended = "lost" if name.endswith("killed") else "stopped"
-    assert attempts == [{"epoch": 0, "step": 0, "ended": ended}, {"epoch": began[0], "step": began[1], "ended": "done"}]
+    assert attempts == [{"epoch": 0, "step": 0, "ended": ended}, {"epoch": start[0], "step": start[1], "ended": "done"}]
 
 
 def test_runs_that_differ_in_anything_differ_in_their_weights(folders):
@@ -133,7 +133,7 @@ def test_a_method_that_trains_nothing_is_evaluated_as_it_is(folders, tmp_path):
             [made.epochs],
         )
         old, new = (
-            torch.load(one / f"{key}.pt", weights_only=True)
-            for one, key in ((folders[0] / "parents", parent.key()), (tmp_path, made.key()))
+            torch.load(folder / f"{key}.pt", weights_only=True)
+            for folder, key in ((folders[0] / "parents", parent.key()), (tmp_path, made.key()))
         )
         assert all(torch.equal(value, old[name]) for name, value in new.items())

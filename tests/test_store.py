@@ -27,7 +27,7 @@ def trained(run, *words):
     return Run.read(Path(out.strip().splitlines()[-1]))
 
 
-def begun(key="digits-r60-dbn_mix-e60-s0-04e54b30", epoch=3, folder="runs"):
+def interrupted_checkpoint(key="digits-r60-dbn_mix-e60-s0-04e54b30", epoch=3, folder="runs"):
     """A checkpoint with a position, of a run that no process trains."""
     path = Path(folder) / f"{key}.ckpt"
     checkpoint.save(path, {"epoch": epoch}, {"key": key, "epoch": epoch, "epochs": 60, "step": 1, "steps": 3})
@@ -117,15 +117,15 @@ def test_a_lock_file_that_its_last_owner_removed_is_no_claim(tmp_path, monkeypat
 def test_two_processes_on_one_folder_train_every_run_once(tmp_path):
     words = [sys.executable, "-m", "lt_repro", "ablation-table", *DIGITS, "--seeds", "0", "--run"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     runs = [Run.read(path) for path in Path("runs").glob("*.json")]
     assert len(runs) == 9
     assert all(len(found.attempts) == 1 for found in runs)
     assert {path.suffix for path in Path("runs").iterdir()} == {".json", ".pt"}
-    trained_by = [err.count("accuracy") - err.count("by another process") for _, err in told]
+    trained_by = [err.count("accuracy") - err.count("by another process") for _, err in outputs]
     assert sum(trained_by) == 9
-    assert told[0][0] == told[1][0]
+    assert outputs[0][0] == outputs[1][0]
 
 
 # status
@@ -135,16 +135,16 @@ def test_status_derives_every_state_from_the_files(run):
     done = trained(run)
     dead = replace(done, recipe=done.recipe.replace(seed=9), status="diverged", result=None, weights=None)
     replace(dead, diverged={"epoch": 0, "step": 1}).publish(Path("runs"))
-    interrupted = begun().stem
-    failed = begun("digits-r60-dbn_mix-e60-s1-046bbfcd", 7).stem
+    interrupted = interrupted_checkpoint().stem
+    failed = interrupted_checkpoint("digits-r60-dbn_mix-e60-s1-046bbfcd", 7).stem
     Path(f"runs/{failed}.failed.json").write_text("{}")
-    running = begun("digits-r60-dbn_mix-e60-s2-479d8cf0", 5).stem
+    running = interrupted_checkpoint("digits-r60-dbn_mix-e60-s2-479d8cf0", 5).stem
     Path("runs/digits-r60-dbn_mix-e60-s2-5ba7be9a.json").write_text("{")
     with locks.lock(Path("runs"), running), locks.lock(Path("runs"), "early-12345678"):
         _, out, _ = run("status", "--json")
         _, text, _ = run("status")
-    told = json.loads(out)
-    states = {one["key"]: (one["state"], one["note"]) for one in told["runs"]}
+    document = json.loads(out)
+    states = {entry["key"]: (entry["state"], entry["note"]) for entry in document["runs"]}
     assert states[done.recipe.key()] == ("done", "")
     assert states[dead.recipe.key()][0] == "diverged"
     assert states[interrupted] == ("interrupted", "epoch 3/60, step 1/3")
@@ -152,8 +152,8 @@ def test_status_derives_every_state_from_the_files(run):
     assert states[running] == ("running", "epoch 5/60, step 1/3")
     assert states["early-12345678"] == ("running", "no checkpoint")
     assert states["digits-r60-dbn_mix-e60-s2-5ba7be9a"][0] == "damaged"
-    assert told["totals"] == {"done": 1, "diverged": 1, "interrupted": 1, "failed": 1, "running": 2, "damaged": 1}
-    assert next(one["accuracy"] for one in told["runs"] if one["state"] == "done") == done.accuracy()
+    assert document["totals"] == {"done": 1, "diverged": 1, "interrupted": 1, "failed": 1, "running": 2, "damaged": 1}
+    assert next(entry["accuracy"] for entry in document["runs"] if entry["state"] == "done") == done.accuracy()
     for word in ("interrupted", "epoch 5/60", "2 running", "1 damaged"):
         assert word in text
 
@@ -196,7 +196,7 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
         weights[: len(weights) // 2] + b"x" * 9 + weights[len(weights) // 2 + 9 :]
     )
     Path("runs/orphan-00000000.pt").write_bytes(b"")
-    good, bad = begun(), begun("digits-r60-dbn_mix-e60-s1-046bbfcd")
+    good, bad = interrupted_checkpoint(), interrupted_checkpoint("digits-r60-dbn_mix-e60-s1-046bbfcd")
     bad.write_bytes(bad.read_bytes()[:-1] + b"?")
     left = [Path("runs/.x.json.4194999.tmp"), Path("runs/a-00000000.lock"), Path("runs/b.ckpt.damaged")]
     for path in left:
@@ -204,8 +204,8 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
     outlived = third.path.with_suffix(".ckpt")
     outlived.write_bytes(good.read_bytes())
     code, out, _ = run("verify", "--json")
-    told = json.loads(out)
-    wrong = {Path(one["path"]).name for one in told["bad"]}
+    document = json.loads(out)
+    wrong = {Path(entry["path"]).name for entry in document["bad"]}
     assert code == 1
     assert wrong == {
         first.path.name,
@@ -215,7 +215,7 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
         bad.name,
         outlived.name,
     }
-    assert set(told["strays"]) == {str(path) for path in (*left, outlived)}
+    assert set(document["strays"]) == {str(path) for path in (*left, outlived)}
     before = set(Path("runs").iterdir())
     code, out, _ = run("verify", "runs", "--clean")
     assert code == 1
@@ -300,19 +300,19 @@ def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
 def test_diff_shows_every_field_and_the_classes_that_moved(run):
     first, second = trained(run), trained(run, "--tscale", "--seed", "3")
     code, out, _ = run("diff", first.recipe.key(), str(second.path), "--json")
-    told = json.loads(out)
+    document = json.loads(out)
     assert code == 0
-    fields = {one["field"]: (one["first"], one["second"]) for one in told["fields"]}
+    fields = {entry["field"]: (entry["first"], entry["second"]) for entry in document["fields"]}
     assert fields["recipe.method.tscale"] == (False, True)
     assert fields["recipe.seed"] == (0, 3)
     assert fields["weights.sha256"] == (first.weights["sha256"], second.weights["sha256"])
     assert "recipe.method.mix" not in fields
     assert "split.digest" not in fields
-    moved = {one["class"]: (one["first"], one["second"]) for one in told["classes"]}
-    for name, one, other in zip("0123456789", first.result["per_class"], second.result["per_class"], strict=True):
-        assert (name in moved) == (one != other)
-        assert moved.get(name, (one, other)) == (one, other)
-    gaps = [abs(one["first"] - one["second"]) for one in told["classes"]]
+    moved = {entry["class"]: (entry["first"], entry["second"]) for entry in document["classes"]}
+    for name, left, right in zip("0123456789", first.result["per_class"], second.result["per_class"], strict=True):
+        assert (name in moved) == (left != right)
+        assert moved.get(name, (left, right)) == (left, right)
+    gaps = [abs(entry["first"] - entry["second"]) for entry in document["classes"]]
     assert gaps == sorted(gaps, reverse=True)
     _, out, _ = run("diff", first.recipe.key(), second.recipe.key())
     assert "recipe.method.tscale" in out
@@ -321,7 +321,7 @@ def test_diff_shows_every_field_and_the_classes_that_moved(run):
 
 
 def test_commands_of_odd_recipes_can_be_typed(run):
-    """What `--plan` prints gives the recipe that it stands for, digit by digit."""
+    """What `--plan` prints gives the recipe that it was printed for, digit by digit."""
     parent = trained(run, "--arch", "dbn").recipe
     odd = {"lr": 1 / 3, "milestones": (1 / 3, 2 / 3), "momentum": 0.1 + 0.2}
     for made in (

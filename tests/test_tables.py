@@ -20,7 +20,9 @@ DIGITS = TABLE4.with_settings(ratios(60), dataset="digits")
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables if table.form == "table"]
 TABLES += [DIGITS, TABLE4.read_as("released")]
 TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6)]
-FIGURES = [figure for one in (GROUPS, RELIABILITY) for figure in (one, one.with_settings(dataset="digits", ratio=60.0))]
+FIGURES = [
+    figure for base in (GROUPS, RELIABILITY) for figure in (base, base.with_settings(dataset="digits", ratio=60.0))
+]
 FIGURES += FIG3
 
 
@@ -54,15 +56,17 @@ def test_every_table_is_what_its_runs_render(table, runs):
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.id)
 def test_every_figure_has_the_numbers_that_its_runs_give(figure, runs):
     measured = measure(figure, runs)
-    told = reliability.csv(reliability.panels(measured)) if figure.form == "reliability" else text.csv(figure, measured)
-    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == told
+    expected = (
+        reliability.csv(reliability.panels(measured)) if figure.form == "reliability" else text.csv(figure, measured)
+    )
+    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == expected
     assert (ROOT / "figures" / f"{figure.id}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_shows_what_each_reading_gave(runs):
     readme = (ROOT / "README.md").read_text()
     for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
-        first = {one.cell.row.label: one for one in measure(table, runs) if one.cell.column.label == "all"}
+        first = {entry.cell.row.label: entry for entry in measure(table, runs) if entry.cell.column.label == "all"}
         text_of, code = first["paper"], first["released"]
         printed = f"{100 * code.cell.published.value:.2f}"
         assert f"| {name}, 200 epochs | {printed} | {text_of.text()} | {code.text()} |" in readme
@@ -72,11 +76,11 @@ def test_the_readme_shows_the_measured_digits(runs):
     table = DIGITS
     measured = measure(table, runs)
     readme = (ROOT / "README.md").read_text()
-    for one in measured:
-        assert f"| {one.cell.row.title} | {one.text()} |" in readme
+    for entry in measured:
+        assert f"| {entry.cell.row.title} | {entry.text()} |" in readme
     words = " ".join(readme.replace("\n> ", " ").split())
     assert text.sentences(table, measured) in words
     branches = measure(TABLE5.with_settings(dataset="digits", ratio=60.0), runs)
-    ours = {one.cell.row.label: one for one in (*measured, *branches) if one.cell.metric == "all"}
+    ours = {entry.cell.row.label: entry for entry in (*measured, *branches) if entry.cell.metric == "all"}
     three = [f"{100 * ours[row].mean:.2f} ± {100 * ours[row].sd:.2f} %" for row in ("bbn/final", "sbn", "dbn+bm+ts")]
     assert f"On the digits BBN reaches {three[0]}, vanilla {three[1]}, DBN-Mix {three[2]} (n = 3)." in words

@@ -65,7 +65,7 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them_alone(small, ima
     before = {name: value.clone() for name, value in lane.net.state_dict().items()}
     whole = lane.predict().combined
     assert all(torch.equal(value, before[name]) for name, value in lane.net.state_dict().items())
-    monkeypatch.setattr(evaluate, "TEST_BATCH", 3)
+    monkeypatch.setitem(evaluate.BATCH_PIXELS, "cpu", 3 * 8 * 8)
     np.testing.assert_allclose(lane.predict().combined, whole, rtol=1e-4, atol=1e-5)
 
 
@@ -177,7 +177,7 @@ def test_a_stage_switch_changes_what_is_drawn(small, registered, images, tmp_pat
     drawn = []
     for lane.epoch in range(3):
         lane.start_epoch()
-        drawn.append([one.sampled.name for one in lane.inputs.drawn])
+        drawn.append([stream.sampled.name for stream in lane.inputs.drawn])
     assert drawn == [["uniform"], ["uniform"], ["reverse"]]
 
 
@@ -201,7 +201,7 @@ DAMAGES = {
 }
 
 
-def begun_lane(made, images, out, steps=(1, 2)):
+def saved_lane(made, images, out, steps=(1, 2)):
     """Trains a little and leaves two checkpoints: after the first and after the last of `steps` epochs."""
     lane = TrainState(made, images, out, torch.device("cpu"))
     for epochs in steps:
@@ -218,8 +218,8 @@ def begun_lane(made, images, out, steps=(1, 2)):
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says_so(damage, small, images, tmp_path):
     made = small(**ROWS["dbn+bm"])
     straight = fit(made, images, out=tmp_path / "straight", device="cpu")
-    swapped.other = begun_lane(small(seed=5), images, tmp_path / "other").path.read_bytes()
-    lane = begun_lane(made, images, tmp_path / "cut")
+    swapped.other = saved_lane(small(seed=5), images, tmp_path / "other").path.read_bytes()
+    lane = saved_lane(made, images, tmp_path / "cut")
     before = lane.path.read_bytes()
     lane.path.write_bytes(damage(before))
     assert lane.path.read_bytes() != before
@@ -232,7 +232,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says
 
 def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):
     straight = fit(small(), images, out=tmp_path / "straight", device="cpu")
-    lane = begun_lane(small(), images, tmp_path / "cut")
+    lane = saved_lane(small(), images, tmp_path / "cut")
     names = sorted(path.name for path in (tmp_path / "cut").glob("*.ckpt"))
     assert len(names) == 2
     for name in names:
@@ -245,7 +245,7 @@ def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):
 
 
 def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images, tmp_path):
-    lane = begun_lane(small(), images, tmp_path)
+    lane = saved_lane(small(), images, tmp_path)
     lane.path.write_bytes(b"rubbish")
     again = TrainState(small(), images, tmp_path, torch.device("cpu"))
     assert again.epoch == 1
@@ -255,15 +255,15 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images,
 
 
 def test_a_missing_or_unknown_key_is_an_error(small, images, tmp_path):
-    lane = begun_lane(small(), images, tmp_path)
-    stands = checkpoint.where(lane.path)
+    lane = saved_lane(small(), images, tmp_path)
+    position = checkpoint.where(lane.path)
     for odd in ({k: v for k, v in lane._to_save().items() if k != "momentum"}, lane._to_save() | {"swa": 1}):
-        checkpoint.save(lane.path, odd, stands)
+        checkpoint.save(lane.path, odd, position)
         with pytest.raises(DamagedError, match=r"momentum|swa"):
             TrainState(small(), images, tmp_path, torch.device("cpu"))
     weights = lane._to_save()
     weights["net"] = weights["net"] | {"aux.extra": torch.zeros(1)}
-    checkpoint.save(lane.path, weights, stands)
+    checkpoint.save(lane.path, weights, position)
     with pytest.raises(DamagedError, match="other weights"):
         TrainState(small(), images, tmp_path, torch.device("cpu"))
 
@@ -273,8 +273,8 @@ def test_long_epochs_are_saved_inside(small, images, tmp_path):
 
     def watch(lane):
         if lane.path.exists():
-            stands = checkpoint.where(lane.path)
-            seen.append((stands["epoch"], stands["step"]))
+            position = checkpoint.where(lane.path)
+            seen.append((position["epoch"], position["step"]))
 
     fit(small(), images, out=tmp_path, device="cpu", save_every=1e9, save_within=0.0, watch=watch)
     assert {(0, 1), (0, 2), (1, 1), (2, 3)} <= set(seen)
@@ -340,7 +340,7 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path, nesterov
         learning_rate((step + 0.5) / (3 * lane.steps), base=0.1, warmup=0.5, milestones=(0.6, 0.8), factor=0.1)
         for step in range(lane.steps)
     ]
-    assert lane.inputs.rates == rates
+    torch.testing.assert_close(lane.inputs.lr, torch.tensor(rates), rtol=0, atol=0)
     weight = lane.net.heads[1].weight
     velocity = torch.zeros_like(weight)
     for step in range(2):
@@ -369,9 +369,9 @@ def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(smal
     assert (caught.value.exit_code, len(str(caught.value).splitlines())) == (1, 3)
     monkeypatch.undo()
     assert [path.suffix for path in out.iterdir()] == [".ckpt"]
-    gone_on = fit(small(), images, out=out)
-    assert sha(gone_on) == sha(whole)
-    assert gone_on.attempts[-1]["epoch"] == 1
+    resumed = fit(small(), images, out=out)
+    assert sha(resumed) == sha(whole)
+    assert resumed.attempts[-1]["epoch"] == 1
 
 
 @pytest.mark.parametrize(
@@ -423,12 +423,12 @@ def test_grey_and_colour_pools_train(small, tmp_path):
     assert run.status == "done"
 
 
-# A run that begins with a parent
+# A run that starts from a parent
 
 
 @pytest.fixture
-def begun(small, images, tmp_path):
-    """A dual-branch parent with its weights, and what makes recipes that begin with it."""
+def parent_and_make(small, images, tmp_path):
+    """A dual-branch parent with its weights, and a function that makes recipes that start from it."""
     parent = small(**ROWS["dbn"])
     run = fit(parent, images, out=tmp_path)
 
@@ -449,8 +449,8 @@ def below(state):
 @pytest.mark.parametrize(
     "settings", [{}, {"crop": 0, "flip": False}, {"method": "dbn_mix", "frozen": True, **ROWS["dbn+bm+ts"]}], ids=str
 )
-def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, images, tmp_path, settings):
-    parent, make = begun
+def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(parent_and_make, images, tmp_path, settings):
+    parent, make = parent_and_make
     run = fit(make(**settings), images, out=tmp_path)
     old, new = weights_of(parent), weights_of(run)
     assert len(below(new)) > 40
@@ -462,23 +462,23 @@ def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(begun, 
     assert json.loads(run.path.read_text())["parents"] == run.parents
 
 
-def test_fresh_heads_are_not_the_parents_and_differ_by_seed(begun, images, tmp_path):
-    parent, make = begun
+def test_fresh_heads_are_not_the_parents_and_differ_by_seed(parent_and_make, images, tmp_path):
+    parent, make = parent_and_make
     lanes = [TrainState(make(seed=seed), images, tmp_path, torch.device("cpu")) for seed in (0, 1)]
     heads = [weights_of(parent)["heads.0.weight"], *(lane.net.heads[0].weight for lane in lanes)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
 
 
-def test_running_statistics_move_where_the_method_says_so_and_nothing_else_does(begun, images, tmp_path):
-    parent, make = begun
+def test_running_statistics_move_where_the_method_says_so_and_nothing_else_does(parent_and_make, images, tmp_path):
+    parent, make = parent_and_make
     run = fit(make(bn="train"), images, out=tmp_path)
     old, new = below(weights_of(parent)), below(weights_of(run))
     moved = {name for name, value in new.items() if not torch.equal(value, old[name])}
     assert moved == {name for name in old if name.rpartition(".")[2].startswith(("running", "num_batches"))}
 
 
-def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_else(begun, images, tmp_path):
-    _, make = begun
+def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_else(parent_and_make, images, tmp_path):
+    _, make = parent_and_make
     lane = TrainState(make(), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()
     train_step(lane)
@@ -516,10 +516,14 @@ def test_a_single_branch_goes_into_each_of_several(small, images, tmp_path):
     made = recipe("made_up", parents={"features": parent}, frozen=True, epochs=1, **ROWS["dbn+bm"])
     new = weights_of(fit(made, images, out=tmp_path))
     for i in (0, 1):
-        mine = {name.removeprefix(f"branches.{i}."): v for name, v in new.items() if name.startswith(f"branches.{i}.")}
-        theirs = {name.removeprefix("branches.0."): v for name, v in old.items() if name.startswith("branches.0.")}
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+        branch = {
+            name.removeprefix(f"branches.{i}."): v for name, v in new.items() if name.startswith(f"branches.{i}.")
+        }
+        parent_branch = {
+            name.removeprefix("branches.0."): v for name, v in old.items() if name.startswith("branches.0.")
+        }
+        assert branch.keys() == parent_branch.keys()
+        assert all(torch.equal(value, parent_branch[name]) for name, value in branch.items())
     assert not torch.equal(new["heads.0.weight"], new["heads.1.weight"])
 
 
@@ -534,8 +538,8 @@ def test_heads_on_frozen_features_part_where_the_parent_does(small, images, tmp_
         assert all(torch.equal(value, weights_of(run)[name]) for name, value in below(weights_of(parent)).items())
 
 
-def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, images, tmp_path):
-    parent, make = begun
+def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(parent_and_make, images, tmp_path):
+    parent, make = parent_and_make
     elsewhere = tmp_path / "elsewhere"
     fit(make(), images, out=elsewhere, parents=[tmp_path])
     for name, damage in {
@@ -552,8 +556,8 @@ def test_a_parent_is_looked_for_beside_and_what_is_wrong_with_it_is_said(begun, 
     assert not list((tmp_path / "b").glob("*crt*"))
 
 
-def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp_path):
-    parent, make = begun
+def test_a_resume_with_other_weights_of_the_parent_is_refused(parent_and_make, images, tmp_path):
+    parent, make = parent_and_make
     lane = TrainState(make(), images, tmp_path, torch.device("cpu"))
     lane.save()
     weights = weights_of(parent) | {"trunk.2.weight": torch.ones(16)}
@@ -565,8 +569,8 @@ def test_a_resume_with_other_weights_of_the_parent_is_refused(begun, images, tmp
         fit(make(), images, out=tmp_path)
 
 
-def test_the_digest_of_the_weights_is_of_tensors_and_their_names_alone(begun, images, tmp_path):
-    parent, _ = begun
+def test_the_digest_of_the_weights_is_of_tensors_and_their_names_alone(parent_and_make, images, tmp_path):
+    parent, _ = parent_and_make
     lane = TrainState(parent.recipe, images, tmp_path / "new", torch.device("cpu"))
     content, before = publish.weights(lane)
     lane.net.add_module("empty", torch.nn.ModuleDict())
@@ -584,26 +588,26 @@ def test_the_digest_of_tensors_covers_name_dtype_shape_and_bytes_and_no_containe
     torch.save(OrderedDict(reversed(plain.items())), path)
     assert path.read_bytes() != checkpoint.dump(plain)
     assert checkpoint.load_weights(path, expected.hexdigest()).keys() == plain.keys()
-    apart = {"a": plain["a"]}
+    shared = {"a": plain["a"]}
     others = [
-        apart | {"c": plain["b"]},
-        apart | {"b": plain["b"].T.reshape(2, 3)},
-        apart | {"b": plain["b"].reshape(3, 2)},
-        apart | {"b": plain["b"].double()},
-        apart | {"b": plain["b"].view(torch.int32)},
-        apart,
+        shared | {"c": plain["b"]},
+        shared | {"b": plain["b"].T.reshape(2, 3)},
+        shared | {"b": plain["b"].reshape(3, 2)},
+        shared | {"b": plain["b"].double()},
+        shared | {"b": plain["b"].view(torch.int32)},
+        shared,
     ]
-    digests = {checkpoint.tensor_digest(one) for one in (plain, *others)}
+    digests = {checkpoint.tensor_digest(tensors) for tensors in (plain, *others)}
     assert len(digests) == len(others) + 1
-    assert checkpoint.tensor_digest(apart | {"b": plain["b"].T.contiguous().T}) == expected.hexdigest()
+    assert checkpoint.tensor_digest(shared | {"b": plain["b"].T.contiguous().T}) == expected.hexdigest()
     for wrong in ([1, 2], {"a": 1}, {"a": torch.zeros(2, device="meta")}, {1: torch.zeros(2)}):
         torch.save(wrong, path)
         with pytest.raises(DamagedError):
             checkpoint.load_weights(path, expected.hexdigest())
 
 
-def test_a_parent_of_another_split_is_refused(begun, images, tmp_path):
-    parent, make = begun
+def test_a_parent_of_another_split_is_refused(parent_and_make, images, tmp_path):
+    parent, make = parent_and_make
     parent.path.unlink()
     dataclasses.replace(parent, split=parent.split | {"digest": "0" * 64}).publish(tmp_path)
     with pytest.raises(RequestError, match="another split"):
@@ -623,7 +627,7 @@ def test_the_rate_follows_half_a_cosine(small, images, tmp_path):
     rates = []
     for _ in range(3):
         lane.start_epoch()
-        rates += lane.inputs.rates
+        rates += lane.inputs.lr.tolist()
         lane.epoch += 1
     n = 3 * lane.steps
     assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * (i + 0.5) / n)) / 2 for i in range(n)])

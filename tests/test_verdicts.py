@@ -22,7 +22,7 @@ BELOW, TEXT = Comparison((B,), (A,)), "B is better than A."
 
 def measured(values, table=TABLE):
     """The cells of a table; values[place] is an accuracy a seed, None a diverged run, ... a seed that was not run."""
-    recipes = {Place("table4", one.row.label, one.column.label): one.recipe for one in table.cells()}
+    recipes = {Place("table4", cell.row.label, cell.column.label): cell.recipe for cell in table.cells()}
     runs = [
         fake(recipes[place].replace(seed=seed), value)
         for place, each in values.items()
@@ -32,12 +32,14 @@ def measured(values, table=TABLE):
     return measure(table, runs)
 
 
-def claim(*comparisons, alike=None):
-    return Claim("id", TEXT, "Sec. 4.4", comparisons, alike)
+def claim(*comparisons, equivalence_margin=None):
+    return Claim("id", TEXT, "Sec. 4.4", comparisons, equivalence_margin)
 
 
-def judged(values, *comparisons, alike=None):
-    return judge(claim(*(comparisons or [BELOW]), alike=alike), places([(TABLE, measured(values))]))
+def judged(values, *comparisons, equivalence_margin=None):
+    return judge(
+        claim(*(comparisons or [BELOW]), equivalence_margin=equivalence_margin), places([(TABLE, measured(values))])
+    )
 
 
 def checked(*values, printed=0.3846):
@@ -108,10 +110,12 @@ def test_check_with_few_seeds_is_never_outside():
 def test_check_leaves_out_what_is_not_printed():
     cells = measured({B50: (0.5, 0.6, 0.7)})
     found = check(cells)
-    assert [one.measured for one in found] == cells
-    assert [one.status for one in found] == ["not run"] * 3 + ["inside"] + ["not run"] * 4
+    assert [result.measured for result in found] == cells
+    assert [result.status for result in found] == ["not run"] * 3 + ["inside"] + ["not run"] * 4
     table = replace(TABLE, published={(B.row, "50"): TABLE.published[B.row, "50"]})
-    assert [(one.measured.cell.row.label, one.status) for one in check(measured({}, table))] == [(B.row, "not run")]
+    assert [(result.measured.cell.row.label, result.status) for result in check(measured({}, table))] == [
+        (B.row, "not run")
+    ]
     assert check(measured({}, replace(TABLE, published={}))) == []
 
 
@@ -120,7 +124,7 @@ HOLDS, PART, NOT = (0.05, 0.06, 0.07), (0.0, 0.06, 0.12), (-0.02, 0.0, 0.02)
 
 
 def pair(differences, base=0.4):
-    return {A: (base,) * len(differences), B: tuple(base + one for one in differences)}
+    return {A: (base,) * len(differences), B: tuple(base + difference for difference in differences)}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_judge_by_hand(differences, verdict):
     ],
 )
 def test_judge_of_what_is_said_to_be_alike(differences, verdict):
-    assert judged(pair(differences), alike=0.02).verdict == verdict
+    assert judged(pair(differences), equivalence_margin=0.02).verdict == verdict
 
 
 def test_equal_sums_in_another_order_do_not_hold():
@@ -216,7 +220,11 @@ def test_two_cells_a_side():
     ],
 )
 def test_judge_of_two_comparisons(b, c, verdict, count):
-    values = {A: (0.4,) * 3, B: tuple(0.4 + one for one in b), C: tuple(0.4 + one for one in c)}
+    values = {
+        A: (0.4,) * 3,
+        B: tuple(0.4 + difference for difference in b),
+        C: tuple(0.4 + difference for difference in c),
+    }
     for comparisons in ((BELOW, Comparison((C,), (A,))), (Comparison((C,), (A,)), BELOW)):
         assert judged(values, *comparisons)[1:4] == (verdict, count, 2)
 
@@ -224,23 +232,25 @@ def test_judge_of_two_comparisons(b, c, verdict, count):
 def test_places_are_those_of_the_paper():
     small = TABLE.with_settings(ratios(60), dataset="digits")
     assert small.id == "table4-digits-r60"
-    mine, theirs = measure(small, []), measured({A: (0.5,)})
-    found = places([(TABLE, theirs), (small, mine), (TABLE6A, measure(TABLE6A, []))])
-    assert len(found) == len(theirs) + len(mine) + len(TABLE6A.rows)
-    assert found[A] is theirs[0]
-    assert found[A._replace(column="60")] is mine[0]
+    digits_cells, paper_cells = measure(small, []), measured({A: (0.5,)})
+    found = places([(TABLE, paper_cells), (small, digits_cells), (TABLE6A, measure(TABLE6A, []))])
+    assert len(found) == len(paper_cells) + len(digits_cells) + len(TABLE6A.rows)
+    assert found[A] is paper_cells[0]
+    assert found[A._replace(column="60")] is digits_cells[0]
     assert found["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
     with pytest.raises(ValueError, match="table4: table4 sbn 100 appears twice"):
-        places([(TABLE.with_settings(dataset="digits"), mine[:0]), (TABLE, theirs), (TABLE, theirs[:1])])
+        places(
+            [(TABLE.with_settings(dataset="digits"), digits_cells[:0]), (TABLE, paper_cells), (TABLE, paper_cells[:1])]
+        )
 
 
 def test_claim_moves_to_a_single_column():
     small = TABLE.with_settings(ratios(60), dataset="digits")
     a, b, c = (place._replace(column="60") for place in (A, B, C))
-    asked = claim(BELOW, Comparison((B, C), (A, A)), alike=0.02)
+    asked = claim(BELOW, Comparison((B, C), (A, A)), equivalence_margin=0.02)
     moved = on(asked, small)
     assert moved == replace(asked, comparisons=(Comparison((b,), (a,)), Comparison((b, c), (a, a))))
-    cell = {one.row.label: one.recipe for one in small.cells()}
+    cell = {small_cell.row.label: small_cell.recipe for small_cell in small.cells()}
     runs = [
         fake(cell[p.row].replace(seed=seed), 0.4 + 0.06 * (p is B) + 0.001 * seed) for p in (A, B) for seed in (0, 1)
     ]
@@ -253,10 +263,10 @@ def test_claim_that_can_be_asked_as_it_is_or_not_at_all():
     small = TABLE.with_settings(ratios(60), dataset="digits")
     both = claim(BELOW, Comparison((B50,), (A50,)))
     grows = claim(Comparison((B, A50), (A, B50)))
-    for one in (both, grows, claim(BELOW)):
-        assert on(one, TABLE) is one
-    for one in (both, grows):
-        assert on(one, small) is None
+    for candidate in (both, grows, claim(BELOW)):
+        assert on(candidate, TABLE) is candidate
+    for candidate in (both, grows):
+        assert on(candidate, small) is None
     assert on(both, replace(TABLE, columns=ratios(100))) is None
     assert on(claim(BELOW), replace(TABLE, columns=ratios(60, 30))) is None
     assert on(claim(BELOW), replace(TABLE, rows=TABLE.rows[1:])) is None
@@ -278,7 +288,7 @@ def test_line_of_a_claim():
     assert (
         lines(pair((-0.01, -0.01))) == "does not hold: B is better than A (Sec. 4.4). Here −1.00 ± 0.00 points, n = 2"
     )
-    assert lines(pair((0.01, 0.01)), alike=0.02) == (
+    assert lines(pair((0.01, 0.01)), equivalence_margin=0.02) == (
         "holds: B is better than A (Sec. 4.4). Here +1.00 ± 0.00 points, alike within 2.00, n = 2"
     )
     assert lines(pair((0.3,))) == "not yet measured: B is better than A (Sec. 4.4)"
@@ -297,7 +307,7 @@ def test_line_of_several_comparisons():
         "holds in part: B is better than A (Sec. 4.4). "
         "Here 1 of 3 comparisons hold, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2"
     )
-    assert lines(values | {D: (0.46, 0.46)}, *three, alike=0.02) == (
+    assert lines(values | {D: (0.46, 0.46)}, *three, equivalence_margin=0.02) == (
         "holds in part: B is better than A (Sec. 4.4). "
         "Here 1 of 3 comparisons hold, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2"
     )

@@ -58,7 +58,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         lines, code = [], 0
     except Exception as error:
-        lines, code = _told(error)
+        lines, code = _as_lines(error)
         if debug:
             err.print_exception()
     for number, line in enumerate(lines[:3]):
@@ -69,7 +69,7 @@ def main() -> None:
 _USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this version of typer keeps it
 
 
-def _told(error: Exception) -> tuple[list[str], int]:
+def _as_lines(error: Exception) -> tuple[list[str], int]:
     """Returns an error as at most three lines for the user, and the exit code."""
     if isinstance(error, _USAGE):
         return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2

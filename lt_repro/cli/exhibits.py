@@ -201,7 +201,7 @@ def demo(
         write(to / "table4.md", text.markdown(table, measured, found.notes)),
     ]
     first, *_, last = measured
-    classes = classes_of(table, {one.cell.row.title: one.runs for one in (first, last)}, pool)
+    classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in (first, last)}, pool)
     paths += draw_classes(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
     put_exhibits([(table, measured)], paths)
     put(text.sentences(table, measured))

@@ -44,10 +44,10 @@ def put_all(
     more: dict[str, Any] = {}
     for table, measured in shown:
         stem = folder(table, to) / table.id
-        drawn = [one if table.form in ("lines", "groups") else one.unprinted() for one in measured]
+        drawn = [entry if table.form in ("lines", "groups") else entry.unprinted() for entry in measured]
         foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
         if table.form == "classes":
-            classes = classes_of(table, {one.cell.row.title: one.runs for one in measured}, pool)
+            classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool)
             lacking = [label for label, values in classes.series.items() if not values]
             note = f" Not run: {', '.join(lacking)}." if lacking else ""
             paths += draw_classes(stem, table.caption + note, classes, foot)
@@ -66,9 +66,9 @@ def put_all(
             paths += written(table, measured, stem.parent, notes, best or table.best)
     judged = _judged(shown)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
-    if not as_json and (told := [one for one in judged if one.measured]):
+    if not as_json and (measured_claims := [result for result in judged if result.measured]):
         put("The paper's claims with its numbers, then what these cells give:")
-        for line in claim_lines(told):
+        for line in claim_lines(measured_claims):
             put(line)
 
 
@@ -119,12 +119,12 @@ def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Seq
     from lt_repro.render import text
     from lt_repro.render.latex import latex
 
-    told = (table, measured, notes, best)
+    document_args = (table, measured, notes, best)
     forms = {
-        "md": text.markdown(*told),
+        "md": text.markdown(*document_args),
         "csv": text.csv(table, measured),
-        "tex": latex(*told),
-        "json": json.dumps(text.document(*told), indent=1, allow_nan=False) + "\n",
+        "tex": latex(*document_args),
+        "json": json.dumps(text.document(*document_args), indent=1, allow_nan=False) + "\n",
     }
     return [write(to / f"{table.id}.{kind}", content) for kind, content in forms.items()]
 
@@ -140,8 +140,10 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     if pool is not None:
         split = split_of(recipe, pool)
     assert split is not None, "the images are read whenever the data set is not a known one"
-    told = [run.split["class_names"] for runs in series.values() for run in runs]
-    names = pool.class_names if pool else told[0] if told else [str(k) for k in range(len(split.counts))]
+    stored_names = [run.split["class_names"] for runs in series.values() for run in runs]
+    names = (
+        pool.class_names if pool else stored_names[0] if stored_names else [str(k) for k in range(len(split.counts))]
+    )
     return by_class(names, split.counts.tolist(), series)
 
 
@@ -166,7 +168,7 @@ def put_classes(classes: "Classes") -> None:
 
 def claims_json(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
     """Returns verdicts as JSON values."""
-    return [{"id": one.claim.id, "verdict": one.verdict, "measured": one.measured} for one in judged]
+    return [{"id": result.claim.id, "verdict": result.verdict, "measured": result.measured} for result in judged]
 
 
 def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
@@ -204,7 +206,7 @@ def _part(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int
     from lt_repro.render import text
 
     wide = len(table.columns)
-    cells = [one for i, one in enumerate(measured) if begin <= i % wide < end]
+    cells = [entry for i, entry in enumerate(measured) if begin <= i % wide < end]
     return text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)[:2]
 
 

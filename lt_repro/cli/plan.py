@@ -33,8 +33,8 @@ def plan_json(
         hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
         sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
         for entry, recipe in zip(plan, wanted, strict=True):
-            one = cost([recipe], speeds)
-            entry[f"{name}_seconds"] = None if one.unknown else round(one.seconds, 1)
+            recipe_cost = cost([recipe], speeds)
+            entry[f"{name}_seconds"] = None if recipe_cost.unknown else round(recipe_cost.seconds, 1)
     return plan, sums
 
 
@@ -83,7 +83,7 @@ def commands(
     paths = {run.recipe.key(): run.path for run in runs if run.path and run.weights_path}
     lines = {}
     for recipe in wanted:
-        path = next((paths[one.key()] for one in recipe.parents.values() if one.key() in paths), None)
+        path = next((paths[parent.key()] for parent in recipe.parents.values() if parent.key() in paths), None)
         named = str(path) if path and path.parent != first else None
         again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
         lines[recipe.key()] = command(recipe, dataset or recipe.dataset, named) + options + again
@@ -110,13 +110,13 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
     """
     from lt_repro.paper.dbn_mix.settings import READINGS
 
-    first = shlex.join(_words(recipe, dataset, parent, "paper"))
+    first = shlex.join(_train_arguments(recipe, dataset, parent, "paper"))
     if "--set" not in first:  # no other reading can say less
         return first
-    return min((shlex.join(_words(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
+    return min((shlex.join(_train_arguments(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
 
 
-def _words(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> list[str]:
+def _train_arguments(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> list[str]:
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import get, settings
 
@@ -127,8 +127,8 @@ def _words(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> 
     usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, parents=recipe.parents, **chosen)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
-    for one in recipe.parents.values():
-        words += ["--set", f"parent={parent or one.key()}"]
+    for parent_recipe in recipe.parents.values():
+        words += ["--set", f"parent={parent or parent_recipe.key()}"]
     words += [] if reading == "paper" else ["--reading", reading]
     words += ["--ratio", "as-is"] if natural and not recipe.parents else []
     for name in settings(method):

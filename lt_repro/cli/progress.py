@@ -34,7 +34,7 @@ class Watch:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         self.bar = Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal)
         self.task = self.bar.add_task("starting", total=None, figures="")
-        self.began: tuple[float, int] | None = None
+        self.started: tuple[float, int] | None = None
         self.points, self.shown = 0, 0.0
 
     def __enter__(self) -> Self:
@@ -49,9 +49,9 @@ class Watch:
     def __call__(self, lane: "TrainState") -> None:
         """Shows epoch, last loss and accuracy, images a second, time left."""
         now, at = time.monotonic(), progress_of(lane)
-        if self.began is None:  # time what this process does, not what it found
-            self.began, self.points = (now, at.step - 1), at.points
-        left = (now - self.began[0]) / max(1, at.step - self.began[1]) * (at.steps - at.step)
+        if self.started is None:  # time what this process does, not what it found
+            self.started, self.points = (now, at.step - 1), at.points
+        left = (now - self.started[0]) / max(1, at.step - self.started[1]) * (at.steps - at.step)
         epoch, figures = f"epoch {at.epoch}/{at.epochs}", f"{at.words()}, {clock(left)} left"
         if self.bar.disable:
             if not self.quiet and at.points > self.points:
@@ -79,9 +79,9 @@ class Board:
         self.cells = [measure(table, self.runs) for table in tables]
         self.places: dict[str, tuple[int, str]] = {}  # of a recipe: which table shows it, and where
         for number, (table, cells) in enumerate(zip(tables, self.cells, strict=True)):
-            for one in cells:
-                for recipe in one.cell.recipes:
-                    where = f"{table.id}, {one.cell.row.title}, {one.cell.column.title}, seed {recipe.seed}"
+            for entry in cells:
+                for recipe in entry.cell.recipes:
+                    where = f"{table.id}, {entry.cell.row.title}, {entry.cell.column.title}, seed {recipe.seed}"
                     self.places.setdefault(recipe.key(), (number, where))
                     for parent in recipe.lineage()[1:]:
                         self.places.setdefault(parent.key(), (number, f"a parent for {where}"))
@@ -91,7 +91,7 @@ class Board:
         self.whole = dict(self.to_do)
         self.total, self.failed = len(recipes), 0
         self.running: dict[str, RunProgress] = {}
-        self.done_here, self.began = 0.0, time.monotonic()
+        self.done_here, self.started = 0.0, time.monotonic()
         self.live = Live(get_renderable=self.render, console=err, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> Self:
@@ -116,7 +116,7 @@ class Board:
 
         key = run.recipe.key()
         self.to_do.pop(key, None)
-        here = self.running.pop(key, None)
+        was_running = self.running.pop(key, None)
         number, where = self.places.get(key, (0, key))
         if isinstance(run, Run):
             self.runs.append(run)
@@ -124,7 +124,7 @@ class Board:
                 self.cells[number] = measure(self.tables[number], self.runs)
             value = run.accuracy()
             what = "diverged" if value is None else f"accuracy {100 * value:.2f} %"
-            what += "" if here else ", by another process"
+            what += "" if was_running else ", by another process"
         else:
             what = "failed"
             say(f"failed: {key}: {'; '.join(run.error.splitlines())}")
@@ -155,18 +155,18 @@ class Board:
         table, cells = self.tables[number], self.cells[number]
         wide = len(table.columns)
         lines = [(row.title, cells[i * wide : (i + 1) * wide]) for i, row in enumerate(table.rows)]
-        busy = [i for i, (_, own) in enumerate(lines) if any(map(self._running, own))]
+        busy = [i for i, (_, entries) in enumerate(lines) if any(map(self._running, entries))]
         first = max(0, min((busy or [0])[0] - room // 2, len(lines) - room))
         grid = Grid(title=None, expand=False)
         for head in (table.id, *(column.title for column in table.columns)):
             grid.add_column(printable(head), no_wrap=True, overflow="ellipsis")
-        for title, own in lines[first : first + room]:
-            texts = [one.text() + (" …" if self._running(one) else "") for one in own]
+        for title, entries in lines[first : first + room]:
+            texts = [entry.text() + (" …" if self._running(entry) else "") for entry in entries]
             grid.add_row(*(Text(printable(text)) for text in (title, *texts)))
         return grid
 
-    def _running(self, one: "Measured") -> bool:
-        return any(recipe.key() in self.running for recipe in one.cell.recipes)
+    def _running(self, entry: "Measured") -> bool:
+        return any(recipe.key() in self.running for recipe in entry.cell.recipes)
 
     def _left(self) -> str:
         """Returns about how long the rest takes at the speed of this queue so far."""
@@ -175,7 +175,7 @@ class Board:
             return "no time left"
         if not self.done_here:
             return "time left unknown"
-        return f"about {clock(left / self.done_here * (time.monotonic() - self.began))} left"
+        return f"about {clock(left / self.done_here * (time.monotonic() - self.started))} left"
 
 
 def clock(seconds: float) -> str:

@@ -99,18 +99,18 @@ def check(
     tables = [seeded(table.read_as(reading), seeds) for table in exhibits(what)]
     found = found_in(runs, may_be_new=False)
     shown = [(table, found.measure(table, epochs="")) for table in tables]
-    checked = [one for _, measured in shown for one in verdicts.check(measured)]
+    checked = [result for _, measured in shown for result in verdicts.check(measured)]
     cells = verdicts.places(shown)
     claims = [claim for paper in papers().values() for claim in paper.claims]
     asked = [c for c in claims if all(place in cells for pair in c.comparisons for side in pair for place in side)]
     judged = [verdicts.judge(claim, cells) for claim in asked]
-    counts = {status: sum(one.status == status for one in checked) for status in verdicts.STATUSES}
+    counts = {status: sum(result.status == status for result in checked) for status in verdicts.STATUSES}
     if as_json:
         put_json({"cells": counts, "claims": claims_json(judged)})
     else:
-        for one in checked:
-            if one.status != "not run":
-                put(verdicts.checked_line(one))
+        for result in checked:
+            if result.status != "not run":
+                put(verdicts.checked_line(result))
         put(", ".join(f"{count} cells {status}" for status, count in counts.items()))
         for line in verdicts.claim_lines(judged):
             put(line)

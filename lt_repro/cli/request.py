@@ -19,7 +19,7 @@ from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
-    from lt_repro.paper.table import Line, Table
+    from lt_repro.paper.table import Table, Variant
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
     from lt_repro.store.runs import Run
@@ -179,15 +179,15 @@ def exhibits(what: Sequence[str]) -> "list[Table]":
     for paper in papers().values():
         for name, tables in paper.exhibits.items():
             for known in dict.fromkeys([name, *(table.id for table in tables)]):
-                own = [table for table in tables if known in (name, table.id)]
-                groups.setdefault(known, own)
-                groups[f"{paper.name}:{known}"] = own
+                matching = [table for table in tables if known in (name, table.id)]
+                groups.setdefault(known, matching)
+                groups[f"{paper.name}:{known}"] = matching
     plain = [name for name in groups if ":" not in name]
     chosen: dict[int, Table] = {}
     for name in what:
         if name != "all" and name not in groups:
             raise unknown("exhibit", name, ["all", *plain], f"allowed: all, {', '.join(sorted(plain))}")
-        for table in [t for own in groups.values() for t in own] if name == "all" else groups[name]:
+        for table in [t for group in groups.values() for t in group] if name == "all" else groups[name]:
             chosen.setdefault(id(table), table)
     return list(chosen.values())
 
@@ -254,11 +254,11 @@ def run_wanted(
     from lt_repro.sweep.workers import run_jobs
 
     diverged = broken = 0
-    told: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
+    kwargs: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
     with Board(wanted, tables, found.runs) as board:
         for name, pool in pools.items():
-            own = [recipe for recipe in wanted if recipe.dataset == name]
-            for ended in run_jobs(own, pool, found.folders[0], watch=board.at, **told):
+            recipes = [recipe for recipe in wanted if recipe.dataset == name]
+            for ended in run_jobs(recipes, pool, found.folders[0], watch=board.at, **kwargs):
                 board.ended(ended)
                 if isinstance(ended, Failed):
                     broken += 1
@@ -288,12 +288,12 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
         raise RequestError(f"--ratio {text}", "allowed: a number from 1 up, or as-is") from None
 
 
-def _ratio_column(text: str, pool: "Pool | None") -> "Line":
+def _ratio_column(text: str, pool: "Pool | None") -> "Variant":
     """Returns the column of a `--ratio`."""
-    from lt_repro.paper.table import Line, ratios
+    from lt_repro.paper.table import Variant, ratios
 
     settings = ratio_settings(text, pool)
-    return Line(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
+    return Variant(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
 
 
 def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:

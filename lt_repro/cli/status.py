@@ -35,8 +35,8 @@ def status(
     folders = _folders(runs)
     if as_json:
         listed = _statuses(folders)
-        totals = Counter(one.state for one in listed)
-        return put_json({"runs": [one.to_json() for one in listed], "totals": dict(totals)})
+        totals = Counter(run.state for run in listed)
+        return put_json({"runs": [run.to_json() for run in listed], "totals": dict(totals)})
     if not watch:
         return out.print(_shown(folders))
     with Live(_shown(folders), console=out, auto_refresh=False) as live:
@@ -104,7 +104,7 @@ def collect(
         found = sorted(place.glob("*.json")) if place.is_dir() else [place]
         paths += [path for path in found if not path.name.endswith(FAILED)]
     brought: list[str] = []
-    there: list[str] = []
+    existing: list[str] = []
     refused: list[str] = []
     for path in paths:
         try:
@@ -123,13 +123,13 @@ def collect(
             brought.append(str(target))
         except FileExistsError:
             same = target.read_bytes() == path.read_bytes()
-            (there if same else refused).append(str(target) if same else f"{target} exists with different content")
+            (existing if same else refused).append(str(target) if same else f"{target} exists with different content")
     if as_json:
-        put_json({"brought": brought, "there": there, "refused": refused})
+        put_json({"brought": brought, "there": existing, "refused": refused})
     else:
         for line in refused:
             put(f"refused: {line}")
-        put(f"{len(brought)} copied to {to}, {len(there)} already there, {len(refused)} refused")
+        put(f"{len(brought)} copied to {to}, {len(existing)} already there, {len(refused)} refused")
     raise typer.Exit(1 if refused else 0)
 
 
@@ -152,19 +152,21 @@ def diff(
     fields = [(name, *(side.get(name) for side in sides)) for name in names]
     moved = _moved(*pair)
     if as_json:
-        told = [{"field": name, "first": one, "second": other} for name, one, other in fields]
-        classes = [{"class": name, "first": one, "second": other} for name, one, other in moved]
-        return put_json({"first": str(pair[0].path), "second": str(pair[1].path), "fields": told, "classes": classes})
+        differences = [{"field": name, "first": left, "second": right} for name, left, right in fields]
+        classes = [{"class": name, "first": left, "second": right} for name, left, right in moved]
+        return put_json(
+            {"first": str(pair[0].path), "second": str(pair[1].path), "fields": differences, "classes": classes}
+        )
     grid = Grid(box=None, padding=(0, 2))
     for title in ("field", "first", "second"):
         grid.add_column(title, overflow="fold")
-    for name, one, other in fields:
-        grid.add_row(name, *(escape(str(value)) for value in (one, other)))
+    for name, left, right in fields:
+        grid.add_row(name, *(escape(str(value)) for value in (left, right)))
     out.print(grid)
     put(f"{len(fields)} fields differ, {len(moved)} classes differ" + (", largest difference first:" if moved else ""))
     classes_grid = Grid("class", "first %", "second %", "points", box=None, padding=(0, 2))
-    for name, one, other in moved[:20]:
-        classes_grid.add_row(escape(name), f"{100 * one:.2f}", f"{100 * other:.2f}", f"{100 * (other - one):+.2f}")
+    for name, left, right in moved[:20]:
+        classes_grid.add_row(escape(name), f"{100 * left:.2f}", f"{100 * right:.2f}", f"{100 * (right - left):+.2f}")
     if moved:
         out.print(classes_grid)
 
@@ -186,14 +188,14 @@ def _shown(folders: list[Path]) -> Group:
     """Returns unfinished runs one by one, finished ones by experiment, and the totals."""
     listed = _statuses(folders)
     under_way = Grid("run", "state", "", box=None, padding=(0, 2))
-    for one in listed:
-        if one.state != "done":
-            under_way.add_row(escape(one.key), one.state, escape(one.note))
-    done = Counter(one.key.rpartition("-s")[0] for one in listed if one.state == "done")
+    for run in listed:
+        if run.state != "done":
+            under_way.add_row(escape(run.key), run.state, escape(run.note))
+    done = Counter(run.key.rpartition("-s")[0] for run in listed if run.state == "done")
     ended = Grid("experiment", "runs done", box=None, padding=(0, 2))
     for name, count in sorted(done.items()):
         ended.add_row(escape(name), str(count))
-    totals = Counter(one.state for one in listed)
+    totals = Counter(run.state for run in listed)
     line = ", ".join(f"{count} {state}" for state, count in totals.items()) or "no runs"
     parts = [grid for grid in (under_way, ended) if grid.row_count]
     return Group(*parts, f"{line} in {', '.join(map(str, folders))}")
@@ -208,8 +210,8 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         return {name: value}
-    inner = (_flat(one, f"{name}.{key}" if name else key) for key, one in value.items())
-    return {key: one for part in inner for key, one in part.items()}
+    inner = (_flat(item, f"{name}.{key}" if name else key) for key, item in value.items())
+    return {key: item for part in inner for key, item in part.items()}
 
 
 def _moved(first: "Run", second: "Run") -> list[tuple[str, float, float]]:

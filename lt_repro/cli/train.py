@@ -96,8 +96,8 @@ def train(
             if aside := set_aside(folder / f"{recipe.key()}.json"):
                 say(f"the old run is {aside}")
     with Watch(quiet=as_json) as watch:
-        told: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
-        (run,) = run_all([recipe], pool, folder, parents=beside, **told)
+        kwargs: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
+        (run,) = run_all([recipe], pool, folder, parents=beside, **kwargs)
     if isinstance(run, Failed):
         raise FailedError(*run.error.splitlines())
     if parent and run.parents and run.parents["features"]["weights"] != (parent.weights or {}).get("sha256"):

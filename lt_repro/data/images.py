@@ -72,20 +72,20 @@ def select(pool: Pool, split: Split) -> Images:
     Raises:
         RequestError: The split was made for another pool.
     """
-    own = _class_lists(pool.train_labels)
-    fits = len(own) == len(split.positions) and all(
+    class_lists = _class_lists(pool.train_labels)
+    fits = len(class_lists) == len(split.positions) and all(
         len(held_out) == pool.hold_out and max(drawn + held_out) < len(listed)
-        for listed, drawn, held_out in zip(own, split.positions, split.held_out, strict=True)
+        for listed, drawn, held_out in zip(class_lists, split.positions, split.held_out, strict=True)
     )
     if not fits:
         raise RequestError(
             f"the split of {split.name!r} does not fit the images of {pool.name!r}",
             f"allowed: a split made from its labels with {pool.hold_out} images of each class held out",
         )
-    train = _picked(own, split.positions)
+    train = _picked(class_lists, split.positions)
     train_images = pool.train_images[np.concatenate(train)]
     if pool.hold_out:
-        test = _picked(own, split.held_out)
+        test = _picked(class_lists, split.held_out)
         test_images = pool.train_images[np.concatenate(test)]
     else:
         test = _class_lists(pool.test_labels)
@@ -104,8 +104,8 @@ def _class_lists(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
 
 
-def _picked(own: list[NDArray[np.intp]], positions: tuple[tuple[int, ...], ...]) -> list[NDArray[np.intp]]:
-    return [listed[list(chosen)] for listed, chosen in zip(own, positions, strict=True)]
+def _picked(class_lists: list[NDArray[np.intp]], positions: tuple[tuple[int, ...], ...]) -> list[NDArray[np.intp]]:
+    return [listed[list(chosen)] for listed, chosen in zip(class_lists, positions, strict=True)]
 
 
 def _labels(lists: list[NDArray[np.intp]]) -> NDArray[np.int64]:

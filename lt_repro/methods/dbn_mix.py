@@ -113,12 +113,12 @@ class DbnMix(Method):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Returns the nine rows of Table 4, and every field at another value."""
-        one = [cls(mix=mix, tscale=scaled) for mix in ("none", "mixup", "bilateral") for scaled in (False, True)]
+        single = [cls(mix=mix, tscale=scaled) for mix in ("none", "mixup", "bilateral") for scaled in (False, True)]
         two = [cls(2, mix, scaled) for mix in ("none", "bilateral") for scaled in (False, True)]
         odd = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
         released = cls(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement")
         rest = [cls(2, "bilateral", True, branch_at="layer2", gamma=1.0), cls(2, "bilateral", True, frozen=True)]
-        return *one, *two, odd, released, *rest
+        return *single, *two, odd, released, *rest
 
     @property
     def defaults(self) -> Mapping[str, Any]:

@@ -20,8 +20,8 @@ class Place(NamedTuple):
 class Comparison(NamedTuple):
     """Cells whose sum is claimed to be larger than the sum of others, seed by seed; both sides have as many.
 
-    A > B is `Comparison((A,), (B,))`. That the gain of A over B grows from one column to another is
-    `Comparison((A there, B here), (B there, A here))`.
+    A > B is `Comparison((A,), (B,))`. That the gain of A over B grows from column 1 to column 2 is
+    `Comparison((A in 2, B in 1), (B in 2, A in 1))`.
     """
 
     more: tuple[Place, ...]
@@ -37,15 +37,15 @@ class Claim:
         text: The claim in a sentence of our own.
         source: Where the paper says it: "Sec. 4.4".
         comparisons: What must be true of it.
-        alike: None where `more` is claimed to be larger; else the fraction within which the two sides are claimed to
-            be alike.
+        equivalence_margin: None where `more` is claimed to be larger; else the two sides are claimed to differ by at
+            most this fraction.
     """
 
     id: str
     text: str
     source: str
     comparisons: tuple[Comparison, ...]
-    alike: float | None = None
+    equivalence_margin: float | None = None
 
 
 class Question(NamedTuple):

@@ -102,8 +102,8 @@ class Settings:
         first = parents.get("features") or parents.get("weights")
         if first:
             usual |= {"branches": len(first.spec.branches), "frozen": True}
-        own = {name: value for name, value in (usual | dict(given)).items() if name in fields.types(method)}
-        usual |= dict(method(**own).defaults)
+        method_fields = {name: value for name, value in (usual | dict(given)).items() if name in fields.types(method)}
+        usual |= dict(method(**method_fields).defaults)
         if first:  # a second stage is never longer than the first
             usual |= dict(row.get("second stage", {}))
             usual["epochs"] = min(usual["epochs"], first.epochs)
@@ -114,5 +114,5 @@ class Settings:
 
 def _plain(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is given for a method under the fields' own names."""
-    own = [(name.rpartition("."), value) for name, value in given.items()]
-    return {name: value for (owner, _, name), value in own if owner in ("", method)}
+    parts = [(name.rpartition("."), value) for name, value in given.items()]
+    return {name: value for (owner, _, name), value in parts if owner in ("", method)}

@@ -23,11 +23,11 @@ UNREAD = ("imagenet_lt", "inat2018")
 """Data sets of papers for which there is no reader yet."""
 
 
-class Line(NamedTuple):
+class Variant(NamedTuple):
     """A row or a column: its label in files, its title for readers, the settings that make it, and what it shows.
 
-    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch; None leaves it to the other line of the
-    cell, and at last to "all" and the combined output.
+    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch; None leaves it to the other variant of
+    the cell, and at last to "all" and the combined output.
     """
 
     label: str
@@ -37,10 +37,10 @@ class Line(NamedTuple):
     branch: str | None = None
 
 
-def ratios(*values: float) -> tuple[Line, ...]:
+def ratios(*values: float) -> tuple[Variant, ...]:
     """Returns the columns of the given imbalance ratios."""
     texts = [fields.text(float(value)) for value in values]
-    return tuple(Line(text, f"ratio {text}", {"ratio": float(text)}) for text in texts)
+    return tuple(Variant(text, f"ratio {text}", {"ratio": float(text)}) for text in texts)
 
 
 class Published(NamedTuple):
@@ -59,8 +59,8 @@ class Cell:
     "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow.
     """
 
-    row: Line
-    column: Line
+    row: Variant
+    column: Variant
     recipes: tuple[Recipe, ...]
     published: Published | None
     lacks: str | None = None
@@ -92,8 +92,8 @@ class Table:
         build: Makes a recipe of settings, resolving the data set's defaults.
         settings: The paper's.
         base: The settings every cell shares.
-        rows: The lines going down.
-        columns: The lines going across.
+        rows: From top to bottom.
+        columns: From left to right.
         published: What the paper prints, by (row label, column label).
         seeds: Trained for each cell.
         ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
@@ -110,8 +110,8 @@ class Table:
     build: Callable[..., Recipe]
     settings: Settings
     base: Mapping[str, Any]
-    rows: Sequence[Line]
-    columns: Sequence[Line]
+    rows: Sequence[Variant]
+    columns: Sequence[Variant]
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     ablation: bool = False
@@ -155,7 +155,7 @@ class Table:
         every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
         return list({recipe.key(): recipe for recipe in every}.values())
 
-    def with_settings(self, columns: Sequence[Line] | None = None, **settings: Any) -> Self:
+    def with_settings(self, columns: Sequence[Variant] | None = None, **settings: Any) -> Self:
         """Returns the same exhibit with other columns or under other settings; None leaves a setting alone.
 
         The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
@@ -172,7 +172,7 @@ class Table:
         asked = {name: value for name, value in settings.items() if value is not None}
         if not asked and columns is None:
             return self
-        decided = {name for line in (*self.rows, *self.columns) for name in line.edits} - set(_FIRST)
+        decided = {name for variant in (*self.rows, *self.columns) for name in variant.edits} - set(_FIRST)
         if clash := sorted(name for name in asked if name.rpartition(".")[2] in decided):
             raise RequestError(
                 f"{', '.join(clash)} set for {self.id}",
@@ -182,18 +182,18 @@ class Table:
         across = self.columns if columns is None else columns
 
         def recipes(names: Iterable[str]) -> list[tuple[Recipe, ...]]:
-            told = {name: asked[name] for name in names}
-            one = dataclasses.replace(self, base=dict(self.base) | told, columns=across, seeds=self.seeds[:1])
-            return [cell.recipes for cell in one.cells()]
+            edits = {name: asked[name] for name in names}
+            edited = dataclasses.replace(self, base=dict(self.base) | edits, columns=across, seeds=self.seeds[:1])
+            return [cell.recipes for cell in edited.cells()]
 
         whole = recipes(asked)
         other = {name: value for name, value in asked.items() if recipes(asked.keys() - {name}) != whole}
-        moved = [line.label for line in across] != [line.label for line in self.columns]
+        moved = [variant.label for variant in across] != [variant.label for variant in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
         if other.get("imb_type") == "as_is":
             named = {name: value for name, value in named.items() if name != "ratio"}
         marks = [_mark(name, value) for name, value in named.items()] + [
-            _mark("ratio", line.label) for line in across if moved
+            _mark("ratio", variant.label) for variant in across if moved
         ]
         place = _place_name(dict(self.base) | other, moved) if {"dataset", "ratio"} & other.keys() else ""
         rest = {name: value for name, value in other.items() if name not in ("dataset", "ratio", "imb_type")}
@@ -213,10 +213,10 @@ class Table:
             profile="set by hand" if {"epochs", "epoch_steps"} & other.keys() else self.profile,
         )
 
-    def on_images(self, images: str | None, across: Sequence[Line], **settings: Any) -> Self:
+    def on_images(self, images: str | None, across: Sequence[Variant], **settings: Any) -> Self:
         """Returns the exhibit on other images, at other ratios and under other settings, as `with_settings`.
 
-        Where the columns are ratios, `across` takes their place; else it is one line and a setting like the others.
+        Where the columns are ratios, `across` takes their place; else it is one ratio and a setting like the others.
 
         Args:
             images: A data set in place of every one of the exhibit's, or None.
@@ -227,9 +227,9 @@ class Table:
             RequestError: Several ratios for an exhibit of one; see `with_settings`.
         """
         columns = None
-        if any("ratio" in line.edits for line in self.columns):
+        if any("ratio" in variant.edits for variant in self.columns):
             columns = list(across) or None
-            if any("dataset" in line.edits for line in self.columns) and (images or across):
+            if any("dataset" in variant.edits for variant in self.columns) and (images or across):
                 raise RequestError(
                     f"another data set or ratio for {self.id}, whose columns are data sets",
                     "allowed: its own columns",
@@ -276,10 +276,12 @@ class Table:
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         usual = next((cell.recipe.epochs for cell in self.cells() if cell.recipe), 1)
 
-        def scaled(line: Line) -> Line:
-            if "epochs" not in line.edits:
-                return line
-            return line._replace(edits=dict(line.edits) | {"epochs": line.edits["epochs"] * given["epochs"] // usual})
+        def scaled(variant: Variant) -> Variant:
+            if "epochs" not in variant.edits:
+                return variant
+            return variant._replace(
+                edits=dict(variant.edits) | {"epochs": variant.edits["epochs"] * given["epochs"] // usual}
+            )
 
         return dataclasses.replace(
             self,
@@ -298,12 +300,12 @@ class Table:
             RequestError: It has no such row or column.
         """
         kept = []
-        for word, labels, lines in (("row", rows, self.rows), ("column", columns, self.columns)):
-            known = [line.label for line in lines]
+        for word, labels, variants in (("row", rows, self.rows), ("column", columns, self.columns)):
+            known = [variant.label for variant in variants]
             for label in labels or ():
                 if label not in known:
                     raise unknown(f"{word} of {self.id}", label, known)
-            kept.append([line for line in lines if labels is None or line.label in labels])
+            kept.append([variant for variant in variants if labels is None or variant.label in labels])
         return dataclasses.replace(self, rows=kept[0], columns=kept[1])
 
 

@@ -92,8 +92,8 @@ class Measured:
         """
         if self.cell.metric != "all" or self.cell.branch:
             return None, None
-        told = [run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result]
-        return (statistics.fmean(told) if told else None), (statistics.stdev(told) if len(told) > 1 else None)
+        values = [run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result]
+        return (statistics.fmean(values) if values else None), (statistics.stdev(values) if len(values) > 1 else None)
 
     def unprinted(self) -> "Measured":
         """Returns the same without what the paper prints."""
@@ -131,18 +131,18 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
     measured = []
     for cell in table.cells():
         by_seed = sorted(cell.recipes, key=lambda recipe: recipe.seed)
-        own = [found[recipe.key()] for recipe in by_seed if recipe.key() in found]
-        ended = {status: tuple(run for run in own if run.status == status) for status in ("done", "diverged")}
-        parents = (found.get(one.key()) for recipe in by_seed for one in recipe.parents.values())
+        seed_runs = [found[recipe.key()] for recipe in by_seed if recipe.key() in found]
+        ended = {status: tuple(run for run in seed_runs if run.status == status) for status in ("done", "diverged")}
+        parents = (found.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
         barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
-        reason = f"its parent {', '.join(barren)} diverged" if barren and not own else cell.lacks
+        reason = f"its parent {', '.join(barren)} diverged" if barren and not seed_runs else cell.lacks
         measured.append(Measured(cell, ended["done"], ended["diverged"], reason))
     return measured
 
 
 def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
     """Returns the cells as JSON values: accuracies are fractions, published ones too, and null where there is none."""
-    return {"cells": [_cell(table, one, measured[i % len(table.columns)]) for i, one in enumerate(measured)]}
+    return {"cells": [_cell(table, entry, measured[i % len(table.columns)]) for i, entry in enumerate(measured)]}
 
 
 def conflicts(
@@ -187,7 +187,7 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     epochs: dict[str, set[int]] = {}
     for recipe in (cell.recipe for cell in table.cells() if cell.recipe):
         epochs.setdefault(_shortened(recipe), set()).add(length(recipe))
-    longest = max((one for lengths in epochs.values() for one in lengths), default=0)
+    longest = max((count for counts in epochs.values() for count in counts), default=0)
     shorter = (run for run in runs if length(run.recipe) < longest)
     pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in shorter)
     return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
@@ -224,27 +224,27 @@ def _file(run: Run) -> str:
     return run.path.name if run.path else run.recipe.key()
 
 
-def gain_of(table: Table, one: Measured, first: Measured) -> tuple[float | None, float | None]:
+def gain_of(table: Table, entry: Measured, first: Measured) -> tuple[float | None, float | None]:
     """Returns a cell's gain over its column's first row in an ablation, with its half width; None where there is none.
 
     See `Measured.gain`.
     """
-    gain = one.gain(first) if table.ablation and one is not first else None
+    gain = entry.gain(first) if table.ablation and entry is not first else None
     return gain or (None, None)
 
 
-def _cell(table: Table, one: Measured, first: Measured) -> dict[str, Any]:
-    published, (gain, half), (best, best_sd) = one.cell.published, gain_of(table, one, first), one.best
+def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
+    published, (gain, half), (best, best_sd) = entry.cell.published, gain_of(table, entry, first), entry.best
     return {
         "exhibit": table.id,
-        "row": one.cell.row.label,
-        "column": one.cell.column.label,
-        "metric": one.cell.metric,
-        "branch": one.cell.branch,
-        "n": one.n,
-        "seeds": one.seeds,
-        "mean": one.mean,
-        "sd": one.sd,
+        "row": entry.cell.row.label,
+        "column": entry.cell.column.label,
+        "metric": entry.cell.metric,
+        "branch": entry.cell.branch,
+        "n": entry.n,
+        "seeds": entry.seeds,
+        "mean": entry.mean,
+        "sd": entry.sd,
         "best_mean": best,
         "best_sd": best_sd,
         "gain": gain,
@@ -252,8 +252,8 @@ def _cell(table: Table, one: Measured, first: Measured) -> dict[str, Any]:
         "published": published and published.value,
         "source": published and published.source,
         "measured_by_paper": published and published.measured,
-        "recipe": one.cell.recipe and one.cell.recipe.key(),
-        "reason": one.reason,
-        "status": one.status,
-        "keys": [run.recipe.key() for run in one.runs],
+        "recipe": entry.cell.recipe and entry.cell.recipe.key(),
+        "reason": entry.reason,
+        "status": entry.status,
+        "keys": [run.recipe.key() for run in entry.runs],
     }

@@ -30,7 +30,9 @@ class Classes(NamedTuple):
         header = ["class", "images", *self.series]
         cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
         pairs = zip(self.names, self.counts, cells, strict=True)
-        return header, [[name if len(name) < 32 else f"{name[:30]}…", str(count), *own] for name, count, own in pairs]
+        return header, [
+            [name if len(name) < 32 else f"{name[:30]}…", str(count), *texts] for name, count, texts in pairs
+        ]
 
     def csv(self) -> str:
         """Returns one line per class and series, in percent."""
@@ -77,15 +79,15 @@ def group_series(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(series_key(run.recipe), []).append(run)
-    flat = {label: _flat(own[0].recipe, settings) for label, own in groups.items()}
+    flat = {label: _flat(members[0].recipe, settings) for label, members in groups.items()}
     named = {}
-    for label, own in groups.items():
-        method = own[0].recipe.method
+    for label, members in groups.items():
+        method = members[0].recipe.method
         rivals = [flat[other] for other, runs in groups.items() if runs[0].recipe.method.name() == method.name()]
         varied = [name for name in flat[label] if len({rival.get(name) for rival in rivals}) > 1]
         words = ", ".join(f"{name} {flat[label][name]}" for name in varied)
         name = f"{method.title} ({words})" if words else method.title
-        named[name if name not in named else f"{name} {own[0].recipe.key()[-8:]}"] = own
+        named[name if name not in named else f"{name} {members[0].recipe.key()[-8:]}"] = members
     return named
 
 
@@ -100,8 +102,8 @@ def _flat(recipe: Recipe, settings: Settings) -> dict[str, str]:
 
 
 def _moments(values: Sequence[Sequence[float]], k: int) -> tuple[float | None, float | None]:
-    own = [seed[k] for seed in values]
-    return (statistics.fmean(own) if own else None), (statistics.stdev(own) if len(own) > 1 else None)
+    column = [seed[k] for seed in values]
+    return (statistics.fmean(column) if column else None), (statistics.stdev(column) if len(column) > 1 else None)
 
 
 def _text(values: Sequence[Sequence[float]], k: int) -> str:

@@ -15,7 +15,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lt_repro.paper.table import Line, Table
+from lt_repro.paper.table import Table, Variant
 from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
 from lt_repro.render.reliability import Panel
@@ -53,12 +53,12 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         means = np.array([_percent(cells[value].mean) for value in ticks])
         spreads = np.array([_percent(cells[value].sd) for value in ticks])
         _series(axes, places, means, spreads, i, _line_label(table, row))
-        paper = {value: 100 * one.cell.published.value for value, one in cells.items() if one.cell.published}
+        paper = {value: 100 * entry.cell.published.value for value, entry in cells.items() if entry.cell.published}
         for value, height in paper.items():
             star: dict[str, Any] = {"color": _COLOURS[i % 6], "mfc": "none", "ms": 14, "mew": 1.5, "zorder": 3}
             axes.plot([place[value] + aside], [height], "*", label=f"published ({height:.2f})", **star)
         printed += paper.values()
-    count = sum(one.mean is not None for one in measured)
+    count = sum(entry.mean is not None for entry in measured)
     if not count:
         axes.set_ylim(*((0, 100) if not printed else (min(printed) - 5, max(printed) + 5)))
         axes.text(0.5, 0.25, f"0 of {len(measured)} settings measured", transform=axes.transAxes, ha="center")
@@ -135,7 +135,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
     wide = len(table.columns)
-    absent = {i for i in range(wide) if any(one.runs and not one.values for one in measured[i::wide])}
+    absent = {i for i in range(wide) if any(entry.runs and not entry.values for entry in measured[i::wide])}
     columns = [(i, column) for i, column in enumerate(table.columns) if i not in absent]
     width = 0.8 / len(table.rows)
     for i, row in enumerate(table.rows):
@@ -160,7 +160,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     none = ", ".join(table.columns[i].label for i in sorted(absent))
     note = f" No classes here: {none}." if none else ""
     axes.set_title(_folded(table.caption + note, 90), fontsize="medium", parse_math=False)
-    if not any(one.values for one in measured):
+    if not any(entry.values for entry in measured):
         axes.text(0.5, 0.9, "nothing measured yet", transform=axes.transAxes, ha="center")
     _legend(figure)
     return figure
@@ -244,7 +244,7 @@ def _legend(figure: Figure) -> None:
     if drawn:
         ordered = sorted(zip(*drawn, strict=True), key=lambda entry: entry[1].startswith("published"))
         handles, labels = zip(*ordered, strict=True)
-        figure.legend(handles, [_folded(one, 24) for one in labels], loc="outside right center", frameon=False)
+        figure.legend(handles, [_folded(label, 24) for label in labels], loc="outside right center", frameon=False)
 
 
 def _folded(text: str, width: int) -> str:
@@ -280,5 +280,5 @@ def _symbol(setting: str, name: bool = False) -> str:
     return setting if letter is None else f"{letter} ({setting})" if name else letter
 
 
-def _line_label(table: Table, row: Line) -> str:
+def _line_label(table: Table, row: Variant) -> str:
     return row.title if table.lines is None else f"{_symbol(table.lines)} = {row.edits[table.lines]:g}"

@@ -63,7 +63,7 @@ def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
         screen = table.with_settings(epochs=SCREEN)
         for shown in (table, screen):
             cells = measure(shown, runs)
-            if shown is table or any(one.runs for one in cells):
+            if shown is table or any(entry.runs for entry in cells):
                 label = "" if shown is table else f"A screen of {SCREEN} epochs, evidence of direction:\n\n"
                 texts.append(label + markdown(shown, cells, best=shown.best))
     return texts

@@ -31,19 +31,19 @@ class Panel(NamedTuple):
 def panels(measured: Sequence[Measured]) -> list[Panel]:
     """Returns one panel per cell."""
     found = []
-    for one in measured:
-        errors = [run.result["ece"] for run in one.runs if run.result]
-        found.append(Panel(one.cell.row.title, one.seeds, pooled(one.runs), errors))
+    for entry in measured:
+        errors = [run.result["ece"] for run in entry.runs if run.result]
+        found.append(Panel(entry.cell.row.title, entry.seeds, pooled(entry.runs), errors))
     return found
 
 
 def pooled(runs: Sequence[Run]) -> Reliability | None:
     """Returns the bins over the test images of all runs together; None if there are no runs."""
-    told = [run.result["reliability"] for run in runs if run.result]
-    if not told:
+    bin_sets = [run.result["reliability"] for run in runs if run.result]
+    if not bin_sets:
         return None
-    images = np.array([bins["images"] for bins in told])
-    means = [np.array([bins[name] for bins in told], dtype=float) for name in ("confidence", "accuracy")]
+    images = np.array([bins["images"] for bins in bin_sets])
+    means = [np.array([bins[name] for bins in bin_sets], dtype=float) for name in ("confidence", "accuracy")]
     whole = images.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return Reliability(whole, *(np.nansum(images * values, axis=0) / whole for values in means))

@@ -9,7 +9,7 @@ from typing import Any
 
 from lt_repro import fields
 from lt_repro.paper.settings import Settings
-from lt_repro.paper.table import Line, Table
+from lt_repro.paper.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
 from lt_repro.store.runs import Run
@@ -69,29 +69,29 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
     stream = io.StringIO()
     writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
-    for i, one in enumerate(measured):
-        published, (gain, half) = one.cell.published, gain_of(table, one, measured[i % len(table.columns)])
+    for i, entry in enumerate(measured):
+        published, (gain, half) = entry.cell.published, gain_of(table, entry, measured[i % len(table.columns)])
         numbers: dict[str, float | None] = {
-            "mean": one.mean,
-            "sd": one.sd,
+            "mean": entry.mean,
+            "sd": entry.sd,
             "published": published and published.value,
             "gain": gain,
             "gain_ci95": half,
         }
-        numbers |= dict(zip(("best_mean", "best_sd"), one.best, strict=True))
+        numbers |= dict(zip(("best_mean", "best_sd"), entry.best, strict=True))
         writer.writerow(
             {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
-            | {"exhibit": table.id, "row": one.cell.row.label, "column": one.cell.column.label}
+            | {"exhibit": table.id, "row": entry.cell.row.label, "column": entry.cell.column.label}
             | {
-                "metric": one.cell.metric,
-                "branch": one.cell.branch or "",
+                "metric": entry.cell.metric,
+                "branch": entry.cell.branch or "",
                 "unit": "percent",
-                "n": one.n,
-                "status": one.status,
+                "n": entry.n,
+                "status": entry.status,
             }
             | {"source": published.source if published else ""}
             | {"measured_by_paper": str(published.measured).lower() if published else ""}
-            | {"seeds": " ".join(map(str, one.seeds)), "keys": " ".join(run.recipe.key() for run in one.runs)}
+            | {"seeds": " ".join(map(str, entry.seeds)), "keys": " ".join(run.recipe.key() for run in entry.runs)}
         )
     return stream.getvalue()
 
@@ -117,7 +117,7 @@ def sentences(table: Table, measured: Sequence[Measured]) -> str:
 def _best(cells: Sequence[Measured], where: str) -> str:
     first, *others = _known(cells)
     rival = max(others, key=_rank)
-    level = [_quoted(one.cell.row) for one in others if one is not rival and _rank(one) == _rank(rival)]
+    level = [_quoted(entry.cell.row) for entry in others if entry is not rival and _rank(entry) == _rank(rival)]
     ahead = _rank(rival) > _rank(first)
     lead = (
         f"the best of the {len(others) + 1} measured rows" if ahead else "no other row reaches more, the best of them"
@@ -138,7 +138,9 @@ def _best(cells: Sequence[Measured], where: str) -> str:
 def _ingredients(cells: Sequence[Measured]) -> str:
     first = cells[0]
     singles = {
-        _ingredient(one.cell.row): one.differences(first) for one in cells[1:] if _single(first.cell.row, one.cell.row)
+        _ingredient(entry.cell.row): entry.differences(first)
+        for entry in cells[1:]
+        if _single(first.cell.row, entry.cell.row)
     }
     if not singles:
         return "No row of the table changes a single setting of the first row."
@@ -170,28 +172,28 @@ def _clear(gains: Sequence[float]) -> bool:
     return abs(statistics.fmean(gains)) > statistics.stdev(gains)
 
 
-def _single(first: Line, row: Line) -> bool:
+def _single(first: Variant, row: Variant) -> bool:
     return len([name for name in {*first.edits, *row.edits} if first.edits.get(name) != row.edits.get(name)]) == 1
 
 
-def _ingredient(row: Line) -> str:
+def _ingredient(row: Variant) -> str:
     name = row.title.rsplit(" + ", 1)[-1]
     return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def _known(cells: Iterable[Measured]) -> list[Measured]:
-    return [one for one in cells if one.values]
+    return [entry for entry in cells if entry.values]
 
 
-def _rank(one: Measured) -> float:
-    return round(one.mean or 0.0, 9)  # a mean of the same values in another order is the same mean
+def _rank(entry: Measured) -> float:
+    return round(entry.mean or 0.0, 9)  # a mean of the same values in another order is the same mean
 
 
-def _reached(one: Measured) -> str:
-    return f"{spread(one.mean or 0.0, one.sd)} % (n = {one.n})"
+def _reached(entry: Measured) -> str:
+    return f"{spread(entry.mean or 0.0, entry.sd)} % (n = {entry.n})"
 
 
-def _quoted(row: Line) -> str:
+def _quoted(row: Variant) -> str:
     return f'"{row.title}"'
 
 
@@ -203,17 +205,17 @@ def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterat
     """Yields each column's title and, by name, the texts that stand in it, one a row; ours first."""
     for i, column in enumerate(table.columns):
         cells = measured[i :: len(table.columns)]
-        parts = {"ours": [one.text() for one in cells]}
+        parts = {"ours": [entry.text() for entry in cells]}
         if best:
-            tops = [one.best for one in cells]
+            tops = [entry.best for entry in cells]
             parts["best on test"] = ["" if mean is None else spread(mean, sd) for mean, sd in tops]
-        printed = [one.cell.published for one in cells]
+        printed = [entry.cell.published for entry in cells]
         parts["published"] = [f"{100 * p.value:.2f}{'' if p.measured else '†'}" if p else "" for p in printed]
-        pairs = [(one.mean, p and p.value) for one, p in zip(cells, printed, strict=True)]
+        pairs = [(entry.mean, p and p.value) for entry, p in zip(cells, printed, strict=True)]
         parts["difference"] = [
-            points(ours - its) if ours is not None and its is not None else "" for ours, its in pairs
+            points(ours - published) if ours is not None and published is not None else "" for ours, published in pairs
         ]
-        gains = [gain_of(table, one, cells[0]) for one in cells]
+        gains = [gain_of(table, entry, cells[0]) for entry in cells]
         parts["gain"] = ["" if gain is None else spread(gain, half, sign=True) for gain, half in gains]
         yield column.title, {name: texts for name, texts in parts.items() if name == "ours" or any(texts)}
 
@@ -230,7 +232,7 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     shown = {name for _, parts in columns_of(table, measured, best) for name in parts}
     means = [words for name, words in _MEANS.items() if name in shown]
     yield "; ".join(["Last epoch; mean ± standard deviation over (n) seeds, in percent", *means]) + "."
-    printed = [(one.cell.row.title, one.cell.column.title, one.cell.published) for one in measured]
+    printed = [(entry.cell.row.title, entry.cell.column.title, entry.cell.published) for entry in measured]
     if sources := _distinct(published.source for _, _, published in printed if published and published.measured):
         yield f"Published numbers are the paper's: {'; '.join(sources)}."
     quoted: dict[str, dict[str, list[str]]] = {}
@@ -243,31 +245,33 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
         for source, columns in origins.items():
             where = f" ({', '.join(columns)})" if len(origins) > 1 else ""
             yield f"† {row}{where}: {source}."
-    used = {run.recipe.key(): run for one in measured for run in one.runs}.values()
+    used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
-    varied = {name for line in (*table.rows, *table.columns) for name in line.edits}
+    varied = {name for variant in (*table.rows, *table.columns) for name in variant.edits}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
-        for one in measured
-        if one.cell.recipe
-        for name, (actual, default) in table.settings.departures(one.cell.recipe, one.cell.reading).items()
+        for entry in measured
+        if entry.cell.recipe
+        for name, (actual, default) in table.settings.departures(entry.cell.recipe, entry.cell.reading).items()
         if name not in varied
     )
     if departs:
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
     lacking: dict[str, list[str]] = {}
-    for one in measured:
-        if one.cell.lacks:
-            lacking.setdefault(one.status, []).append(f"{one.cell.row.title} ({one.cell.lacks.split(maxsplit=2)[2]})")
+    for entry in measured:
+        if entry.cell.lacks:
+            lacking.setdefault(entry.status, []).append(
+                f"{entry.cell.row.title} ({entry.cell.lacks.split(maxsplit=2)[2]})"
+            )
     for status, places in lacking.items():
         why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
         yield f"Not measured, {why}: {', '.join(_distinct(places)).replace(' yet)', ')')}."
-    for one in measured:
-        if one.reason and not one.cell.lacks:
-            yield f"Not measured: {one.cell.row.title}, {one.cell.column.title}: {one.reason}."
-        for run in one.diverged:
-            place = f"{one.cell.row.title}, {one.cell.column.title}, seed {run.recipe.seed}"
+    for entry in measured:
+        if entry.reason and not entry.cell.lacks:
+            yield f"Not measured: {entry.cell.row.title}, {entry.cell.column.title}: {entry.reason}."
+        for run in entry.diverged:
+            place = f"{entry.cell.row.title}, {entry.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged, in no mean: {place} ({run.recipe.key()})."
 
 
@@ -284,7 +288,7 @@ def reading_line(recipe: Recipe, settings: Settings) -> str:
 
 
 def _seeds(measured: Sequence[Measured]) -> str:
-    found = _distinct(str(one.n) for one in measured if one.runs)
+    found = _distinct(str(entry.n) for entry in measured if entry.runs)
     return f"; n {', '.join(found)}" if found else ""
 
 
@@ -299,7 +303,7 @@ def _origin(used: Iterable[Run]) -> str:
 
 
 def _epochs(recipe: Recipe) -> str:
-    return " + ".join(str(one.epochs) for one in reversed(recipe.lineage()))
+    return " + ".join(str(stage.epochs) for stage in reversed(recipe.lineage()))
 
 
 def _short(commit: str | None) -> str:

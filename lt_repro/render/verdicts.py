@@ -51,7 +51,7 @@ def check(table_cells: Sequence[Measured]) -> list[Checked]:
     With n >= 3 seeds it is "outside" exactly when |mean - published| > t(.975, n-1) sd sqrt(1 + 1/n), the 95 %
     prediction interval of one further run. With fewer seeds it is "too few seeds", with no value "not run".
     """
-    return [_check(one, one.cell.published.value) for one in table_cells if one.cell.published]
+    return [_check(entry, entry.cell.published.value) for entry in table_cells if entry.cell.published]
 
 
 def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
@@ -59,16 +59,16 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
 
     A comparison is the mean of sum(more) - sum(less) per seed, over the seeds that have finished runs in all its
     places, with its 95 % confidence interval. It counts as measured with two seeds or more. It holds if the whole
-    interval is above 0, holds in part if only the mean is, and does not hold if neither is. With `alike` it holds if
-    the interval is within ±alike, does not hold if it is wholly outside, and holds in part if it overlaps the limit.
-    The claim holds if every comparison is measured and holds. It does not hold if no measured comparison holds, even
-    in part. In all other cases it holds in part.
+    interval is above 0, holds in part if only the mean is, and does not hold if neither is. With an
+    `equivalence_margin` it holds if the interval is within ± the margin, does not hold if it is wholly outside, and
+    holds in part if it overlaps the limit. The claim holds if every comparison is measured and holds. It does not hold
+    if no measured comparison holds, even in part. In all other cases it holds in part.
 
     Args:
         claim: The claim.
         cells: The measured cells by place; a missing one has no runs.
     """
-    details = [_compare(one, cells) for one in claim.comparisons]
+    details = [_compare(comparison, cells) for comparison in claim.comparisons]
     found = _verdicts(claim, details)
     verdict: Verdict = "holds in part"
     if not found:
@@ -88,11 +88,11 @@ def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[
     """
     found: dict[Place, Measured] = {}
     for table, measured in tables_measured:
-        for one in measured:
-            place = Place(_exhibit(table), one.cell.row.label, one.cell.column.label)
+        for entry in measured:
+            place = Place(_exhibit(table), entry.cell.row.label, entry.cell.column.label)
             if place in found:
                 raise ValueError(f"{table.id}: {' '.join(place)} appears twice")
-            found[place] = one
+            found[place] = entry
     return found
 
 
@@ -102,7 +102,7 @@ def on(claim: Claim, table: Table) -> Claim | None:
     It is the claim itself if the table has all its places. If the table has one column and the claim is about one
     other column, it is the claim on the table's column, unless that column shows a class group.
     """
-    named = [place for one in claim.comparisons for place in (*one.more, *one.less)]
+    named = [place for comparison in claim.comparisons for place in (*comparison.more, *comparison.less)]
     rows, columns = {row.label for row in table.rows}, {column.label for column in table.columns}
     if any(place.exhibit != _exhibit(table) or place.row not in rows for place in named):
         return None
@@ -114,16 +114,16 @@ def on(claim: Claim, table: Table) -> Claim | None:
     def moved(side: tuple[Place, ...]) -> tuple[Place, ...]:
         return tuple(place._replace(column=table.columns[0].label) for place in side)
 
-    comparisons = tuple(Comparison(moved(one.more), moved(one.less)) for one in claim.comparisons)
+    comparisons = tuple(Comparison(moved(comparison.more), moved(comparison.less)) for comparison in claim.comparisons)
     return dataclasses.replace(claim, comparisons=comparisons)
 
 
-def checked_line(one: Checked) -> str:
+def checked_line(checked: Checked) -> str:
     """Returns "outside: Dual branch, ratio 100: 40.10 ± 0.30 (3), published 40.99, tolerance 1.49", in percent."""
-    cell = one.measured.cell
-    parts = [f"{one.status}: {cell.row.title}, {cell.column.title}: {one.measured.text()}"]
+    cell = checked.measured.cell
+    parts = [f"{checked.status}: {cell.row.title}, {cell.column.title}: {checked.measured.text()}"]
     parts += [f"published {100 * cell.published.value:.2f}"] if cell.published else []
-    parts += [f"tolerance {100 * one.tolerance:.2f}"] if one.tolerance is not None else []
+    parts += [f"tolerance {100 * checked.tolerance:.2f}"] if checked.tolerance is not None else []
     return ", ".join(parts)
 
 
@@ -133,18 +133,20 @@ def claim_lines(judged: Sequence[Judged]) -> list[str]:
     For several comparisons it says how many hold, and the smallest difference; if the claim is that both sides are
     alike, the largest in size. ± is the 95 % interval. A claim that is not yet measured has no number.
     """
-    lines = [f"{one.verdict}: {one.claim.text.rstrip('.')} ({one.claim.source})" for one in judged]
-    return [f"{line}. Here {fact}" if (fact := _fact(one)) else line for line, one in zip(lines, judged, strict=True)]
+    lines = [f"{result.verdict}: {result.claim.text.rstrip('.')} ({result.claim.source})" for result in judged]
+    return [
+        f"{line}. Here {fact}" if (fact := _fact(result)) else line for line, result in zip(lines, judged, strict=True)
+    ]
 
 
-def _check(one: Measured, published: float) -> Checked:
-    values = list(one.values.values())
+def _check(measured: Measured, published: float) -> Checked:
+    values = list(measured.values.values())
     n = len(values)
     if n < 3:
-        return Checked(one, "too few seeds" if n else "not run", None)
+        return Checked(measured, "too few seeds" if n else "not run", None)
     tolerance = quantile(n) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
     outside = abs(statistics.mean(values) - published) > tolerance
-    return Checked(one, "outside" if outside else "inside", tolerance)
+    return Checked(measured, "outside" if outside else "inside", tolerance)
 
 
 def _compare(comparison: Comparison, cells: Mapping[Place, Measured]) -> Compared:
@@ -164,38 +166,38 @@ def _compare(comparison: Comparison, cells: Mapping[Place, Measured]) -> Compare
 def _verdicts(claim: Claim, details: Iterable[Compared]) -> list[Verdict]:
     """Returns the verdict of each measured comparison."""
     return [
-        _verdict(one.mean, one.half, claim.alike)
-        for one in details
-        if one.mean is not None and one.half is not None  # a single seed has no interval
+        _verdict(compared.mean, compared.half, claim.equivalence_margin)
+        for compared in details
+        if compared.mean is not None and compared.half is not None  # a single seed has no interval
     ]
 
 
-def _verdict(mean: float, half: float, alike: float | None) -> Verdict:
-    if alike is None:
+def _verdict(mean: float, half: float, equivalence_margin: float | None) -> Verdict:
+    if equivalence_margin is None:
         return "holds" if mean - half > 0 else "holds in part" if mean > 0 else "does not hold"
-    if abs(mean) + half <= alike:
+    if abs(mean) + half <= equivalence_margin:
         return "holds"
-    return "does not hold" if abs(mean) - half > alike else "holds in part"
+    return "does not hold" if abs(mean) - half > equivalence_margin else "holds in part"
 
 
 def _fact(judged: Judged) -> str:
-    claim, measured = judged.claim, [one for one in judged.details if one.half is not None]
+    claim, measured = judged.claim, [compared for compared in judged.details if compared.half is not None]
     if not measured:
         return ""
-    limit = "" if claim.alike is None else f", alike within {100 * claim.alike:.2f}"
-    worst = min(measured, key=lambda one: _support(one, claim.alike))
+    limit = "" if claim.equivalence_margin is None else f", alike within {100 * claim.equivalence_margin:.2f}"
+    worst = min(measured, key=lambda compared: _support(compared, claim.equivalence_margin))
     number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
     if judged.total == 1:
         return number
     held = _verdicts(claim, measured).count("holds")
     lacking = judged.total - judged.measured
     count = f"{held} of {judged.total} comparisons hold" + (f", {lacking} not yet measured" if lacking else "")
-    return f"{count}, the {'smallest' if claim.alike is None else 'largest'} {number}"
+    return f"{count}, the {'smallest' if claim.equivalence_margin is None else 'largest'} {number}"
 
 
-def _support(one: Compared, alike: float | None) -> float:
-    mean = one.mean or 0.0
-    return mean if alike is None else -abs(mean)
+def _support(compared: Compared, equivalence_margin: float | None) -> float:
+    mean = compared.mean or 0.0
+    return mean if equivalence_margin is None else -abs(mean)
 
 
 def _exhibit(table: Table) -> str:

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".ckpt"
-_BEFORE, _DAMAGED = ".before.ckpt", ".damaged"
+_PREVIOUS, _DAMAGED = ".before.ckpt", ".damaged"
 _HEX = 64  # the length of a SHA-256 in hexadecimal digits
 
 
-def save(path: Path, state: dict[str, Any], stands: dict[str, Any]) -> None:
+def save(path: Path, state: dict[str, Any], position: dict[str, Any]) -> None:
     """Writes a checkpoint; the existing one is kept as the previous one.
 
     Args:
         path: `<key>.ckpt`.
         state: Tensors and builtins only.
-        stands: The run's position as JSON values, with its key; `where` returns it.
+        position: Where the run is in training, as JSON values, with its key; `where` returns it.
 
     Raises:
         RequestError: The file cannot be written; the last good checkpoint is kept.
     """
-    content = dump(state) + b"\n" + canonical(stands).encode() + b"\n"
-    files.write(path, content + hashlib.sha256(content).hexdigest().encode(), before=_before(path))
+    content = dump(state) + b"\n" + canonical(position).encode() + b"\n"
+    files.write(path, content + hashlib.sha256(content).hexdigest().encode(), before=_previous(path))
 
 
 def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
     Nothing in a file is executed. A damaged file is renamed to `<name>.damaged`, so that it never replaces a good one.
     """
     damaged: list[str] = []
-    for file in (path, _before(path)):
+    for file in (path, _previous(path)):
         if file.exists():
             try:
                 return _loaded(_parts(file)[0], file), damaged
@@ -68,12 +68,12 @@ def where(path: Path) -> dict[str, Any]:
     try:
         return _parts(path)[1]
     except DamagedError:
-        return _parts(_before(path))[1]
+        return _parts(_previous(path))[1]
 
 
 def exists(path: Path) -> bool:
     """Returns whether there is a checkpoint, the newest or the previous one."""
-    return path.exists() or _before(path).exists()
+    return path.exists() or _previous(path).exists()
 
 
 def check(path: Path) -> None:
@@ -87,12 +87,12 @@ def check(path: Path) -> None:
 
 def key_of(path: Path) -> str:
     """Returns the key of the run that a checkpoint file belongs to."""
-    return path.name.removesuffix(_DAMAGED).removesuffix(_BEFORE).removesuffix(SUFFIX)
+    return path.name.removesuffix(_DAMAGED).removesuffix(_PREVIOUS).removesuffix(SUFFIX)
 
 
 def remove(path: Path) -> None:
     """Removes the checkpoints of a finished run, damaged ones too."""
-    for file in (path, _before(path)):
+    for file in (path, _previous(path)):
         files.remove(file)
         files.remove(file.with_name(file.name + _DAMAGED))
 
@@ -142,8 +142,8 @@ def dump(state: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _before(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX) + _BEFORE)
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + _PREVIOUS)
 
 
 def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -157,13 +157,13 @@ def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise DamagedError(f"{path} is damaged: its content does not match its digest")
     tensors, _, line = content[:-1].rpartition(b"\n")
     try:
-        stands = json.loads(line)
-        whole = stands["key"] == key_of(path)
+        position = json.loads(line)
+        whole = position["key"] == key_of(path)
     except (ValueError, TypeError, KeyError):
         whole = False
     if not whole:
         raise DamagedError(f"{path} is damaged: its JSON line is missing or names another run")
-    return tensors, stands
+    return tensors, position
 
 
 def _loaded(content: bytes, path: Path) -> dict[str, Any]:

@@ -15,10 +15,12 @@ import lt_repro
 
 def commit() -> str | None:
     """Returns the commit of this package's checkout, with "+" if the package has changes; None outside a checkout."""
-    here = Path(lt_repro.__file__).parent
+    package = Path(lt_repro.__file__).parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(package), *words], capture_output=True, text=True, check=True, timeout=10
+        )
         return done.stdout.strip()
 
     try:

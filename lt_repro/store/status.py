@@ -24,8 +24,8 @@ class RunStatus(NamedTuple):
         """Returns the state as JSON values; the accuracy is a fraction."""
         result = (self.content or {}).get("result") or {}
         accuracy = result.get("accuracy", {}).get("all")
-        told = {"key": self.key, "state": self.state, "folder": str(self.folder), "note": self.note}
-        return told | {"accuracy": accuracy}
+        document = {"key": self.key, "state": self.state, "folder": str(self.folder), "note": self.note}
+        return document | {"accuracy": accuracy}
 
 
 def run_statuses(folders: Iterable[Path]) -> Iterator[RunStatus]:
@@ -42,7 +42,7 @@ def run_statuses(folders: Iterable[Path]) -> Iterator[RunStatus]:
         unfinished |= {path.stem for path in folder.glob(f"*{locks.SUFFIX}") if locks.held(path)}
         for key in sorted((ended.keys() | unfinished) - seen):
             seen.add(key)
-            yield _ended(key, ended[key]) if key in ended else _begun(key, folder)
+            yield _ended(key, ended[key]) if key in ended else _unfinished(key, folder)
 
 
 def _ended(key: str, path: Path) -> RunStatus:
@@ -53,11 +53,11 @@ def _ended(key: str, path: Path) -> RunStatus:
         return RunStatus(key, "damaged", path.parent, str(error).splitlines()[0])
 
 
-def _begun(key: str, folder: Path) -> RunStatus:
+def _unfinished(key: str, folder: Path) -> RunStatus:
     path, failed = folder / f"{key}{checkpoint.SUFFIX}", folder / f"{key}{FAILED}"
     try:
-        stands = checkpoint.where(path)
-        note = f"epoch {stands['epoch']}/{stands['epochs']}, step {stands['step']}/{stands['steps']}"
+        position = checkpoint.where(path)
+        note = f"epoch {position['epoch']}/{position['epochs']}, step {position['step']}/{position['steps']}"
     except DamagedError:
         note = "no checkpoint"
     if locks.held(folder / f"{key}{locks.SUFFIX}"):

@@ -24,16 +24,16 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     A parent that has run counts as missing if a recipe needs its weights and the file is missing. A diverged run is a
     result, not a gap; it is no parent.
     """
-    there: dict[str, Run] = {}
+    stored: dict[str, Run] = {}
     for run in runs:
-        there.setdefault(run.recipe.key(), run)
+        stored.setdefault(run.recipe.key(), run)
     wanted: dict[str, Recipe] = {}
     notes: dict[str, str] = {}
 
     def want(recipe: Recipe) -> bool:
         """Adds a recipe after its parents; returns whether it can be trained."""
         for parent in recipe.parents.values():
-            run = there.get(parent.key())
+            run = stored.get(parent.key())
             if run and run.status == "diverged":
                 notes[run.recipe.key()] = f"the parent {run.recipe.key()} diverged, so its children cannot be trained"
                 return False
@@ -46,7 +46,7 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
 
     for table in tables:
         for recipe in table.recipes():
-            if recipe.key() not in there:
+            if recipe.key() not in stored:
                 want(recipe)
     return Missing(list(wanted.values()), list(notes.values()))
 
@@ -70,6 +70,6 @@ def ordered(recipes: Sequence[Recipe], order: str) -> list[Recipe]:
         return list(recipes)
     rank: dict[str, float] = {}
     for recipe in recipes:
-        for one in recipe.lineage():
-            rank[one.key()] = min(work(recipe) or math.inf, rank.get(one.key(), math.inf))
+        for ancestor in recipe.lineage():
+            rank[ancestor.key()] = min(work(recipe) or math.inf, rank.get(ancestor.key(), math.inf))
     return sorted(recipes, key=lambda recipe: rank[recipe.key()])

@@ -55,7 +55,7 @@ def run_all(
     parents: Sequence[Path] = (),
     device: str = "auto",
     eval_every: int = 10,
-    watch: Callable[[TrainState], None] = lambda lane: None,
+    watch: Callable[[TrainState], None] = lambda state: None,
     note: Callable[[str], None] = lambda line: None,
     until: float = math.inf,
     since: float | None = None,
@@ -78,7 +78,7 @@ def run_all(
         note: Called with a line when all that is left is locked by another process.
         until: A time of `time.monotonic` at which to save and stop.
         since: A time of `time.time`; a run that has broken in another process since then is not tried again. Now,
-            unless told otherwise.
+            by default.
 
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run there
@@ -115,14 +115,14 @@ def run_all(
                     with lock(out, key) as mine:
                         if not mine:
                             continue
-                        told: dict[str, Any] = {
+                        options: dict[str, Any] = {
                             "device": device,
                             "eval_every": eval_every,
                             "watch": watch,
                             "stop": stop,
                         }
-                        told |= {"parents": parents}
-                        ended = _train(recipe, images[subset], out, key in parent_keys, since, told)
+                        options |= {"parents": parents}
+                        ended = _train(recipe, images[subset], out, key in parent_keys, since, options)
                 del pending[key]
                 if isinstance(ended, Failed):
                     barren[key] = "failed"
@@ -137,7 +137,9 @@ def run_all(
                 stop.check()
 
 
-def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float, told: dict[str, Any]) -> Run | Failed:
+def _train(
+    recipe: Recipe, images: Images, out: Path, needed: bool, since: float, options: dict[str, Any]
+) -> Run | Failed:
     """Returns the run of a recipe that this process has locked."""
     failed = out / f"{recipe.key()}{run_file.FAILED}"
     files.remove_temporary(out, recipe.key())
@@ -148,7 +150,7 @@ def _train(recipe: Recipe, images: Images, out: Path, needed: bool, since: float
         if failed.stat().st_mtime >= since:
             return Failed(recipe, json.loads(failed.read_bytes())["error"])  # in another process, just now
     try:
-        run = fit(recipe, images, out=out, **told)
+        run = fit(recipe, images, out=out, **options)
     except DamagedError as error:  # of this run's files: the others can be trained
         return Failed(recipe, str(error))
     except (LtReproError, signals.Interrupted):

@@ -35,7 +35,7 @@ def run_jobs(
     jobs: int = 1,
     watch: Callable[[RunProgress], None] = lambda at: None,
     until: float = math.inf,
-    **told: Any,
+    **options: Any,
 ) -> Iterator[Run | Failed]:
     """Trains recipes in `jobs` processes, the cores divided among them, and yields each run as it ends.
 
@@ -50,7 +50,7 @@ def run_jobs(
         jobs: How many at once.
         watch: Called with the progress of each run, a few times a second and when it ends.
         until: See `run_all`.
-        told: Further arguments of `run_all` (`note` only reaches one job).
+        options: Further arguments of `run_all` (`note` only reaches one job).
 
     Raises:
         RequestError: As `run_all`.
@@ -59,13 +59,13 @@ def run_jobs(
     """
     jobs = min(jobs, len(recipes))
     if jobs < 2:
-        yield from run_all(recipes, pool, out, watch=_now_and_then(watch), until=until, **told)
+        yield from run_all(recipes, pool, out, watch=_now_and_then(watch), until=until, **options)
         return
-    told.pop("note", None)
+    options.pop("note", None)
     threads = max(1, torch.get_num_threads() // jobs)
-    told |= {"until": until, "since": time.time()}
+    options |= {"until": until, "since": time.time()}
     with signals.caught(until) as stop:
-        workers = dict(_start(threads, (recipes, pool, out), told) for _ in range(jobs))
+        workers = dict(_start(threads, (recipes, pool, out), options) for _ in range(jobs))
         try:
             yield from _collected(recipes, out, workers, watch, stop)
         finally:
@@ -87,21 +87,21 @@ def _collected(
         for line in wait(talking, timeout=_PAUSE):
             assert isinstance(line, Connection)
             try:
-                said = line.recv()
+                message = line.recv()
             except (EOFError, OSError):  # the worker has left
                 talking.remove(line)
                 continue
-            if isinstance(said, RunProgress):
-                watch(said)
-            elif isinstance(said, LtReproError):
-                _leave(workers)
-                raise said
+            if isinstance(message, RunProgress):
+                watch(message)
+            elif isinstance(message, LtReproError):
+                _stop_workers(workers)
+                raise message
             else:
-                key, error = said
+                key, error = message
                 recipe = pending.pop(key, None)  # every worker reports every run
                 if recipe:
                     yield Run.read(out / f"{key}.json") if error is None else Failed(recipe, error)
-    _leave(workers)
+    _stop_workers(workers)
     if pending:
         stop.check()
     codes = ", ".join(sorted({str(process.exitcode) for process in workers.values()}))
@@ -109,7 +109,7 @@ def _collected(
         yield Failed(recipe, f"every worker process has died (exit codes {codes})\nrerun to resume")
 
 
-def _leave(workers: dict[Connection, BaseProcess]) -> None:
+def _stop_workers(workers: dict[Connection, BaseProcess]) -> None:
     """Asks the workers to save and waits until they have left."""
     for process in workers.values():
         process.terminate()
@@ -117,41 +117,41 @@ def _leave(workers: dict[Connection, BaseProcess]) -> None:
         process.join()
 
 
-def _start(threads: int, work: tuple[Any, ...], told: dict[str, Any]) -> tuple[Connection, BaseProcess]:
+def _start(threads: int, work: tuple[Any, ...], options: dict[str, Any]) -> tuple[Connection, BaseProcess]:
     """Returns a worker that has been started, and the line to it."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, threads, work, told), daemon=True)
+    our_end, worker_end = context.Pipe()
+    process = context.Process(target=_work, args=(worker_end, threads, work, options), daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a terminal's Ctrl-C is this process' affair
     try:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    there.close()
-    return here, process
+    worker_end.close()
+    return our_end, process
 
 
-def _work(line: Connection, threads: int, work: tuple[Any, ...], told: dict[str, Any]) -> None:
+def _work(line: Connection, threads: int, work: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Is a worker: trains, and reports every run."""
     torch.set_num_threads(threads)
-    threading.Thread(target=_mind, args=(line,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(line,), daemon=True).start()
     with contextlib.suppress(signals.Interrupted, BrokenPipeError):
         try:
-            for ended in run_all(*work, watch=_now_and_then(lambda at: _tell(line, at)), **told):
+            for ended in run_all(*work, watch=_now_and_then(lambda at: _send(line, at)), **options):
                 line.send((ended.recipe.key(), ended.error if isinstance(ended, Failed) else None))
         except LtReproError as error:
             line.send(error)
 
 
-def _mind(line: Connection) -> None:
+def _exit_with_parent(line: Connection) -> None:
     """Waits for the end of the process that started this one, however it ends, and then asks this one to stop."""
     with contextlib.suppress(EOFError, OSError):
         line.recv()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _tell(line: Connection, at: RunProgress) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody listens any more; `_mind` sees to it
+def _send(line: Connection, at: RunProgress) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more; `_exit_with_parent` sees to it
         line.send(at)
 
 
@@ -159,10 +159,10 @@ def _now_and_then(watch: Callable[[RunProgress], None]) -> Callable[[TrainState]
     """Returns a callback that passes on the progress of a run, a few times a second and when it ends."""
     last = -math.inf
 
-    def passed_on(lane: TrainState) -> None:
+    def report(state: TrainState) -> None:
         nonlocal last
-        if (now := time.monotonic()) - last >= _PAUSE or lane.done:
+        if (now := time.monotonic()) - last >= _PAUSE or state.done:
             last = now
-            watch(progress_of(lane))
+            watch(progress_of(state))
 
-    return passed_on
+    return report

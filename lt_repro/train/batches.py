@@ -34,16 +34,12 @@ class Drawn(NamedTuple):
 
 
 class EpochInputs(NamedTuple):
-    """Everything random of an epoch, and where in training each of its steps is (see `StepContext`).
-
-    `rates` are the learning rates as Python numbers, which the optimiser takes.
-    """
+    """Everything random of an epoch, and where in training each of its steps is (see `StepContext`)."""
 
     drawn: list[Drawn]
     random: dict[str, Tensor]
     progress: Tensor
     epoch_progress: Tensor
-    rates: list[float]
     lr: Tensor
 
 
@@ -82,7 +78,7 @@ def draw_epoch(recipe: Recipe, sources: Mapping[str, Source], epoch: int, device
     moments = [(epoch * steps + step + 0.5) / (recipe.epochs * steps) for step in range(steps)]
     rates = [recipe.learning_rate(moment) for moment in moments]
     progress, lr = (torch.tensor(values, device=device) for values in (moments, rates))
-    return EpochInputs(drawn, random, progress, torch.tensor(epoch / recipe.epochs, device=device), rates, lr)
+    return EpochInputs(drawn, random, progress, torch.tensor(epoch / recipe.epochs, device=device), lr)
 
 
 def load_batches(

@@ -14,11 +14,11 @@ def pick_device(name: str) -> torch.device:
     Raises:
         RequestError: The name is unknown, or there is no such device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    if not there.get(name):
-        usable = ", ".join(["auto", *(kind for kind, present in there.items() if present)])
+        return torch.device(next(kind for kind, present in available.items() if present))
+    if not available.get(name):
+        usable = ", ".join(["auto", *(kind for kind, present in available.items() if present)])
         raise RequestError(f"device = {name!r}", f"allowed on this machine: {usable}")
     return torch.device(name)
 

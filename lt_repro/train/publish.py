@@ -17,9 +17,9 @@ def publish(state: TrainState) -> Run:
     A run that was published in the meantime is not changed and is returned; if it has no weights file and these weights
     match it, they are stored.
     """
-    there = state.out / f"{state.recipe.key()}.json"
-    if there.exists():
-        return _completed(state, Run.read(there))
+    published = state.out / f"{state.recipe.key()}.json"
+    if published.exists():
+        return _completed(state, Run.read(published))
     state.attempts[-1]["ended"] = "done" if state.diverged is None else "diverged"
     result = stored = None
     if state.diverged is None:

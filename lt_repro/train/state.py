@@ -106,7 +106,7 @@ class TrainState:
         batches, random = load_batches(inputs, self.sources, step, self.recipe.crop)
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * inputs.rates[step]
+            group["lr"].copy_(group["lr_factor"] * inputs.lr[step])
         where = inputs.progress[step], inputs.epoch_progress, inputs.lr[step], self.class_counts
         return batches, StepContext(*where, random, self.teachers, self._log)
 
@@ -126,7 +126,8 @@ class TrainState:
         if first >= 0:
             self.diverged = {"epoch": self.epoch, "step": first}
             return
-        means = {name: (pair[0] / pair[1]).item() for name, pair in self.logged.items()} | {"loss": mean}
+        logged = {name: total.tolist() for name, total in self.logged.items()}
+        means = {name: total / count for name, (total, count) in logged.items() if count} | {"loss": mean}
         # The last step can break the network after the last loss was taken, and running statistics show in no loss.
         if not all(map(math.isfinite, means.values())) or not self._finite():
             self.diverged = {"epoch": self.epoch, "step": self.steps - 1}
@@ -134,8 +135,8 @@ class TrainState:
         for name in dict.fromkeys([*self.history, *means]):
             self.history.setdefault(name, [None] * self.epoch).append(means.get(name))
         self.epoch, self.step = self.epoch + 1, 0
-        self.loss_sum.zero_()
-        self.logged = {}
+        for total in (self.loss_sum, *self.logged.values()):
+            total.zero_()
         if self.epoch % eval_every == 0 or self.done:
             self._evaluate()
 
@@ -190,8 +191,13 @@ class TrainState:
         """Returns SGD over what the method trains, None where that is nothing; every other parameter is frozen."""
         recipe = self.recipe
         groups: dict[str, dict[str, Any]] = {
-            prefix: {"params": [], "rate": rate, "weight_decay": decay * recipe.weight_decay}
-            for prefix, (rate, decay) in recipe.method.param_groups.items()
+            prefix: {
+                "params": [],
+                "lr": torch.zeros((), device=self.device),  # a tensor: it is set in place, on the device
+                "lr_factor": factor,
+                "weight_decay": decay * recipe.weight_decay,
+            }
+            for prefix, (factor, decay) in recipe.method.param_groups.items()
         }
         for name, parameter in self.net.named_parameters():
             fits = [p for p in groups if name.startswith(p) and (p.startswith("aux.") or not name.startswith("aux."))]
@@ -200,8 +206,7 @@ class TrainState:
                 groups[max(fits, key=len)]["params"].append(parameter)
         if not groups:
             return None
-        moves: dict[str, Any] = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-        return torch.optim.SGD(list(groups.values()), **moves, fused=self.device.type in ("cpu", "cuda"))
+        return torch.optim.SGD(list(groups.values()), momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
 
     def _meta_optimizer(self) -> torch.optim.Optimizer | None:
         """Returns the optimiser of the auxiliary parameters that no parameter group trains, if the method has one."""
@@ -211,8 +216,8 @@ class TrainState:
         rest = [parameter for parameter in self.net.aux.parameters() if not parameter.requires_grad]
         for parameter in rest:
             parameter.requires_grad_(True)
-        told: dict[str, Any] = {"lr": meta.lr, "weight_decay": meta.weight_decay}
-        return torch.optim.Adam(rest, **told) if meta.kind == "adam" else torch.optim.SGD(rest, **told)
+        kind = torch.optim.Adam if meta.kind == "adam" else torch.optim.SGD
+        return kind(rest, lr=meta.lr, weight_decay=meta.weight_decay)
 
     def _evaluate(self) -> None:
         self.logits = self.predict()
@@ -226,9 +231,9 @@ class TrainState:
         return bool(torch.stack([value.isfinite().all() for value in self.net.state_dict().values()]).all().item())
 
     def _log(self, name: str, value: Tensor) -> None:
-        """Adds a scalar to the epoch's sum of that name, and one to how many there are."""
-        both = torch.stack([value.detach().float(), torch.ones((), device=self.device)])
-        self.logged[name] = self.logged.get(name, 0) + both
+        """Adds a scalar to the epoch's sum of that name, and one to how many there are, in place."""
+        total = self.logged.setdefault(name, torch.zeros(2, device=self.device))
+        total += torch.stack([value.detach().float(), torch.ones((), device=self.device)])
 
     def _identity(self) -> dict[str, Any]:
         """Returns what a process must have in common with the one that wrote a checkpoint."""
@@ -259,10 +264,10 @@ class TrainState:
                 "allowed: the version that started a run",
                 "it was not changed; move it away to start the run again",
             )
-        for name, here in self._identity().items():
-            if state[name] != here:
+        for name, value in self._identity().items():
+            if state[name] != value:
                 raise RequestError(
-                    f"checkpoint {self.path} has {name}={state[name]}, this run has {here}",
+                    f"checkpoint {self.path} has {name}={state[name]}, this run has {value}",
                     "allowed: the device, the images and the parents' weights that the run started with",
                     "use those again, or move the checkpoint away to start over",
                 )

@@ -33,21 +33,21 @@ def main():
     parser.add_argument("names", nargs="*", choices=[[], *COUNTS], help="which; all of them by default")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--share", type=float, default=1.0)
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}, lt_repro {lt_repro.__version__}", file=sys.stderr)
-    told = {}
-    for name in asked.names or COUNTS:
-        count, begun = max(1, round(COUNTS[name] * asked.share)), time.monotonic()
+    args = parser.parse_args()
+    print(f"seed {args.seed}, lt_repro {lt_repro.__version__}", file=sys.stderr)
+    results = {}
+    for name in args.names or COUNTS:
+        count, start = max(1, round(COUNTS[name] * args.share)), time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            told[name] = importlib.import_module(f"chaos.{name}").round(count, asked.seed, Path(folder) / name)
-        told[name]["wall_s"] = round(time.monotonic() - begun, 1)
-        print(f"{name}: {json.dumps(told[name])}", file=sys.stderr)
-    first = {"seed": asked.seed}
+            results[name] = importlib.import_module(f"chaos.{name}").round(count, args.seed, Path(folder) / name)
+        results[name]["wall_s"] = round(time.monotonic() - start, 1)
+        print(f"{name}: {json.dumps(results[name])}", file=sys.stderr)
+    first = {"seed": args.seed}
     for key, name in {"kills": "kills", "resumed_epochs": "kills", "torn": "writers", "different": "kills"}.items():
-        first |= {key: told[name][key]} if name in told else {}
+        first |= {key: results[name][key]} if name in results else {}
     for key in ("damaged", "detected"):
-        first |= {key: told["damage"][key]} if "damage" in told else {}
-    print(json.dumps(first | {"rounds": told}, indent=1))
+        first |= {key: results["damage"][key]} if "damage" in results else {}
+    print(json.dumps(first | {"rounds": results}, indent=1))
 
 
 if __name__ == "__main__":

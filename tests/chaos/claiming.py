@@ -21,8 +21,8 @@ def round(count, seed, folder, gullible=False):
     `gullible` plants a mistake for the control: a lock looks whether the file is there, then writes it. Nobody is
     killed then, as its leftovers would stop the others for ever.
     """
-    told = {"count": count, "seed": seed, "folder": str(folder), "gullible": gullible}
-    return processes.apart("chaos.claiming", (LONGEST + 10) * count, **told)
+    kwargs = {"count": count, "seed": seed, "folder": str(folder), "gullible": gullible}
+    return processes.run_module("chaos.claiming", (LONGEST + 10) * count, **kwargs)
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def gullible_lock(folder, key):
 
 
 def work(folder, seed, lock):
-    """Does the runs that are not done, one after the other, until all are; `<key>.log` tells who began and ended it.
+    """Does the runs that are not done, one after the other, until all are; `<key>.log` lists who started and ended it.
 
     `<key>.owner` is a link to the id of who is at it: made at once, with its content. `<id>.doomed` is there before
     that process is killed, so what is left of it is no overlap.
@@ -52,19 +52,19 @@ def work(folder, seed, lock):
                 path, owner = runs / f"{key}.json", folder / f"{key}.owner"
                 if not mine or path.exists():
                     continue
-                _tell(folder, key, "begin")
+                _log(folder, key, "start")
                 if not _alone(owner, me):
-                    _tell(folder, key, "overlap")
+                    _log(folder, key, "overlap")
                 time.sleep(rng.uniform(0.0, 0.02))
                 owner.unlink(missing_ok=True)
                 try:
                     files.write(path, json.dumps({"key": key, "owner": me}).encode(), replace=False)
-                    _tell(folder, key, "done")
+                    _log(folder, key, "done")
                 except FileExistsError:
-                    _tell(folder, key, "overlap")
+                    _log(folder, key, "overlap")
 
 
-def _tell(folder, key, word):
+def _log(folder, key, word):
     descriptor = os.open(folder / f"{key}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{word} {os.getpid()}\n".encode())
     os.close(descriptor)
@@ -109,23 +109,25 @@ def once(folder, seed, lock, killed):
             processes.kill(pid)
     right = overlaps = taken_over = 0
     for key in (f"run{i}" for i in range(KEYS)):
-        told = [line.split() for line in (folder / f"{key}.log").read_text().splitlines()]
+        entries = [line.split() for line in (folder / f"{key}.log").read_text().splitlines()]
         winner = json.loads((runs / f"{key}.json").read_text())["owner"]
-        begun, done = ([pid for word, pid in told if word == wanted] for wanted in ("begin", "done"))
-        doomed = {pid for pid in begun if (folder / f"{pid}.doomed").exists()}
-        right += (done or [winner]) == [winner] and {winner, *doomed} >= {*begun} and (bool(done) or winner in doomed)
-        overlaps += any(word == "overlap" for word, _ in told)
+        starters, done = ([pid for word, pid in entries if word == wanted] for wanted in ("start", "done"))
+        doomed = {pid for pid in starters if (folder / f"{pid}.doomed").exists()}
+        right += (
+            (done or [winner]) == [winner] and {winner, *doomed} >= {*starters} and (bool(done) or winner in doomed)
+        )
+        overlaps += any(word == "overlap" for word, _ in entries)
         taken_over += bool(doomed - {winner})
     return right, overlaps, taken_over
 
 
 def main(count, seed, folder, gullible):
     """Returns what `round` does."""
-    told = (gullible_lock, 0) if gullible else (locks.lock, KILLED)
-    found = [once(Path(folder) / f"round{number}", [seed, number], *told) for number in range(count)]
+    lock_args = (gullible_lock, 0) if gullible else (locks.lock, KILLED)
+    found = [once(Path(folder) / f"round{number}", [seed, number], *lock_args) for number in range(count)]
     right, overlaps, taken_over = (sum(numbers) for numbers in zip(*found, strict=True))
-    told = {"rounds": count, "keys": count * KEYS, "seed": seed}
-    return told | {"exactly_once": right, "overlaps": overlaps, "taken_over": taken_over}
+    counts = {"rounds": count, "keys": count * KEYS, "seed": seed}
+    return counts | {"exactly_once": right, "overlaps": overlaps, "taken_over": taken_over}
 
 
 if __name__ == "__main__":

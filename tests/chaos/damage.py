@@ -57,9 +57,9 @@ def _drawn(kinds, number, content, rng, same):
 
 
 def _checkpoints(folder):
-    """Returns a trial: the newest of two checkpoints is damaged, so the one before must come back, and be named."""
-    begun = small.lane(folder / "checkpoint", small.made())
-    path, before = begun.path, begun.path.with_suffix(".before.ckpt")
+    """Returns a trial: the newest of two checkpoints is damaged; the previous one is loaded, the damaged one named."""
+    lane = small.lane(folder / "checkpoint", small.made())
+    path, before = lane.path, lane.path.with_suffix(".before.ckpt")
     other = small.lane(folder / "other", small.made(seed=5)).path.read_bytes()
     newest, older = path.read_bytes(), before.read_bytes()
     line = newest.rindex(b"\n", 0, -checkpoint._HEX - 1)
@@ -75,7 +75,7 @@ def _checkpoints(folder):
         path.write_bytes(damaged)
         before.write_bytes(older)
         state, named = checkpoint.load(path)
-        whole = state is not None and (state["epoch"], state["key"]) == (1, begun.recipe.key())
+        whole = state is not None and (state["epoch"], state["key"]) == (1, lane.recipe.key())
         return f"checkpoint, {kind}", whole and named == [path.name] and not path.exists()
 
     return trial
@@ -83,7 +83,7 @@ def _checkpoints(folder):
 
 def run_files(folder):
     made = (small.made(), small.made(seed=5, epochs=3))
-    run, other = (fit(one, small.images(), out=folder / "runs", device="cpu") for one in made)
+    run, other = (fit(recipe, small.images(), out=folder / "runs", device="cpu") for recipe in made)
     path, text = run.path, run.path.read_bytes()
 
     def sealed(**changes):

@@ -58,11 +58,11 @@ class Disk:
         at: Which call fails, from 0.
         code: With which error number.
         lasting: Whether those after it fail too.
-        struck: Called when the first one fails.
+        on_fault: Called when the first one fails.
     """
 
-    def __init__(self, folder, at=None, code=errno.ENOSPC, lasting=False, struck=lambda: None):
-        self.folder, self.at, self.code, self.lasting, self.struck = str(folder), at, code, lasting, struck
+    def __init__(self, folder, at=None, code=errno.ENOSPC, lasting=False, on_fault=lambda: None):
+        self.folder, self.at, self.code, self.lasting, self.on_fault = str(folder), at, code, lasting, on_fault
         self.calls = []
 
     def touch(self, call, path):
@@ -76,7 +76,7 @@ class Disk:
             if self.code not in REMOVING.get(self.calls[n], FAULTS):
                 return
             if n == self.at:
-                self.struck()
+                self.on_fault()
             raise OSError(self.code, os.strerror(self.code), str(path))
 
     @contextlib.contextmanager
@@ -88,18 +88,18 @@ class Disk:
             yield self
 
     def _wrapped(self, original, name):
-        def call(*args, **told):
+        def call(*args, **kwargs):
             self.touch(name, args[1] if name == "link" else args[0])
-            return original(*args, **told)
+            return original(*args, **kwargs)
 
         return call
 
     def _opener(self, original):
-        def opened(path, mode="r", *args, **told):
+        def opened(path, mode="r", *args, **kwargs):
             if not set(mode) & set("wax+"):
-                return original(path, mode, *args, **told)
+                return original(path, mode, *args, **kwargs)
             self.touch("open", path)
-            return Stream(original(path, mode, *args, **told), lambda: self.touch("write", path))
+            return Stream(original(path, mode, *args, **kwargs), lambda: self.touch("write", path))
 
         return opened
 
@@ -129,7 +129,7 @@ class Stream:
 
 
 class Scene:
-    """A folder with an older run, where a run is trained that begins anew or goes on behind a damaged checkpoint.
+    """A folder with an older run, where a run is trained from the start or resumed behind a damaged checkpoint.
 
     Args:
         folder: Where this takes place.
@@ -137,74 +137,74 @@ class Scene:
     """
 
     def __init__(self, folder, damaged):
-        self.recipe, self.origin, self.here = small.made(epochs=3, batch=64), folder / "origin", folder / "here"
+        self.recipe, self.origin, self.workdir = small.made(epochs=3, batch=64), folder / "origin", folder / "here"
         fit(small.made(seed=9, epochs=1), small.images(), out=self.origin, device="cpu")
         if damaged:
-            begun = small.lane(self.origin, self.recipe)
-            begun.path.write_bytes(begun.path.read_bytes()[:-9])
+            lane = small.lane(self.origin, self.recipe)
+            lane.path.write_bytes(lane.path.read_bytes()[:-9])
         self.key, self.before = self.recipe.key(), _files(self.origin)
         self.old = {name: content for name, content in self.before.items() if not name.startswith(self.key)}
         self._reset()
-        with Disk(self.here).patched() as disk:
+        with Disk(self.workdir).patched() as disk:
             self._run()
-        self.calls, self.calm = disk.calls, small.content(self.here / f"{self.key}.json")
+        self.calls, self.expected = disk.calls, small.content(self.workdir / f"{self.key}.json")
 
     def _reset(self):
-        shutil.rmtree(self.here, ignore_errors=True)
-        shutil.copytree(self.origin, self.here)
+        shutil.rmtree(self.workdir, ignore_errors=True)
+        shutil.copytree(self.origin, self.workdir)
 
     def _run(self):
         def wait(line):
             raise TimeoutError(line)  # nobody else is here: a claim was not given back
 
-        (ended,) = runner.run_all([self.recipe], small.pool(), self.here, device="cpu", note=wait)
+        (ended,) = runner.run_all([self.recipe], small.pool(), self.workdir, device="cpu", note=wait)
         return ended
 
-    def _stands(self):
+    def _saved_epoch(self):
         """Returns the epoch of the best whole checkpoint, 9 once the run is published."""
-        if (self.here / f"{self.key}.json").exists():
+        if (self.workdir / f"{self.key}.json").exists():
             return 9
         try:
-            return checkpoint.where(self.here / f"{self.key}.ckpt")["epoch"]
+            return checkpoint.where(self.workdir / f"{self.key}.ckpt")["epoch"]
         except DamagedError:
             return 0
 
     def trial(self, at, code, lasting):
-        """Returns what was lost, and what was said or done that is not right, when the call `at` fails."""
+        """Returns what was lost, and what was reported or done wrong, when the call `at` fails."""
         self._reset()
-        stood, lost, unclear = [], [], []
-        name = f"{self.here.parent.name} {at} ({self.calls[at]}): {errno.errorcode[code]}{' lasting' * lasting}"
-        with Disk(self.here, at, code, lasting, lambda: stood.append(self._stands())).patched():
+        epochs_before, lost, unclear = [], [], []
+        name = f"{self.workdir.parent.name} {at} ({self.calls[at]}): {errno.errorcode[code]}{' lasting' * lasting}"
+        with Disk(self.workdir, at, code, lasting, lambda: epochs_before.append(self._saved_epoch())).patched():
             try:
                 ended = self._run()
                 if isinstance(ended, runner.Failed):
                     unclear.append(f"{name}: an error of the disk was taken for one of the run: {ended.error}")
                 elif not ended.path.exists():
-                    lost.append(f"{name}: told as done, but no {ended.path.name}")
+                    lost.append(f"{name}: reported as done, but no {ended.path.name}")
             except LtReproError as error:
                 unclear += [f"{name}: {wrong}" for wrong in self._wrong(error)]
             except Exception as error:
                 unclear.append(f"{name}: {type(error).__name__}: {error}")
-        if not stood:
+        if not epochs_before:
             unclear.append(f"{name}: the fault did not happen")
-        elif self._stands() < stood[0]:
-            lost.append(f"{name}: the checkpoint of epoch {stood[0]}, {self._stands()} is left")
-        there = _files(self.here)
-        lost += [f"{name}: {old} was changed" for old in self.old if there.get(old) != self.old[old]]
+        elif self._saved_epoch() < epochs_before[0]:
+            lost.append(f"{name}: the checkpoint of epoch {epochs_before[0]}, {self._saved_epoch()} is left")
+        current = _files(self.workdir)
+        lost += [f"{name}: {old} was changed" for old in self.old if current.get(old) != self.old[old]]
         removable = code == errno.ENOSPC or not (lasting or self.calls[at] in REMOVING)
-        return lost, unclear + [f"{name}, then with room: {wrong}" for wrong in self._goes_on(removable)]
+        return lost, unclear + [f"{name}, then with room: {wrong}" for wrong in self._rerun(removable)]
 
     def _wrong(self, error):
         """Yields what is wrong with an error and what it says."""
         lines = str(error).splitlines()
         if not 1 <= len(lines) <= 3:
             yield f"{len(lines)} lines"
-        if error.exit_code == 2 and _kept(_files(self.here)) != _kept(self.before):
+        if error.exit_code == 2 and _kept(_files(self.workdir)) != _kept(self.before):
             yield "exit code 2, but files were changed"
-        if "nothing was saved" in str(error) and self._stands():
+        if "nothing was saved" in str(error) and self._saved_epoch():
             yield "it says that nothing was saved, but there is a checkpoint"
 
-    def _goes_on(self, removable):
+    def _rerun(self, removable):
         """Yields what is wrong when the same is run on a disk that works.
 
         What could not be removed when it was to be is left to `ltrepro verify --clean`.
@@ -214,18 +214,18 @@ class Scene:
         except Exception as error:
             yield f"{type(error).__name__}: {error}"
             return
-        if isinstance(ended, runner.Failed) or small.content(ended.path) != self.calm:
-            yield "it came out otherwise"
+        if isinstance(ended, runner.Failed) or small.content(ended.path) != self.expected:
+            yield "it differs from the undisturbed run"
             return
         try:
             checkpoint.load_weights(ended.path.with_suffix(".pt"), Run.read(ended.path).weights["sha256"])
         except DamagedError as error:
             yield str(error)
         with patch.object(status, "_alive", return_value=False):  # when somebody cleans up, this process has ended
-            for path in [] if removable else status.strays(self.here):
+            for path in [] if removable else status.strays(self.workdir):
                 if not status.clean(path):
                     yield f"not cleaned: {path.name}"
-        stray = _files(self.here).keys() - self.old.keys() - {f"{self.key}.json", f"{self.key}.pt"}
+        stray = _files(self.workdir).keys() - self.old.keys() - {f"{self.key}.json", f"{self.key}.pt"}
         if stray:
             yield f"left behind: {', '.join(sorted(stray))}"
 
@@ -242,33 +242,33 @@ def _files(folder):
 def real(count, seed, folder):
     """Returns what the command line did on `count` small file systems that fill up, and on a read-only one.
 
-    Where nothing may be mounted, a limit on the size of files stands for the full disk.
+    Where nothing may be mounted, a limit on the size of files takes the place of the full disk.
     """
     rng, unclear, lost = np.random.default_rng([seed, 3]), [], []
     place = folder / "disk"
     place.mkdir(parents=True)
     words = ["train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--json"]
-    calm = json.loads(_typed(*words, "--out", str(folder / "calm"))[1])
+    expected = json.loads(_typed(*words, "--out", str(folder / "calm"))[1])
     size = sum(path.stat().st_size for path in (folder / "calm").iterdir())
-    told = [*words, "--out", str(place)]
+    arguments = [*words, "--out", str(place)]
     mounted = _mount("size=2m", place)
     try:
         for _ in range(count):
             room, block = int(rng.uniform(0, size)), place / "block"
             if mounted:
                 block.write_bytes(bytes((shutil.disk_usage(place).free - room) // 4096 * 4096))
-            full = _typed(*told, limit=None if mounted else room)
+            full = _typed(*arguments, limit=None if mounted else room)
             block.unlink(missing_ok=True)
-            unclear += [f"{room} bytes of room: {wrong}" for wrong in _not_told(full)]
-            code, out, err = _typed(*told)
-            if code or json.loads(out)["weights"] != calm["weights"] or len(list(place.iterdir())) != 2:
+            unclear += [f"{room} bytes of room: {wrong}" for wrong in _bad_errors(full)]
+            code, out, err = _typed(*arguments)
+            if code or json.loads(out)["weights"] != expected["weights"] or len(list(place.iterdir())) != 2:
                 lost.append(f"{room} bytes of room, then more: exit {code}, {err}, {sorted(place.iterdir())}")
             if mounted:
                 _mount("remount,ro", place)
-                code, out, err = _typed(*told)  # it stands there and is only to be shown
+                code, out, err = _typed(*arguments)  # it is done and only has to be shown
                 unclear += [] if code == 0 else [f"a run that is done in a read-only folder: exit {code}, {err}"]
                 other = _typed("make-dataset", "digits", "--out", str(place / "x"))
-                unclear += [f"make-dataset into a read-only folder: {wrong}" for wrong in _not_told(other)]
+                unclear += [f"make-dataset into a read-only folder: {wrong}" for wrong in _bad_errors(other)]
                 _mount("remount,rw", place)
             for path in place.iterdir():
                 path.unlink()
@@ -305,7 +305,7 @@ def _typed(*words, limit=None):
     return done.returncode, done.stdout, done.stderr
 
 
-def _not_told(done):
+def _bad_errors(done):
     """Yields what is wrong with how a command failed."""
     code, out, err = done
     lines = err.strip().splitlines()

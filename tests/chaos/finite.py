@@ -13,7 +13,7 @@ import torch
 from chaos import small
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.table import Line, Table
+from lt_repro.paper.table import Table, Variant
 from lt_repro.render.cells import measure
 from lt_repro.render.text import markdown
 from lt_repro.store import checkpoint
@@ -62,7 +62,7 @@ def _put(kind, epoch, step, value, rng):
     """Returns a context in which a step of training, or the test after it, meets the value."""
     loss, train_step, predict = DbnMix.loss, loop.train_step, TrainState.predict
 
-    def here(lane):
+    def is_target(lane):
         return (lane.epoch, lane.step) == (epoch, step)
 
     def drawn(tensors):
@@ -77,19 +77,19 @@ def _put(kind, epoch, step, value, rng):
         return gradient
 
     def step_with(lane):
-        at_it, handle = here(lane), None
-        if at_it and kind == "gradient":
+        hit, handle = is_target(lane), None
+        if hit and kind == "gradient":
             handle = drawn(list(lane.net.parameters())).register_hook(spoiled)
-        with patch.object(DbnMix, "loss", loss_with) if at_it and kind in ("loss", "logged") else patch.dict({}):
+        with patch.object(DbnMix, "loss", loss_with) if hit and kind in ("loss", "logged") else patch.dict({}):
             train_step(lane)
         if handle:
             handle.remove()
         with torch.no_grad():
-            if at_it and kind == "weight":
+            if hit and kind == "weight":
                 spoil(drawn(list(lane.net.parameters())))
-            if at_it and kind == "momentum":
+            if hit and kind == "momentum":
                 spoil(drawn([held["momentum_buffer"] for held in lane.optimizer.state.values()]))
-            if at_it and kind == "statistics":
+            if hit and kind == "statistics":
                 spoil(drawn([held for name, held in lane.net.named_buffers() if "running" in name]))
 
     def loss_with(method, net, batches, ctx):
@@ -112,10 +112,10 @@ def _put(kind, epoch, step, value, rng):
 def _spied(saved, save=checkpoint.save):
     """Returns `checkpoint.save` that notes where it wrote a network that is not finite."""
 
-    def spied(path, state, stands):
+    def spied(path, state, position):
         if not all(held.isfinite().all() for held in state["net"].values()):
             saved.append((state["epoch"], state["step"]))
-        save(path, state, stands)
+        save(path, state, position)
 
     return spied
 
@@ -141,8 +141,10 @@ def _counted(run, good):
     """Returns whether a run changed the mean of its cell, or is not named under the table."""
     base = {"dataset": "made_up", **{n: getattr(run.recipe, n) for n in ("ratio", "net", "epochs", "batch", "crop")}}
     base |= {"precision": "fp32"}
-    rows, columns = [Line("a", "A", {"branches": run.recipe.method.branches})], [Line("b", "B")]
-    table = Table("t", "T.", lambda dataset, **told: small.made(**told), SETTINGS, base, rows, columns, seeds=(0, 1))
+    rows, columns = [Variant("a", "A", {"branches": run.recipe.method.branches})], [Variant("b", "B")]
+    table = Table(
+        "t", "T.", lambda dataset, **settings: small.made(**settings), SETTINGS, base, rows, columns, seeds=(0, 1)
+    )
     beside = [good] if run.recipe.method.branches == 1 else []
     (cell,) = measure(table, [run, *beside])
     mean = good.accuracy() if beside else None

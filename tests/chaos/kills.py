@@ -1,4 +1,4 @@
-"""SIGKILL of training, again and again: what comes out in the end must be what a calm run gives."""
+"""SIGKILL of training, again and again: the final result must equal that of an undisturbed run."""
 
 import functools
 import itertools
@@ -25,14 +25,14 @@ LONGEST = 60.0  # seconds of one process
 
 
 def round(count, seed, folder, forgets=False):
-    """Returns what `count` kills of a run and of a second one that begins with it did.
+    """Returns what `count` kills of a run and of a second one that starts from it did.
 
-    A killed process is begun again until both runs stand. Each point of the code is killed at before and after, at
+    A killed process is started again until both runs are done. Each point of the code is killed at before and after, at
     its first call and at a later one; between these, and from then on, at drawn points and at drawn times. `forgets`
     plants a mistake for the control: the momentum is not restored.
     """
-    told = {"count": count, "seed": seed, "folder": str(folder), "forgets": forgets}
-    return processes.apart("chaos.kills", 120 + 10 * count, **told)
+    kwargs = {"count": count, "seed": seed, "folder": str(folder), "forgets": forgets}
+    return processes.run_module("chaos.kills", 120 + 10 * count, **kwargs)
 
 
 def recipes():
@@ -49,7 +49,7 @@ def train(plan, out, log):
     Args:
         plan: `within`, `commit` to write down, `forgets`, and `point`, `when` and `nth` where it kills itself.
         out: Where the runs go.
-        log: A file that is told where each run begins, and where it stands after each checkpoint.
+        log: A file that lists where each run starts, and its position after each checkpoint.
     """
     import torch
 
@@ -61,20 +61,20 @@ def train(plan, out, log):
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def tell(word, key, epoch, step, attempts):
+    def log_event(word, key, epoch, step, attempts):
         os.write(descriptor, (json.dumps([word, key, epoch, step, attempts]) + "\n").encode())
 
-    def began(self, *told):
-        begin(self, *told)
+    def started(self, *args):
+        original(self, *args)
         if plan["forgets"]:
             self.optimizer.state.clear()
-        tell("began", self.recipe.key(), self.epoch, self.step, len(self.attempts))
+        log_event("started", self.recipe.key(), self.epoch, self.step, len(self.attempts))
 
-    def saved(path, state, stands):
-        save(path, state, stands)
-        tell("saved", *(stands[name] for name in ("key", "epoch", "step", "attempts")))
+    def saved(path, state, position):
+        save(path, state, position)
+        log_event("saved", *(position[name] for name in ("key", "epoch", "step", "attempts")))
 
-    begin, TrainState.__init__ = TrainState.__init__, began
+    original, TrainState.__init__ = TrainState.__init__, started
     save, checkpoint.save = checkpoint.save, saved
     provenance.commit = functools.partial(str, plan["commit"])  # git takes longer than an epoch, and others commit
     runner.fit = functools.partial(runner.fit, save_every=0.0, save_within=plan["within"])
@@ -132,12 +132,12 @@ class Chain:
     def __init__(self, out):
         self.out, self.launches, self.wrong, self.resumed = out, 0, [], []
         self.keys = [recipe.key() for recipe in recipes()]
-        self.stood = {}  # where each run's newest checkpoint stands: epoch, step, attempts
-        self.kept = {key: [] for key in self.keys}  # where each attempt began that the checkpoint knows of
+        self.positions = {}  # of each run's newest checkpoint: epoch, step, attempts
+        self.kept = {key: [] for key in self.keys}  # where each attempt started that the checkpoint knows of
         self.trail = {}  # the same with the last one
 
     def launch(self, plan):
-        """Returns whether a process was killed before both runs stood."""
+        """Returns whether a process was killed before both runs were done."""
         log = self.out.with_name(f"{self.out.name}-{self.launches}.log")
         self.launches += 1
         if plan.get("cold"):
@@ -158,41 +158,49 @@ class Chain:
         return code != 0
 
     def _look(self, lines):
-        """Compares what a process told, and what stands now, with what stood before it."""
+        """Compares what a process logged, and what is stored now, with what was stored before it."""
         from lt_repro.store import checkpoint
 
-        begun = [line[1:] for line in lines if line[0] == "began"]
-        if self.launches > 1 and begun and begun[0][0] in self.stood:
-            self.resumed.append(begun[0][1:3])
-        for key, *where, attempts in begun:
-            expected = self.stood.get(key, [0, 0, 0])
-            self._check([*where, attempts - 1] == expected, f"{key} began at {where, attempts}, not at {expected}")
+        starts = [line[1:] for line in lines if line[0] == "started"]
+        if self.launches > 1 and starts and starts[0][0] in self.positions:
+            self.resumed.append(starts[0][1:3])
+        for key, *where, attempts in starts:
+            expected = self.positions.get(key, [0, 0, 0])
+            self._check([*where, attempts - 1] == expected, f"{key} started at {where, attempts}, not at {expected}")
             self.trail[key] = [*self.kept[key], where]
         for key in self.keys:
             path = self.out / f"{key}.ckpt"
             if (self.out / f"{key}.json").exists() or not (path.exists() or path.with_suffix(".before.ckpt").exists()):
-                self._check((self.out / f"{key}.json").exists() or key not in self.stood, f"{key} lost its checkpoint")
+                self._check(
+                    (self.out / f"{key}.json").exists() or key not in self.positions, f"{key} lost its checkpoint"
+                )
                 continue
-            stands = checkpoint.where(path)
-            now = [stands["epoch"], stands["step"], stands["attempts"]]
-            last = next((line[2:] for line in reversed(lines) if line[:2] == ["saved", key]), self.stood.get(key))
-            self._check(last is None or now >= last, f"{key} stands at {now}, it had been saved at {last}")
-            if now != self.stood.get(key):
+            stored = checkpoint.where(path)
+            position = [stored["epoch"], stored["step"], stored["attempts"]]
+            last = next((line[2:] for line in reversed(lines) if line[:2] == ["saved", key]), self.positions.get(key))
+            self._check(last is None or position >= last, f"{key} is at {position}, but was saved at {last}")
+            if position != self.positions.get(key):
                 self.kept[key] = self.trail[key]
-            self._check(len(self.kept[key]) == now[2], f"{key} stands at {now} after {self.kept[key]}")
-            self.stood[key] = now
+            self._check(len(self.kept[key]) == position[2], f"{key} is at {position} after {self.kept[key]}")
+            self.positions[key] = position
 
-    def compare(self, calm):
-        """Returns what differs from the calm runs, and the files that should not be there."""
+    def compare(self, reference):
+        """Returns what differs from the reference runs, and the files that should not be there."""
         for key in self.keys:
-            ours, theirs = (json.loads((folder / f"{key}.json").read_text()) for folder in (self.out, calm))
-            differs = [name for name in ours.keys() | theirs if name not in VOLATILE and ours[name] != theirs[name]]
-            self._check(not differs, f"{key} came out otherwise in {differs}")
-            same = (self.out / f"{key}.pt").read_bytes() == (calm / f"{key}.pt").read_bytes()
+            killed, expected_run = (
+                json.loads((folder / f"{key}.json").read_text()) for folder in (self.out, reference)
+            )
+            differs = [
+                name
+                for name in killed.keys() | expected_run
+                if name not in VOLATILE and killed[name] != expected_run[name]
+            ]
+            self._check(not differs, f"{key} differs in {differs}")
+            same = (self.out / f"{key}.pt").read_bytes() == (reference / f"{key}.pt").read_bytes()
             self._check(same, f"{key} has other weights")
-            told = [{"epoch": epoch, "step": step, "ended": "lost"} for epoch, step in self.trail[key]]
-            told[-1]["ended"] = "done"
-            self._check(ours["attempts"] == told, f"{key} tells of {ours['attempts']}, there were {told}")
+            expected = [{"epoch": epoch, "step": step, "ended": "lost"} for epoch, step in self.trail[key]]
+            expected[-1]["ended"] = "done"
+            self._check(killed["attempts"] == expected, f"{key} lists {killed['attempts']}, there were {expected}")
         usual = {f"{key}.{suffix}" for key in self.keys for suffix in ("json", "pt")}
         return self.wrong, sorted({path.name for path in self.out.iterdir()} - usual)
 
@@ -201,7 +209,7 @@ class Chain:
             self.wrong.append(f"{self.out.name}: {wrong}")
 
 
-def plans(rng, calm_seconds):
+def plans(rng, reference_seconds):
     """Yields how to kill, of each kind a third: at every point in turn, at a drawn call in training, at a drawn time.
 
     Every point in turn is before and after it, at its first and at a later call.
@@ -218,7 +226,7 @@ def plans(rng, calm_seconds):
             point, when = str(rng.choice(TRAINING)), str(rng.choice(["before", "after"]))
             yield {"point": point, "when": when, "nth": int(rng.integers(3, 20))}
         else:
-            yield {"delay": float(rng.uniform(0.0, calm_seconds / 2))}
+            yield {"delay": float(rng.uniform(0.0, reference_seconds / 2))}
 
 
 def main(count, seed, folder, forgets):
@@ -231,9 +239,9 @@ def main(count, seed, folder, forgets):
     folder, rng = Path(folder), np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     always = {"commit": provenance.commit(), "forgets": forgets}
-    began, calm = time.monotonic(), Chain(folder / "calm")
-    assert not calm.launch(always | {"within": 60.0})
-    drawn, again = plans(rng, time.monotonic() - began), []
+    start, reference = time.monotonic(), Chain(folder / "calm")
+    assert not reference.launch(always | {"within": 60.0})
+    drawn, again = plans(rng, time.monotonic() - start), []
     kills, hit, resumed, wrong, left = 0, set(), [], [], []
     for chain in (Chain(folder / f"chain{n}") for n in itertools.count()):
         killed = True
@@ -245,8 +253,8 @@ def main(count, seed, folder, forgets):
             if "point" in plan and killed:
                 hit.add((plan["point"], plan["when"], plan["nth"] > 1))
             elif "point" in plan and chain.launches > 1:
-                again.append(plan)  # it was not called so often any more: a fresh chain begins with it, and gives it up
-        different, behind = chain.compare(calm.out)
+                again.append(plan)  # it was not called so often any more: a fresh chain starts with it, and drops it
+        different, behind = chain.compare(reference.out)
         resumed, wrong, left = resumed + chain.resumed, wrong + different, left + behind
         shutil.rmtree(chain.out)
         if kills == count:

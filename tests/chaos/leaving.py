@@ -1,4 +1,4 @@
-"""Signals that ask to leave: how long it takes, with which code, and whether the run still comes out as a calm one."""
+"""Signals that ask to leave: how long it takes, with which code, and whether the run equals an undisturbed one."""
 
 import itertools
 import os
@@ -13,12 +13,12 @@ from chaos import processes
 
 CODES = {"SIGTERM": 143, "SIGUSR1": 138, "SIGINT": 130}
 WORDS = ["train", "--dataset", "digits", "--ratio", "60", "--epochs", "400", "--arch", "dbn", "--mix", "bilateral"]
-LONGEST = 60.0  # seconds until a process must have begun or left
+LONGEST = 60.0  # seconds until a process must have started or left
 
 
 def round(count, seed, folder):
     """Returns how `count` processes left that were signalled at drawn times, and as many more by a second Ctrl-C."""
-    return processes.apart("chaos.leaving", 120 + 15 * count, count=count, seed=seed, folder=str(folder))
+    return processes.run_module("chaos.leaving", 120 + 15 * count, count=count, seed=seed, folder=str(folder))
 
 
 def command(words, stuck=False):
@@ -40,22 +40,22 @@ def command(words, stuck=False):
             os._exit(left.code)
 
 
-def begun(folder):
+def wait_until_started(folder):
     """Waits until a run of the folder has been claimed, which is when signals are caught."""
     until = time.monotonic() + LONGEST
     while not list(folder.glob("*.lock")):
-        assert time.monotonic() < until, f"not begun after {LONGEST} s"
+        assert time.monotonic() < until, f"not started after {LONGEST} s"
         time.sleep(0.001)
 
 
 def left(pid, signum):
     """Returns the seconds that a process took to leave when it was signalled, and its code."""
-    struck = time.monotonic()
+    start = time.monotonic()
     os.kill(pid, signum)
     code = processes.ended(pid, LONGEST)
     if code is None:
         processes.kill(pid)
-    return time.monotonic() - struck, code
+    return time.monotonic() - start, code
 
 
 def main(count, seed, folder):
@@ -69,7 +69,7 @@ def main(count, seed, folder):
     for number, name in zip(range(count), itertools.cycle(CODES), strict=False):
         out = folder / f"{number}"
         pid = processes.fork(command, [*WORDS, "--out", str(out)])
-        begun(out)
+        wait_until_started(out)
         time.sleep(rng.uniform(0.0, 2.0))
         took, code = left(pid, getattr(signal, name))
         seconds[name].append(took)
@@ -82,7 +82,7 @@ def main(count, seed, folder):
     for number in range(count):
         out = folder / f"stuck{number}"
         pid = processes.fork(command, [*WORDS, "--out", str(out)], True)
-        begun(out)
+        wait_until_started(out)
         time.sleep(rng.uniform(0.5, 1.0))
         os.kill(pid, signal.SIGINT)
         if (early := processes.ended(pid, 0.5)) is not None:

@@ -30,17 +30,17 @@ MOST = 1 << 29  # bytes of memory that reading one may take before it is refused
 
 def round(count, seed, folder):
     """Returns what `count` files did: what ran, what was written outside of their folder, how many were refused."""
-    return processes.apart("chaos.malice", 120 + 5 * count, count=count, seed=seed, folder=str(folder))
+    return processes.run_module("chaos.malice", 120 + 5 * count, count=count, seed=seed, folder=str(folder))
 
 
 class Gadget:
     """Calls a function when it is unpickled by anything careless."""
 
-    def __init__(self, function, *told):
-        self.told = function, told
+    def __init__(self, function, *args):
+        self.call = function, args
 
     def __reduce__(self):
-        return self.told
+        return self.call
 
 
 def gadgets(canary):
@@ -59,11 +59,11 @@ def gadgets(canary):
 # --- one maker a kind: it writes the file into an empty folder and returns how it is opened ---------------------------
 
 
-def checkpoint_with(gadget, here):
+def checkpoint_with(gadget, folder):
     from lt_repro.store import checkpoint
 
-    path = here / "digits-r60.ckpt"
-    content = torch_file(gadget, here) + b'\n{"key":"digits-r60"}\n'
+    path = folder / "digits-r60.ckpt"
+    content = torch_file(gadget, folder) + b'\n{"key":"digits-r60"}\n'
     path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
 
     def opened():
@@ -73,12 +73,12 @@ def checkpoint_with(gadget, here):
     return opened
 
 
-def weights_with(gadget, here):
+def weights_with(gadget, folder):
     from lt_repro.errors import DamagedError
     from lt_repro.store import checkpoint
 
-    path = here / "digits-r60.pt"
-    path.write_bytes(torch_file(gadget, here))
+    path = folder / "digits-r60.pt"
+    path.write_bytes(torch_file(gadget, folder))
 
     def opened():
         try:
@@ -90,7 +90,7 @@ def weights_with(gadget, here):
     return opened
 
 
-def torch_file(gadget, here):
+def torch_file(gadget, folder):
     """Returns what torch would have written of a gadget; a bomb for the gadget `BOMB`."""
     import torch
 
@@ -107,7 +107,7 @@ def torch_file(gadget, here):
     return zipped(parts | {data: BOMB})
 
 
-def npz_with(gadget, here):
+def npz_with(gadget, folder):
     arrays = {"train_images": np.zeros((6, 8, 8), np.uint8), "train_labels": np.array([0, 0, 0, 1, 1, 1])}
     arrays |= {"test_images": np.zeros((2, 8, 8), np.uint8), "test_labels": np.array([0, 1])}
     parts = {}
@@ -125,18 +125,18 @@ def npz_with(gadget, here):
     else:
         np.save(header, np.array([gadget] * 6, dtype=object), allow_pickle=True)
         parts["train_labels.npy"] = header.getvalue()
-    (here / "mine.npz").write_bytes(zipped(parts))
+    (folder / "mine.npz").write_bytes(zipped(parts))
     return typed("make-dataset", "npz:mine.npz", "--ratio", "2")
 
 
 def zipped(parts):
-    """Returns a zip file, made by hand, of contents by name; a number stands for so many zeros, deflated."""
+    """Returns a zip file, made by hand, of contents by name; a number is so many zeros, deflated."""
     body, directory = b"", b""
     for name, content in parts.items():
         data, method, size = (content, 0, len(content)) if isinstance(content, bytes) else (*_zeros(name, content),)
-        told = struct.pack("<HHHHHIIIHH", 20, 0, method, 0, 0, zlib.crc32(data), len(data), size, len(name), 0)
-        directory += b"PK\x01\x02\x14\x00" + told + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name.encode()
-        body += b"PK\x03\x04" + told + name.encode() + data
+        info = struct.pack("<HHHHHIIIHH", 20, 0, method, 0, 0, zlib.crc32(data), len(data), size, len(name), 0)
+        directory += b"PK\x01\x02\x14\x00" + info + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name.encode()
+        body += b"PK\x03\x04" + info + name.encode() + data
     end = struct.pack("<HHHHIIH", 0, 0, len(parts), len(parts), len(directory), len(body), 0)
     return body + directory + b"PK\x05\x06" + end
 
@@ -153,7 +153,7 @@ def _zeros(name, size):
     return data + block * (size >> 24) + packer.flush(), 8, size + len(head.getvalue())
 
 
-def archive_with(gadget, here):
+def archive_with(gadget, folder):
     from lt_repro.data.cifar import CIFAR
 
     root, known = "cifar-10-batches-py", CIFAR["cifar10"]
@@ -170,14 +170,14 @@ def archive_with(gadget, here):
             if isinstance(gadget, tarfile.TarInfo):
                 tar.addfile(gadget, io.BytesIO(b"evil"))
     content = gzip.compress(stream.getvalue(), mtime=0)
-    if gadget is BOMB:  # a member of so many zeros, and then what is asked for
+    if gadget is BOMB:  # a member of so many zeros, and then the real content
         info = tarfile.TarInfo(f"{root}/data_batch_1")
         info.size = BOMB
         block = gzip.compress(bytes(1 << 24), mtime=0)
         content = gzip.compress(info.tobuf(), mtime=0) + block * (BOMB >> 24) + content
-    (here / known.archive).write_bytes(content)
+    (folder / known.archive).write_bytes(content)
     right = dataclasses.replace(known, sha256=hashlib.sha256(content).hexdigest())  # as if it had been published so
-    return typed("make-dataset", "cifar10", "--data-root", str(here), patched=(CIFAR, {"cifar10": right}))
+    return typed("make-dataset", "cifar10", "--data-root", str(folder), patched=(CIFAR, {"cifar10": right}))
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):
@@ -186,12 +186,12 @@ def member(name, kind=tarfile.REGTYPE, target=""):
     return info
 
 
-def image_with(content, here):
+def image_with(content, folder):
     for part, label in (("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")):
-        place = here / "mine" / part / label
+        place = folder / "mine" / part / label
         place.mkdir(parents=True)
         (place / "x.png").write_bytes(png(8, 8))
-    odd = here / "mine" / "train" / "a" / "y.png"
+    odd = folder / "mine" / "train" / "a" / "y.png"
     if callable(content):
         content(odd)
     else:
@@ -208,14 +208,14 @@ def png(width, height, *chunks):
     return (
         b"\x89PNG\r\n\x1a\n"
         + head
-        + b"".join(chunk(*one) for one in chunks)
+        + b"".join(chunk(*parts) for parts in chunks)
         + chunk(b"IDAT", rows)
         + chunk(b"IEND", b"")
     )
 
 
-def run_file_with(content, here):
-    path = here / "digits-r60-x.json"
+def run_file_with(content, folder):
+    path = folder / "digits-r60-x.json"
     path.write_bytes(content)
     return typed("show", str(path))
 
@@ -282,14 +282,14 @@ def typed(*words, patched=None):
                 cli.main()
             except SystemExit as left:
                 lines = err.getvalue().splitlines()
-                told = left.code in (1, 2) and 1 <= len(lines) <= 3 and lines[0].startswith("error: ")
-                return told and "bug in ltrepro" not in err.getvalue()
+                is_refused = left.code in (1, 2) and 1 <= len(lines) <= 3 and lines[0].startswith("error: ")
+                return is_refused and "bug in ltrepro" not in err.getvalue()
 
     return opened
 
 
 class Heard:
-    """What this process starts, and what it writes outside of a folder, as Python's audit events tell it."""
+    """What this process starts, and what it writes outside of a folder, as Python's audit events report it."""
 
     STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "socket.connect")
     CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
@@ -298,14 +298,14 @@ class Heard:
         self.folder, self.started, self.outside, self.on = str(folder), [], [], False
         sys.addaudithook(self)
 
-    def __call__(self, event, told):
+    def __call__(self, event, args):
         if not self.on:
             return
         if event in self.STARTS:
-            self.started.append(f"{event} {told}")
-        writes = event == "open" and isinstance(told[2], int) and told[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if (writes or event in self.CHANGES) and isinstance(told[0], str | bytes | os.PathLike):
-            place = os.path.realpath(os.fsdecode(told[0]))
+            self.started.append(f"{event} {args}")
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if (writes or event in self.CHANGES) and isinstance(args[0], str | bytes | os.PathLike):
+            place = os.path.realpath(os.fsdecode(args[0]))
             if not place.startswith(self.folder) and place != os.devnull:
                 self.outside.append(f"{event} {place}")
 
@@ -316,10 +316,10 @@ def main(count, seed, folder):
 
     torch.set_num_threads(1)
     folder = Path(folder).resolve()
-    here, canary, rng = folder / "here", folder / "canary", np.random.default_rng([seed, 5])
-    here.mkdir(parents=True)
-    heard = Heard(here)
-    os.chdir(here)
+    workdir, canary, rng = folder / "here", folder / "canary", np.random.default_rng([seed, 5])
+    workdir.mkdir(parents=True)
+    heard = Heard(workdir)
+    os.chdir(workdir)
     made = kinds(canary)
     for name, gadget in gadgets(canary).items():
         with contextlib.suppress(AttributeError):
@@ -329,12 +329,12 @@ def main(count, seed, folder):
     names, executed, refused, unlike = list(made), 0, 0, []
     order = itertools.chain.from_iterable(rng.permutation(len(names)) for _ in itertools.count())
     for number, at in zip(range(count), order, strict=False):
-        name, place = names[at], here / str(number)
+        name, place = names[at], workdir / str(number)
         maker, content = made[name]
         place.mkdir()
         os.chdir(place)
         open_it = maker(content, place)
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the most memory that there was
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
         before = memory("VmRSS")
         heard.on = True
         right = open_it()
@@ -348,12 +348,12 @@ def main(count, seed, folder):
         if not right:
             unlike.append(f"{name}: took {taken >> 20} MB")
     executed += len(heard.started)
-    told = {"executed": executed, "outside": len(heard.outside), "refused": refused}
-    return {"files": count} | told | {"wrong": [*unlike, *heard.started, *heard.outside]}
+    counts = {"executed": executed, "outside": len(heard.outside), "refused": refused}
+    return {"files": count} | counts | {"wrong": [*unlike, *heard.started, *heard.outside]}
 
 
 def memory(line):
-    """Returns bytes of memory as Linux tells them: "VmRSS" now, "VmHWM" the most since it was told to forget."""
+    """Returns bytes of memory as Linux reports them: "VmRSS" now, "VmHWM" the most since the last reset."""
     (kilobytes,) = re.findall(rf"{line}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     return int(kilobytes) << 10
 

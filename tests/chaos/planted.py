@@ -45,20 +45,20 @@ def round(count, seed, folder):
 
 
 def resumes(seed, folder):
-    """A run that is stopped within an epoch, and goes on, is the run that was not stopped."""
+    """A run that is stopped within an epoch and resumed equals the run that was not stopped."""
     recipe, stop = small.made(branches=2, mix="bilateral", epochs=4), Stop()
 
     def watch(lane):
         if (lane.epoch, lane.step) == (2, 2):
             stop.signum = signal.SIGTERM
 
-    told = {"device": "cpu", "save_every": 0.0, "eval_every": 1}
-    straight = fit(recipe, small.images(), out=folder / "straight", **told)
+    kwargs = {"device": "cpu", "save_every": 0.0, "eval_every": 1}
+    straight = fit(recipe, small.images(), out=folder / "straight", **kwargs)
     with contextlib.suppress(Interrupted):
-        fit(recipe, small.images(), out=folder / "cut", watch=watch, stop=stop, **told)
-    gone_on = fit(recipe, small.images(), out=folder / "cut", **told)
-    began = [(attempt["epoch"], attempt["step"]) for attempt in gone_on.attempts]
-    return small.content(gone_on.path) == small.content(straight.path) and began == [(0, 0), (2, 2)]
+        fit(recipe, small.images(), out=folder / "cut", watch=watch, stop=stop, **kwargs)
+    resumed = fit(recipe, small.images(), out=folder / "cut", **kwargs)
+    starts = [(attempt["epoch"], attempt["step"]) for attempt in resumed.attempts]
+    return small.content(resumed.path) == small.content(straight.path) and starts == [(0, 0), (2, 2)]
 
 
 def detects(seed, folder):
@@ -121,16 +121,16 @@ def no_statistics(net):
 
 
 def numbers_from_the_process():
-    """One generator a process, which a resume begins anew."""
-    begin, one = TrainState.__init__, {}
+    """One generator a process, which a resume starts again."""
+    original, shared = TrainState.__init__, {}
 
-    def began(lane, recipe, *told):
-        one["rng"] = np.random.default_rng(recipe.seed)
-        begin(lane, recipe, *told)
+    def started(lane, recipe, *args):
+        shared["rng"] = np.random.default_rng(recipe.seed)
+        original(lane, recipe, *args)
 
     stack = contextlib.ExitStack()
-    stack.enter_context(patch.object(TrainState, "__init__", began))
-    stack.enter_context(patch.object(batches, "generator", lambda *_: one["rng"]))
+    stack.enter_context(patch.object(TrainState, "__init__", started))
+    stack.enter_context(patch.object(batches, "generator", lambda *_: shared["rng"]))
     return stack
 
 
@@ -142,9 +142,9 @@ def rates_from_the_start():
         start(lane)
         epoch, lane.epoch = lane.epoch, lane.epoch - lane.attempts[-1]["epoch"]
         start(lane)
-        rates, lane.epoch = lane.inputs.rates, epoch
+        rates, lane.epoch = lane.inputs.lr, epoch
         start(lane)
-        lane.inputs = lane.inputs._replace(rates=rates)
+        lane.inputs = lane.inputs._replace(lr=rates)
 
     return patch.object(TrainState, "start_epoch", started)
 
@@ -164,9 +164,9 @@ def written_in_place():
 
 
 def swallowed():
-    def write(path, data, write=files.write, **told):
+    def write(path, data, write=files.write, **kwargs):
         with contextlib.suppress(RequestError):
-            write(path, data, **told)
+            write(path, data, **kwargs)
 
     return patch.object(files, "write", write)
 
@@ -189,8 +189,8 @@ class Equal(str):
 
 
 def forgotten_checkpoint():
-    def write(path, data, write=files.write, before=None, **told):
-        write(path, data, **told)
+    def write(path, data, write=files.write, before=None, **kwargs):
+        write(path, data, **kwargs)
 
     return patch.object(files, "write", write)
 
@@ -220,7 +220,7 @@ def diverged_is_zero():
     """A run that diverged counts as one of no accuracy."""
 
     def counted(table, runs, measure=cells.measure):
-        return [cells.Measured(one.cell, (*one.diverged, *one.runs)) for one in measure(table, runs)]
+        return [cells.Measured(entry.cell, (*entry.diverged, *entry.runs)) for entry in measure(table, runs)]
 
     stack = contextlib.ExitStack()
     stack.enter_context(patch.object(finite, "measure", counted))

@@ -1,4 +1,4 @@
-"""Processes that are begun here and that end here, whatever happens."""
+"""Processes that are started and ended by this module, whatever happens."""
 
 import contextlib
 import json
@@ -12,17 +12,17 @@ import traceback
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def apart(module, seconds, **told):
+def run_module(module, seconds, **arguments):
     """Returns what a module's `main` gives in a fresh process of one thread, from which forking is safe.
 
     Args:
         module: Its name.
-        seconds: After which it and everything that it began is killed.
-        told: The arguments of `main`, JSON values.
+        seconds: After which it and everything that it started is killed.
+        arguments: Those of `main`, JSON values.
     """
-    words = [sys.executable, "-W", "error", "-m", module, json.dumps(told)]
-    told = {"env": environment(), "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(words, **told) as process:
+    words = [sys.executable, "-W", "error", "-m", module, json.dumps(arguments)]
+    options = {"env": environment(), "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(words, **options) as process:
         try:
             printed, _ = process.communicate(timeout=seconds)
         finally:
@@ -34,7 +34,7 @@ def apart(module, seconds, **told):
 
 
 def answer(main):
-    """Prints what `main` gives for the arguments that `apart` handed over."""
+    """Prints what `main` gives for the arguments that `run_module` passed."""
     sys.stdout.write(f"{json.dumps(main(**json.loads(sys.argv[1])))}\n")
 
 
@@ -43,13 +43,13 @@ def environment():
     return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def fork(work, *told):
+def fork(work, *args):
     """Returns the id of a child process that does the work and ends."""
     if pid := os.fork():
         return pid
     status = 1
     try:
-        work(*told)
+        work(*args)
         status = 0
     except BaseException:
         traceback.print_exc()

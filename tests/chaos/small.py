@@ -41,25 +41,25 @@ def made(**settings):
 
 
 @contextmanager
-def quick(**told):
-    """One thread, no git, and the loop told in another way than `run_all` tells it."""
+def quick(**options):
+    """One thread, no git, and other arguments of the loop than `run_all` passes."""
     torch.set_num_threads(1)
-    usual = {"save_every": 0.0} | told
+    usual = {"save_every": 0.0} | options
     with patch.object(provenance, "commit", str), patch.object(runner, "fit", partial(fit, **usual)):
         yield
 
 
 def lane(folder, recipe, epochs=(1, 2)):
     """Returns a run that has left a checkpoint after each of these epochs."""
-    begun = TrainState(recipe, images(), folder, torch.device("cpu"))
+    state = TrainState(recipe, images(), folder, torch.device("cpu"))
     for wanted in epochs:
-        while begun.epoch < wanted:
-            begun.start_epoch()
-            while begun.step < begun.steps:
-                train_step(begun)
-            begun.finish_epoch(10)
-        begun.save()
-    return begun
+        while state.epoch < wanted:
+            state.start_epoch()
+            while state.step < state.steps:
+                train_step(state)
+            state.finish_epoch(10)
+        state.save()
+    return state
 
 
 def content(path):

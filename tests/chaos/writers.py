@@ -1,4 +1,4 @@
-"""SIGKILL of a process that writes run files: every file that stands is whole, and none that was written is lost."""
+"""SIGKILL of a process that writes run files: every file is whole, and none that was written is lost."""
 
 import itertools
 import json
@@ -19,20 +19,20 @@ POINTS = 2600  # of the curve: a run file of 60 KB
 def round(count, seed, folder, in_place=False):
     """Returns what `count` kills left of a run file that is replaced over and over, and of new ones, by turns.
 
-    `in_place` plants a mistake for the control: the file is written where it stands, in two halves.
+    `in_place` plants a mistake for the control: the file is written in place, in two halves.
     """
-    told = {"count": count, "seed": seed, "folder": str(folder), "in_place": in_place}
-    return processes.apart("chaos.writers", 60 + count, **told)
+    kwargs = {"count": count, "seed": seed, "folder": str(folder), "in_place": in_place}
+    return processes.run_module("chaos.writers", 60 + count, **kwargs)
 
 
 def made(seed):
     """Returns a run of 60 KB."""
     nothing = {"result": None, "diverged": None, "weights": None, "commit": None, "history": {}, "attempts": []}
     nothing |= {"parents": {}, "command": "", "threads": None, "determinism": "C"}
-    told = {"seconds": 1.0, "images_per_second": 1.0, "device": "cpu", "precision": "fp32", "versions": {}}
+    machine = {"seconds": 1.0, "images_per_second": 1.0, "device": "cpu", "precision": "fp32", "versions": {}}
     curve = [{"epoch": epoch, "all": 0.5} for epoch in range(POINTS)]
     split = {"digest": "", "counts": [1]}
-    return Run(recipe("digits", seed=seed), "diverged", curve=curve, split=split, data_digest="", **nothing, **told)
+    return Run(recipe("digits", seed=seed), "diverged", curve=curve, split=split, data_digest="", **nothing, **machine)
 
 
 def write(folder, log, contents, in_place):
@@ -63,14 +63,14 @@ def _written(log, path):
 def main(count, seed, folder, in_place):
     """Returns what `round` does."""
     folder, rng = Path(folder), np.random.default_rng(seed)
-    there, log = folder / "runs", folder / "written.log"
-    there.mkdir(parents=True)
+    runs, log = folder / "runs", folder / "written.log"
+    runs.mkdir(parents=True)
     contents = [json.dumps(replace(made(0), commit=word).to_json(), indent=1).encode() for word in "ab"]
     replaced, written, torn, strays = made(0).recipe.key(), set(), [], 0
     for number in range(count):
         log.write_text("")
         replaces = in_place or number % 2 == 0
-        pid = processes.fork(*((write, there, log, contents, in_place) if replaces else (publish, there, log)))
+        pid = processes.fork(*((write, runs, log, contents, in_place) if replaces else (publish, runs, log)))
         code = None
         try:
             code = processes.ended(pid, rng.uniform(0.002, 0.05))
@@ -79,16 +79,16 @@ def main(count, seed, folder, in_place):
                 processes.kill(pid)
         assert code is None, f"the writer ended with {code}"
         written = {name for name in written if replaced in name} | set(log.read_text().splitlines())
-        for path in {there / name for name in written} | set(there.glob("*.json")):
+        for path in {runs / name for name in written} | set(runs.glob("*.json")):
             try:
-                Run.read(path)  # which begins with stored.read; what was lost cannot be read either
+                Run.read(path)  # which calls stored.read first; what was lost cannot be read either
             except DamagedError as error:
                 torn.append(str(error))
             if path.stem != replaced:
                 path.unlink(missing_ok=True)
-        strays += len(list(there.glob(".*")))
-        files.remove_temporary(there, "digits")
-        assert not list(there.glob(".*")), "a temporary file was not swept"
+        strays += len(list(runs.glob(".*")))
+        files.remove_temporary(runs, "digits")
+        assert not list(runs.glob(".*")), "a temporary file was not swept"
     return {"seed": seed, "kills": count, "torn": len(torn), "strays": strays}
 
 

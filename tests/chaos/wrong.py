@@ -41,31 +41,31 @@ def round(count, seed, folder):
     chosen = [listed[i] for i in rng.permutation(len(listed))[:count]]
     unclear = [f"{name}: {wrong}" for name, case in chosen if (wrong := typed(*case, folder))]
     for number in range(count - len(chosen)):
-        told, words = drawn(rng)
-        if wrong := typed(told, words, folder, may_be_right=True):
-            unclear.append(f"drawn {number}, {told} {words}: {wrong}".replace(LONG, "LONG"))
+        variables, words = drawn(rng)
+        if wrong := typed(variables, words, folder, may_be_right=True):
+            unclear.append(f"drawn {number}, {variables} {words}: {wrong}".replace(LONG, "LONG"))
     return {"commands": count, "unclear": unclear}
 
 
-def typed(told, words, folder, may_be_right=False):
+def typed(variables, words, folder, may_be_right=False):
     """Returns what is wrong when a command is typed beside bad files, under these variables; "" if nothing.
 
-    What is drawn may be right, and then trains nothing: the queue ends where it would begin.
+    What is drawn may be right, and then trains nothing: the queue ends before its first run.
     """
-    here = folder / "here"
-    if looks(here) != _FRESH.get(here):  # the command before changed something
-        shutil.rmtree(here, ignore_errors=True)
+    workdir = folder / "here"
+    if looks(workdir) != _FRESH.get(workdir):  # the command before changed something
+        shutil.rmtree(workdir, ignore_errors=True)
         for name, content in bad_files().items():
-            (here / name).parent.mkdir(parents=True, exist_ok=True)
-            (here / name).write_bytes(content)
-        _FRESH[here] = looks(here)
+            (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+            (workdir / name).write_bytes(content)
+        _FRESH[workdir] = looks(workdir)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    before, began = looks(here), Path.cwd()
-    told = {"LTREPRO_DATA": str(here / "data"), "COLUMNS": "200"} | told
+    before, previous = looks(workdir), Path.cwd()
+    variables = {"LTREPRO_DATA": str(workdir / "data"), "COLUMNS": "200"} | variables
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
-        enter(patch.dict(os.environ, told))
-        if "LTREPRO_RUNS" not in told:
+        enter(patch.dict(os.environ, variables))
+        if "LTREPRO_RUNS" not in variables:
             os.environ.pop("LTREPRO_RUNS", None)
         enter(patch.object(sys, "argv", ["ltrepro", *map(str, words)]))
         enter(patch.object(urllib.request, "urlopen", _no_network))
@@ -74,7 +74,7 @@ def typed(told, words, folder, may_be_right=False):
         enter(patch.object(figures, "save", lambda *_: []))
         enter(contextlib.redirect_stdout(out))
         enter(contextlib.redirect_stderr(err))
-        os.chdir(here)
+        os.chdir(workdir)
         try:
             cli.main()
         except SystemExit as left:
@@ -82,18 +82,19 @@ def typed(told, words, folder, may_be_right=False):
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
         finally:
-            os.chdir(began)
-    said, printed = (stream.buffer.getvalue().decode() for stream in _flushed(err, out))
-    if may_be_right and (code == 0 or PLANNED in said or (code == 1 and printed)):  # a result can be that files are bad
-        return said if "Traceback" in said or "bug in ltrepro" in said else ""
-    lines = [line for line in said.splitlines() if not line.startswith("downloading")]
+            os.chdir(previous)
+    stderr, stdout = (stream.buffer.getvalue().decode() for stream in _flushed(err, out))
+    # a result can be that files are bad
+    if may_be_right and (code == 0 or PLANNED in stderr or (code == 1 and stdout)):
+        return stderr if "Traceback" in stderr or "bug in ltrepro" in stderr else ""
+    lines = [line for line in stderr.splitlines() if not line.startswith("downloading")]
     wrong = [] if code in (1, 2) else [f"exit {code}"]
     wrong += [] if 1 <= len(lines) <= 3 else [f"{len(lines)} lines"]
     wrong += [] if lines and lines[0].startswith("error: ") else ["no error is named"]
-    wrong += ["a bug"] if "bug in ltrepro" in said or "Traceback" in said else []
-    wrong += ["something is printed to stdout"] if printed else []
-    wrong += ["the folder was changed"] if looks(here) != before else []
-    return f"{', '.join(wrong)}: {said.replace(LONG, 'LONG')[:200]}" if wrong else ""
+    wrong += ["a bug"] if "bug in ltrepro" in stderr or "Traceback" in stderr else []
+    wrong += ["something is printed to stdout"] if stdout else []
+    wrong += ["the folder was changed"] if looks(workdir) != before else []
+    return f"{', '.join(wrong)}: {stderr.replace(LONG, 'LONG')[:200]}" if wrong else ""
 
 
 PLANNED = "nothing is trained here"
@@ -186,8 +187,8 @@ def curated():
     """Returns wrong requests by name: variables, and what is typed."""
     made = {}
 
-    def add(name, *words, **told):
-        made[name] = (told, list(words))
+    def add(name, *words, **variables):
+        made[name] = (variables, list(words))
 
     for owner, method in [(Recipe, "dbn_mix"), *((cls, name) for name, cls in METHODS.items())]:
         for field, kind in fields.types(owner).items():
@@ -336,13 +337,13 @@ FLAGS |= {"--dry-run", "--render-only", "--best", "--strict"}
 def drawn(rng):
     """Returns drawn variables and a drawn command: mostly real words, in mostly sensible places."""
 
-    def one(listed):
+    def choice(listed):
         return listed[int(rng.integers(len(listed)))]
 
     def value(option):
         if option == "--set":
-            owner = one([Recipe, *METHODS.values()])
-            return f"{one(list(fields.types(owner)))}{one(['=', '=', '=', ''])}{one(WORDS)}"
+            owner = choice([Recipe, *METHODS.values()])
+            return f"{choice(list(fields.types(owner)))}{choice(['=', '=', '=', ''])}{choice(WORDS)}"
         usual = {
             "--dataset": "digits",
             "--ratio": "60",
@@ -357,15 +358,19 @@ def drawn(rng):
             "--jobs": "2",
             "--profile": "smoke",
         }
-        return usual[option] if option in usual and rng.random() < 0.7 else one(WORDS)
+        return usual[option] if option in usual and rng.random() < 0.7 else choice(WORDS)
 
-    listed, options = [one(COMMANDS) if rng.random() < 0.97 else one(WORDS)], OPTIONS.split()
+    listed, options = [choice(COMMANDS) if rng.random() < 0.97 else choice(WORDS)], OPTIONS.split()
     if listed[0] in ("reproduce", "check"):
-        listed += [one(["table4", "table1", "table6", "fig3", "fig1", "groups", "reliability", "all", *WORDS])]
+        listed += [choice(["table4", "table1", "table6", "fig3", "fig1", "groups", "reliability", "all", *WORDS])]
     for _ in range(int(rng.integers(0, 6))):
-        option = one(options)
-        listed += [option] if option in FLAGS else [option, value(option)] if rng.random() < 0.97 else [one(WORDS)]
+        option = choice(options)
+        listed += [option] if option in FLAGS else [option, value(option)] if rng.random() < 0.97 else [choice(WORDS)]
     if listed[0] in ("show", "explain", "diff", "make-dataset", "collect", "verify") and rng.random() < 0.9:
-        listed += [one(WORDS)] * (2 if listed[0] == "diff" else 1)
-    told = {one(["LTREPRO_DATA", "LTREPRO_RUNS"]): one([word for word in WORDS if word])} if rng.random() < 0.1 else {}
-    return told, [word for word in listed if word != "--debug"]
+        listed += [choice(WORDS)] * (2 if listed[0] == "diff" else 1)
+    variables = (
+        {choice(["LTREPRO_DATA", "LTREPRO_RUNS"]): choice([word for word in WORDS if word])}
+        if rng.random() < 0.1
+        else {}
+    )
+    return variables, [word for word in listed if word != "--debug"]

@@ -33,7 +33,7 @@ class MetaWeightNet(Method):
         return Sampled("uniform", Uniform()), Sampled("meta", Uniform(), source="meta", batch=5)
 
     def meta_grads(self, net, batches, ctx):
-        own = {name: p for name, p in net.named_parameters() if not name.startswith("aux.")}
+        net_parameters = {name: p for name, p in net.named_parameters() if not name.startswith("aux.")}
         aux = {name: p for name, p in net.named_parameters() if name.startswith("aux.")}
 
         def losses(parameters, batch):  # on copies of the running statistics
@@ -41,10 +41,10 @@ class MetaWeightNet(Method):
             logits = functional_call(net, {**parameters, **buffers}, (batch.images,))[0]
             return functional.cross_entropy(logits.float(), batch.labels, reduction="none")
 
-        inner = losses(own, batches["uniform"])
+        inner = losses(net_parameters, batches["uniform"])
         weights = net.aux["weighting"](inner.detach()[:, None])[:, 0]
-        gradients = torch.autograd.grad((weights * inner).mean(), own.values(), create_graph=True)
-        stepped = {name: p - ctx.lr * g for (name, p), g in zip(own.items(), gradients, strict=True)}
+        gradients = torch.autograd.grad((weights * inner).mean(), net_parameters.values(), create_graph=True)
+        stepped = {name: p - ctx.lr * g for (name, p), g in zip(net_parameters.items(), gradients, strict=True)}
         found = torch.autograd.grad(losses(stepped, batches["meta"]).mean(), aux.values())
         return dict(zip(aux, found, strict=True))
 

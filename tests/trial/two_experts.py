@@ -32,8 +32,8 @@ class TwoExperts(Method):
         images, labels = batches["uniform"]
         logits = [z.float() for z in net(images)]
         mean = sum(z.softmax(1) for z in logits) / len(logits)
-        apart = sum(
+        divergence = sum(
             functional.kl_div(mean.log(), z.log_softmax(1), reduction="batchmean", log_target=True) for z in logits
         )
         fits = sum(functional.cross_entropy(z, labels) for z in logits)
-        return (fits - self.diversity * apart) / len(logits)
+        return (fits - self.diversity * divergence) / len(logits)

@@ -4,7 +4,7 @@ from lt_repro.paper.claim import Question
 from lt_repro.recipe import Recipe
 
 
-def _begun(recipe: Recipe) -> bool:
+def _has_parent(recipe: Recipe) -> bool:
     return bool(recipe.parents)
 
 
@@ -55,16 +55,19 @@ QUESTIONS = (
         "parents",
         "What is re-trained for representation learning (Table 6a)?",
         "Both linear heads, by cRT on all below them, frozen: what Kang et al. mean by representation.",
-        _begun,
+        _has_parent,
     ),
     Question(
         "frozen",
         "What is trained for classifier learning (Table 6b)?",
         "The variant's heads, draws and loss on the frozen features of one branch trained with mixup (Sec. 4.5).",
-        _begun,
+        _has_parent,
     ),
     Question(
-        "schedule", "How is a second stage trained?", "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it.", _begun
+        "schedule",
+        "How is a second stage trained?",
+        "cosine: 10 epochs at rate 0.1, as MiSLAS' code has it.",
+        _has_parent,
     ),
     Question(
         "epochs",

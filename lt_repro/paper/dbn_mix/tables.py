@@ -8,20 +8,20 @@ from typing import Any
 from lt_repro import fields
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
 from lt_repro.paper.settings import INHERITED
-from lt_repro.paper.table import Line, Published, Table, ratios
+from lt_repro.paper.table import Published, Table, Variant, ratios
 from lt_repro.recipe import Recipe, find, get
 
 _table = partial(Table, settings=SETTINGS)
 ROWS = (
-    Line("sbn", "Single branch, vanilla"),
-    Line("sbn+mixup", "Single branch + mixup", {"mix": "mixup"}),
-    Line("sbn+ts", "Single branch + temperature", {"tscale": True}),
-    Line("sbn+bm", "Single branch + bilateral mixup", {"mix": "bilateral"}),
-    Line("sbn+bm+ts", "Single branch + both (SBN-Mix)", {"mix": "bilateral", "tscale": True}),
-    Line("dbn", "Dual branch", {"branches": 2}),
-    Line("dbn+ts", "Dual branch + temperature", {"branches": 2, "tscale": True}),
-    Line("dbn+bm", "Dual branch + bilateral mixup", {"branches": 2, "mix": "bilateral"}),
-    Line("dbn+bm+ts", "Dual branch + both (DBN-Mix)", {"branches": 2, "mix": "bilateral", "tscale": True}),
+    Variant("sbn", "Single branch, vanilla"),
+    Variant("sbn+mixup", "Single branch + mixup", {"mix": "mixup"}),
+    Variant("sbn+ts", "Single branch + temperature", {"tscale": True}),
+    Variant("sbn+bm", "Single branch + bilateral mixup", {"mix": "bilateral"}),
+    Variant("sbn+bm+ts", "Single branch + both (SBN-Mix)", {"mix": "bilateral", "tscale": True}),
+    Variant("dbn", "Dual branch", {"branches": 2}),
+    Variant("dbn+ts", "Dual branch + temperature", {"branches": 2, "tscale": True}),
+    Variant("dbn+bm", "Dual branch + bilateral mixup", {"branches": 2, "mix": "bilateral"}),
+    Variant("dbn+bm+ts", "Dual branch + both (DBN-Mix)", {"branches": 2, "mix": "bilateral", "tscale": True}),
 )
 _PRINTED = {  # percent, Table 4, columns 100, 50, 10; the dual-branch check marks as the prose of Sec. 4.4 fixes them
     "sbn": (38.46, 44.02, 55.73),
@@ -60,8 +60,8 @@ _FULL = {"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(_DBN_MIX)
 _BEST = Published(0.5104, "DBN-Mix, Table 4 and Sec. 4.4; the other values of Fig. 3 are drawn, not printed")
 
 
-def _over(name: str, *values: float) -> tuple[Line, ...]:
-    return tuple(Line(f"{value:g}", f"{name} = {value:g}", {name: float(value)}) for value in values)
+def _over(name: str, *values: float) -> tuple[Variant, ...]:
+    return tuple(Variant(f"{value:g}", f"{name} = {value:g}", {name: float(value)}) for value in values)
 
 
 FIG3A = _table(
@@ -82,7 +82,7 @@ FIG3B = _table(
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper).",
     build=active,
     base=_FULL,
-    rows=(Line("dbn+bm+ts", "DBN-Mix"),),
+    rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
     published={("dbn+bm+ts", "1"): _BEST},
     seeds=(0,),
@@ -94,7 +94,7 @@ FIG3C = _table(
     caption="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper; the grid is ours).",
     build=active,
     base=_FULL,
-    rows=(Line("dbn+bm+ts", "DBN-Mix"),),
+    rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
     published={("dbn+bm+ts", "inf"): _BEST},
     seeds=(0,),
@@ -103,7 +103,7 @@ FIG3C = _table(
 )
 FIG3 = (FIG3A, FIG3B, FIG3C)
 
-_GROUPS = tuple(Line(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
+_GROUPS = tuple(Variant(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional branch", None: "final"}
 
 TABLE5 = _table(
@@ -112,7 +112,7 @@ TABLE5 = _table(
     build=active,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(
-        Line(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
+        Variant(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
         for label, title, edits in (("bbn", "BBN", {"method": "bbn"}), ("dbn+bm+ts", "DBN-Mix", _DBN_MIX))
         for branch, words in _BRANCHES.items()
     ),
@@ -134,8 +134,8 @@ TABLE5 = _table(
 
 def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
     """Returns a second stage: the given settings, except its length and what it takes from the parent."""
-    own = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return active(parent.dataset, method, parents={"features": parent}, **own)
+    kept = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
+    return active(parent.dataset, method, parents={"features": parent}, **kept)
 
 
 def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequen
         build=build,
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(rows[0].edits),
         rows=rows,
-        columns=(Line("accuracy", "accuracy"),),
+        columns=(Variant("accuracy", "accuracy"),),
         ablation=True,
         published={
             (row.label, "accuracy"): Published(round(value / 100, 4), "DBN-Mix, Table 6")
@@ -189,8 +189,12 @@ FIG1 = _table(
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
     build=active,
     base={"dataset": "cifar10", "ratio": 200.0},
-    rows=(Line("sbn", "Vanilla"), Line("bbn", "BBN", {"method": "bbn"}), Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX)),
-    columns=(Line("accuracy", "accuracy"),),
+    rows=(
+        Variant("sbn", "Vanilla"),
+        Variant("bbn", "BBN", {"method": "bbn"}),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+    ),
+    columns=(Variant("accuracy", "accuracy"),),
     form="classes",
     published={
         ("sbn", "accuracy"): Published(
@@ -201,7 +205,7 @@ FIG1 = _table(
 )
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
-_BBN = Line("bbn", "BBN", {"method": "bbn"})
+_BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = _table(
     id="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
@@ -209,10 +213,10 @@ GROUPS = _table(
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
-        Line("all", "all classes", metric="all"),
-        Line("many", "many (> 100 images)", metric="many"),
-        Line("medium", "medium (20 to 100)", metric="medium"),
-        Line("few", "few (< 20)", metric="few"),
+        Variant("all", "all classes", metric="all"),
+        Variant("many", "many (> 100 images)", metric="many"),
+        Variant("medium", "medium (20 to 100)", metric="medium"),
+        Variant("few", "few (< 20)", metric="few"),
     ),
     form="groups",
     published={(row, "all"): TABLE4.published[row, "100"] for row in ("sbn", "sbn+bm+ts", "dbn", "dbn+bm+ts")}
@@ -228,7 +232,7 @@ RELIABILITY = _table(
     build=active,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
-    columns=(Line("accuracy", "accuracy"),),
+    columns=(Variant("accuracy", "accuracy"),),
     form="reliability",
     published={
         ("sbn", "accuracy"): TABLE4.published["sbn", "100"],
@@ -241,18 +245,18 @@ RELIABILITY = _table(
 _SBN_MIX = ROWS[4].edits
 
 
-def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Line], printed: Any) -> Table:
+def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Variant], printed: Any) -> Table:
     """Returns both readings of one variant, the text's plus each point of the code, and the code's minus each."""
     text = recipe("cifar100", **variant)
     points = [
         point for point in READINGS["released"].points if point.sets and not point.sets.keys() & text.inactive_fields()
     ]
-    rows = [Line("paper", "the paper's text")]
-    rows += [Line(f"paper+{point.label}", f"text + {point.title}", point.sets) for point in points]
-    rows += [Line("released", "the released code", {"reading": "released"})]
+    rows = [Variant("paper", "the paper's text")]
+    rows += [Variant(f"paper+{point.label}", f"text + {point.title}", point.sets) for point in points]
+    rows += [Variant("released", "the released code", {"reading": "released"})]
     for point in points:
         edits = {"reading": "released"} | {name: get(text, name) for name in point.sets}
-        rows.append(Line(f"released-{point.label}", f"code − {point.title}", edits))
+        rows.append(Variant(f"released-{point.label}", f"code − {point.title}", edits))
     return _table(
         id=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), and each point between them (a table of ours).",
@@ -260,7 +264,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
         columns=columns,
-        published={(row, column): one for row in ("paper", "released") for column, one in printed.items()},
+        published={(row, column): value for row in ("paper", "released") for column, value in printed.items()},
         best=True,
     )
 
@@ -269,7 +273,7 @@ READINGS_DBN = _readings(
     "dbn",
     "DBN-Mix",
     _DBN_MIX,
-    (*_GROUPS, *(Line(name, words, branch=name) for name, words in _BRANCHES.items() if name)),
+    (*_GROUPS, *(Variant(name, words, branch=name) for name, words in _BRANCHES.items() if name)),
     {column: TABLE5.published["dbn+bm+ts/final", column] for column in ("all", "many", "medium", "few")}
     | {name: TABLE5.published[f"dbn+bm+ts/{name}", "all"] for name in ("rebalancing", "conventional")},
 )
@@ -305,7 +309,7 @@ def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
 
 
 CIFARS = tuple(
-    Line(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
+    Variant(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
     for dataset in ("cifar10", "cifar100")
     for ratio in (200, 100, 50, 20, 10)
 )
@@ -316,20 +320,20 @@ TABLE1 = _table(
     build=_staged,
     base={"dataset": "cifar10"},
     rows=(
-        Line("sbn", "Cross-entropy"),
-        Line("focal", "Focal loss", {"method": "focal"}),
-        Line("sbn+mixup", "Mixup", {"mix": "mixup"}),
-        Line("ldam", "LDAM-DRW", {"method": "ldam"}),
-        Line("m2m", "M2m + LDAM", {"method": "m2m"}),
-        Line("remix", "Remix", {"method": "remix"}),
-        Line("bbn", "BBN", {"method": "bbn"}),
-        Line("meta_weight_net", "Meta-weight net", {"method": "meta_weight_net"}),
-        Line("mcw", "MCW + Focal", {"method": "mcw"}),
-        Line("metasaug", "MetaSAug + LDAM", {"method": "metasaug"}),
-        Line("mislas", "MiSLAS", {"method": "mislas"}),
-        Line("ride", "RIDE", {"method": "ride"}),
-        Line("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
-        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+        Variant("sbn", "Cross-entropy"),
+        Variant("focal", "Focal loss", {"method": "focal"}),
+        Variant("sbn+mixup", "Mixup", {"mix": "mixup"}),
+        Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
+        Variant("m2m", "M2m + LDAM", {"method": "m2m"}),
+        Variant("remix", "Remix", {"method": "remix"}),
+        Variant("bbn", "BBN", {"method": "bbn"}),
+        Variant("meta_weight_net", "Meta-weight net", {"method": "meta_weight_net"}),
+        Variant("mcw", "MCW + Focal", {"method": "mcw"}),
+        Variant("metasaug", "MetaSAug + LDAM", {"method": "metasaug"}),
+        Variant("mislas", "MiSLAS", {"method": "mislas"}),
+        Variant("ride", "RIDE", {"method": "ride"}),
+        Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
     ),
     columns=CIFARS,
     published=_quoting(
@@ -379,17 +383,17 @@ TABLE2 = _table(
     build=_staged,
     base={"dataset": "imagenet_lt", "ratio": 256.0},
     rows=(
-        Line("sbn", "CE"),
-        Line("sbn/extended", "CE, extended schedule", _LONGER),
-        Line("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
-        Line("lws", "LWS", {"method": "lws"}),
-        Line("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
-        Line("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas"} | _LONGER),
-        Line("ride", "RIDE", {"method": "ride"}),
-        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
-        Line("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
+        Variant("sbn", "CE"),
+        Variant("sbn/extended", "CE, extended schedule", _LONGER),
+        Variant("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
+        Variant("lws", "LWS", {"method": "lws"}),
+        Variant("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
+        Variant("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas"} | _LONGER),
+        Variant("ride", "RIDE", {"method": "ride"}),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+        Variant("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
     ),
-    columns=(Line("accuracy", "accuracy"),),
+    columns=(Variant("accuracy", "accuracy"),),
     published=_quoting(
         2,
         ["accuracy"],
@@ -421,17 +425,17 @@ TABLE3 = _table(
     build=_staged,
     base={"dataset": "inat2018", "ratio": 500.0},
     rows=(
-        Line("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
-        Line("ldam", "LDAM-DRW", {"method": "ldam"}),
-        Line("bbn", "BBN", {"method": "bbn"}),
-        Line("remix", "Remix", {"method": "remix"}),
-        Line("crt", "cRT (printed cRW)", {"method": "crt"}),
-        Line("lws", "LWS", {"method": "lws"}),
-        Line("mislas", "MiSLAS", {"method": "mislas"}),
-        Line("ride", "RIDE", {"method": "ride"}),
-        Line("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+        Variant("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
+        Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
+        Variant("bbn", "BBN", {"method": "bbn"}),
+        Variant("remix", "Remix", {"method": "remix"}),
+        Variant("crt", "cRT (printed cRW)", {"method": "crt"}),
+        Variant("lws", "LWS", {"method": "lws"}),
+        Variant("mislas", "MiSLAS", {"method": "mislas"}),
+        Variant("ride", "RIDE", {"method": "ride"}),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
     ),
-    columns=(Line("accuracy", "accuracy"),),
+    columns=(Variant("accuracy", "accuracy"),),
     published=_quoting(
         3,
         ["accuracy"],
