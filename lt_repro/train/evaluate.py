@@ -15,7 +15,8 @@ from lt_repro.data.split import class_groups
 from lt_repro.methods.base import Method
 from lt_repro.nets.resnet_cifar import ResNet
 
-TEST_BATCH = 1000
+BATCH_PIXELS = {"cpu": 200 * 32 * 32}  # a test batch whose activations fit into a CPU's caches
+MORE_PIXELS = 1000 * 32 * 32  # on other devices
 
 
 class Logits(NamedTuple):
@@ -37,8 +38,9 @@ def predict(method: Method, net: ResNet, images: NDArray[np.uint8], device: torc
     """
     net.eval()
     parts = []
+    batch_size = max(1, BATCH_PIXELS.get(device.type, MORE_PIXELS) // (images.shape[1] * images.shape[2]))
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for batch in torch.split(torch.from_numpy(images), TEST_BATCH):
+        for batch in torch.split(torch.from_numpy(images), batch_size):
             combined, branches = method.predict(net, augment.as_input(batch.to(device)))
             parts.append(torch.stack([combined, *branches]).float().cpu())
     logits = torch.cat(parts, dim=1).double().numpy()
@@ -61,14 +63,16 @@ def result(logits: Logits, images: Images, branches: Sequence[str], curve: Seque
     """
     labels, counts = images.test_labels, images.split.counts
 
-    def scores(of: NDArray[np.float64]) -> dict[str, Any]:
-        predicted = of.argmax(axis=1)
+    def scores(branch_logits: NDArray[np.float64]) -> dict[str, Any]:
+        predicted = branch_logits.argmax(axis=1)
         per_class = metrics.per_class_accuracy(predicted, labels, len(counts))
         return {"accuracy": metrics.accuracies(predicted, labels, class_groups(counts)), "per_class": per_class}
 
     bins = metrics.reliability(logits.combined, labels)
     return scores(logits.combined) | {
-        "branches": {name: scores(of) for name, of in zip(branches, logits.branches, strict=True)},
+        "branches": {
+            name: scores(branch_logits) for name, branch_logits in zip(branches, logits.branches, strict=True)
+        },
         "best": max(curve, key=lambda point: point["all"]),
         "ece": metrics.calibration_error(bins),
         "reliability": {name: _or_null(values) for name, values in bins._asdict().items()},
