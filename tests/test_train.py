@@ -18,7 +18,7 @@ from lt_repro.data.images import Pool, select
 from lt_repro.data.samplers import Reverse, Uniform, generator
 from lt_repro.data.split import make_split
 from lt_repro.errors import DamagedError, FailedError, LtReproError, RequestError
-from lt_repro.methods.base import Method, Sampled
+from lt_repro.methods.base import Batch, Method, Sampled
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
@@ -351,6 +351,40 @@ def test_the_loop_applies_what_the_recipe_says(small, images, tmp_path, nesterov
         moved = gradient + 0.7 * velocity if nesterov else velocity
         torch.testing.assert_close(weight.detach(), before - rates[step] * moved)
     assert not torch.equal(uniform.top, reverse.top)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
+@pytest.mark.parametrize("row", ["sbn", "dbn+bm+ts"])
+def test_the_losses_of_eight_steps_are_those_of_a_float64_loop(small, images, tmp_path, precision, tolerance, row):
+    """Relative to the first loss; the reference has plain SGD written out, on the same draws."""
+    recipe = small(**ROWS[row], precision=precision, warmup=0.0, weight_decay=0.01, lr=0.01)
+    lane, reference = (TrainState(recipe, images, tmp_path, torch.device("cpu")) for _ in range(2))
+    net = reference.net.double()
+    velocity = {name: torch.zeros_like(weight) for name, weight in net.named_parameters()}
+    losses, expected, epochs = [], [], -(-8 // lane.steps)
+    for lane.epoch in range(epochs):
+        reference.epoch = lane.epoch
+        lane.start_epoch()
+        reference.start_epoch()
+        lane.step = reference.step = 0
+        while lane.step < lane.steps:
+            lane.loss_sum.zero_()
+            train_step(lane)
+            losses.append(lane.loss_sum.item())
+            batches, ctx = reference.load_batches()
+            reference.step += 1
+            batches = {name: Batch(batch.images.double(), batch.labels) for name, batch in batches.items()}
+            random = {name: value.double() for name, value in ctx.random.items()}
+            ctx = ctx._replace(random=random, class_counts=ctx.class_counts.double())
+            loss = recipe.method.loss(net, batches, ctx)
+            names, weights = zip(*net.named_parameters(), strict=True)
+            for name, weight, gradient in zip(names, weights, torch.autograd.grad(loss, weights), strict=True):
+                velocity[name] = recipe.momentum * velocity[name] + gradient + 0.01 * weight.detach()
+                weight.data -= ctx.lr.item() * velocity[name]
+            expected.append(loss.item())
+    assert len(losses) >= 8
+    assert expected[7] != pytest.approx(expected[0], rel=0.05)
+    np.testing.assert_allclose(losses[:8], expected[:8], rtol=0, atol=tolerance * expected[0])
 
 
 def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(small, images, tmp_path, monkeypatch):

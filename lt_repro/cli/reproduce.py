@@ -10,6 +10,13 @@ from lt_repro.cli.options import parse_settings
 from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Runs at once; cores are divided among them.", show_default="a core each, up to 4; 1 on a GPU"
+    ),
+]
+
 
 @app.command()
 def reproduce(
@@ -26,7 +33,7 @@ def reproduce(
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
     order: Annotated[str, typer.Option(help="seed by seed, or cheapest first.")] = "seed",
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are divided among them.")] = 1,
+    jobs: Jobs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
     render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,

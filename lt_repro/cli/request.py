@@ -63,7 +63,7 @@ class Request:
     columns: str | None = None
     order: str = "seed"
     budget: str | None = None
-    jobs: int = 1
+    jobs: int | None = None
     best: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
@@ -237,7 +237,7 @@ def run_wanted(
     pools: "Mapping[str, Pool]",
     device: str,
     until: float = math.inf,
-    jobs: int = 1,
+    jobs: int | None = None,
 ) -> Found:
     """Returns what is found after recipes have been trained into the first folder, data set by data set.
 
@@ -248,12 +248,14 @@ def run_wanted(
         pools: The images, by the recipes' name for them.
         device: See `train.fit`.
         until: See `run_all`.
-        jobs: See `run_jobs`.
+        jobs: See `run_jobs`; None for what suits the device.
     """
     from lt_repro.sweep.runner import Failed
-    from lt_repro.sweep.workers import run_jobs
+    from lt_repro.sweep.workers import run_jobs, usual_jobs
+    from lt_repro.train.device import pick_device
 
     diverged = broken = 0
+    jobs = jobs or usual_jobs(pick_device(device))
     kwargs: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
     with Board(wanted, tables, found.runs) as board:
         for name, pool in pools.items():

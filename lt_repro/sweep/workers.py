@@ -27,6 +27,11 @@ from lt_repro.train.state import TrainState
 _PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
 
 
+def usual_jobs(device: torch.device) -> int:
+    """Returns how many runs at once suit a device: on a CPU one thread each, as far as four go; else one."""
+    return min(4, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
 def run_jobs(
     recipes: Sequence[Recipe],
     pool: Pool,
@@ -65,7 +70,7 @@ def run_jobs(
     threads = max(1, torch.get_num_threads() // jobs)
     options |= {"until": until, "since": time.time()}
     with signals.caught(until) as stop:
-        workers = dict(_start(threads, (recipes, pool, out), options) for _ in range(jobs))
+        workers = dict(_start((job, jobs, threads), (recipes, pool, out), options) for job in range(jobs))
         try:
             yield from _collected(recipes, out, workers, watch, stop)
         finally:
@@ -117,11 +122,27 @@ def _stop_workers(workers: dict[Connection, BaseProcess]) -> None:
         process.join()
 
 
-def _start(threads: int, work: tuple[Any, ...], options: dict[str, Any]) -> tuple[Connection, BaseProcess]:
-    """Returns a worker that has been started, and the line to it."""
+def pin(job: int, jobs: int, threads: int) -> None:
+    """Keeps this process on cores of its own, where the jobs fill all cores and the system has such a call.
+
+    Args:
+        job: Its number, from 0.
+        jobs: How many there are.
+        threads: Threads of each.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) == jobs * threads:  # fewer would be the same ones for every queue on the machine
+            os.sched_setaffinity(0, cores[job * threads : (job + 1) * threads])
+
+
+def _start(
+    place: tuple[int, int, int], work: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Connection, BaseProcess]:
+    """Returns a worker that has been started, and the line to it; `place` is what `pin` takes."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     our_end, worker_end = context.Pipe()
-    process = context.Process(target=_work, args=(worker_end, threads, work, options), daemon=True)
+    process = context.Process(target=_work, args=(worker_end, place, work, options), daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a terminal's Ctrl-C is this process' affair
     try:
         process.start()
@@ -131,9 +152,10 @@ def _start(threads: int, work: tuple[Any, ...], options: dict[str, Any]) -> tupl
     return our_end, process
 
 
-def _work(line: Connection, threads: int, work: tuple[Any, ...], options: dict[str, Any]) -> None:
+def _work(line: Connection, place: tuple[int, int, int], work: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Is a worker: trains, and reports every run."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(place[-1])
+    pin(*place)
     threading.Thread(target=_exit_with_parent, args=(line,), daemon=True).start()
     with contextlib.suppress(signals.Interrupted, BrokenPipeError):
         try:

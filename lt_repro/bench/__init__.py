@@ -1,0 +1,1 @@
+"""How fast we train beside the field's usual loop, both against what the machine can do. Read `compare` first."""

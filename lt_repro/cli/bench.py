@@ -1,0 +1,103 @@
+"""`bench`: how fast training is on this device, beside the field's usual loop and beside what the device can do."""
+
+from typing import Annotated, Any
+
+import typer
+
+from lt_repro.cli.app import Device, Json, app, put, put_json, say
+
+
+@app.command()
+def bench(
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="Of our loop: auto, fp32 or bf16.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender, one after the other.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of a turn.")] = 10,
+    growth: Annotated[bool, typer.Option("--growth", help="Also: classes, images and runs in parallel.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Time our training loop against a textbook loop, side by side in one run.
+
+    [bold]ltrepro bench[/bold]
+
+    [bold]ltrepro bench --rounds 5 --steps 30 --json[/bold]
+
+    The textbook loop is that of LDAM-DRW's (single branch) and BBN's code (dual branch): PIL images and torchvision's
+    transforms in DataLoader workers, fp32, NCHW, the loss read at every step, a test after every epoch. Images are
+    random, in the shapes of CIFAR-100-LT (100). Leave the machine alone meanwhile: the numbers are of wall-clock time.
+    """
+    from lt_repro.bench import growth as grows
+    from lt_repro.bench import start
+    from lt_repro.bench.compare import compare, random_pool
+    from lt_repro.errors import RequestError
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise RequestError(f"--precision {precision}", "allowed: auto, fp32 or bf16")
+    found = compare(device, precision, rounds, steps, say)
+    found["start"] = start.measure(random_pool(), device)._asdict()
+    if growth:
+        say("classes, images, runs in parallel")
+        found["growth"] = {
+            "images_per_s_by_classes": grows.by_classes(device, steps),
+            "seconds_by_images": grows.by_images(device),
+            "images_per_s_by_jobs": grows.by_jobs(steps),
+        }
+    if as_json:
+        put_json(found)
+    else:
+        for line in _lines(found):
+            put(line)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Returns the benchmark as Markdown."""
+    lines = [f"{found['device']}, torch {found['torch']}, ours in {found['precision']}; {found['rounds']} rounds"]
+    lines[0] += f" of {found['steps']} steps of 128 images"
+    lines += [
+        "",
+        "| | images/s, with tests (min to max) | training alone | testing | test every |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, rate in found["contenders"].items():
+        cells = [f"{rate['images_per_s']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"]
+        cells += [f"{rate[kind]:,.0f}" if kind in rate else "" for kind in ("train_images_per_s", "test_images_per_s")]
+        cells += [f"{rate['eval_every']} epochs" if "eval_every" in rate else ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| ours / textbook | ratio |", "|---|---:|"]
+    lines += [f"| {name} | {ratio:.2f} |" for name, ratio in found["ratios"].items()]
+    lines += ["", "| a step of ours, ms | single | dual |", "|---|---:|---:|"]
+    for part in found["step_seconds"]["single"]:
+        times = [1000 * found["step_seconds"][kind][part] for kind in ("single", "dual")]
+        lines.append(f"| {part} | {times[0]:.1f} | {times[1]:.1f} |")
+    floor, start = found["floor"], found["start"]
+    rates = ", ".join(f"{name} {1000 * rate:,.0f}" for name, rate in floor["matrix_tflop_s_by_precision"].items())
+    lines += ["", f"copy {floor['copy_gb_s']:.1f} GB/s; matrices, GFLOP/s: {rates}"]
+    lines.append(
+        f"training alone, single, reaches {100 * floor['share']:.0f} % of the matrix rate at"
+        f" {floor['gflop_per_image']:.3f} GFLOP an image"
+    )
+    costs = ", ".join(f"{100 * cost:.1f} % ({kind})" for kind, cost in found["loader_cost"].items())
+    lines.append(f"the textbook loader costs {costs} against the same step on a batch in memory")
+    lines.append(
+        f"help after {start['help']:.2f} s; first training step after {start['first_step']:.1f} s;"
+        f" memory above the images {start['peak_bytes'] / 1e9:.2f} GB"
+    )
+    for kind, launched in found.get("launches", {}).items():
+        share = f"{100 * launched['host_share']:.0f} %"
+        lines.append(
+            f"{kind}: {launched['per_step']:,.0f} kernel launches a step; issuing them takes {share} of its time"
+        )
+    return lines + _growth_lines(found.get("growth", {}))
+
+
+def _growth_lines(growth: dict[str, Any]) -> list[str]:
+    if not growth:
+        return []
+    lines = ["", "| classes | training images/s |", "|---:|---:|"]
+    lines += [f"| {classes:,} | {rate:,.0f} |" for classes, rate in growth["images_per_s_by_classes"].items()]
+    lines += ["", "| images | set-up, s | draws of an epoch, s |", "|---:|---:|---:|"]
+    lines += [f"| {n:,} | {setup:.2f} | {draw:.3f} |" for n, (setup, draw) in growth["seconds_by_images"].items()]
+    lines += ["", "| network | runs x threads | images/s together |", "|---|---:|---:|"]
+    for network, jobs in growth["images_per_s_by_jobs"].items():
+        lines += [f"| {network} | {name} | {rate:,.0f} |" for name, rate in jobs.items()]
+    return lines
