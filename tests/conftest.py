@@ -14,6 +14,7 @@ from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.sweep import cost
 
 ROWS = {
     "sbn": {},
@@ -38,6 +39,12 @@ EVERY = {
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch):
+    """Networks train on 1,000 images/s, so that no plan takes seconds to measure it."""
+    monkeypatch.setattr(cost, "measure_speed", lambda net, side, device: 1000.0)
 
 
 @pytest.fixture

@@ -21,14 +21,15 @@ def plan_json(
     wanted: "Sequence[Recipe]", commands: Mapping[str, str], runs: "Sequence[Run]"
 ) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
     """Returns a plan as JSON values, an entry for each recipe, and its totals; what has no measured speed is null."""
-    from lt_repro.sweep.cost import cost, measured_speeds
+    from lt_repro.sweep.cost import cost, measured_speeds, speeds_on
 
     sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
     plan: list[dict[str, Any]] = [
         {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
     ]
     for name in ("cpu", "gpu"):
-        speeds = measured_speeds(runs, gpu=name == "gpu")
+        stored = measured_speeds(runs, gpu=name == "gpu")
+        speeds = {**stored, **speeds_on(_DEVICES[name.upper()], wanted, stored)}
         spent = cost(wanted, speeds)
         hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
         sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
@@ -40,24 +41,35 @@ def plan_json(
 
 def totals(wanted: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[str]) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
-    from lt_repro.sweep.cost import cost, measured_speeds
+    from lt_repro.sweep.cost import cost, measured_speeds, speeds_on
 
-    epochs, nets = sum(recipe.epochs for recipe in wanted), {recipe.net for recipe in wanted}
+    epochs = sum(recipe.epochs for recipe in wanted)
     lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
     for name in kinds:
-        spent = cost(wanted, measured_speeds(runs, gpu=name == "GPU"))
-        known = len(wanted) - spent.unknown
-        if known:
+        stored = measured_speeds(runs, gpu=name == "GPU")
+        fresh = speeds_on(_DEVICES[name], wanted, stored)
+        by_source = {
+            source: [recipe for recipe in wanted if not cost([recipe], speeds).unknown]
+            for source, speeds in (("stored", stored), ("fresh", fresh))
+        }
+        if recipes := by_source["stored"]:
+            nets = {recipe.net for recipe in recipes}
             same = [run for run in runs if run.recipe.net in nets]
             devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
-            lines.append(f"{_hours(spent.seconds, name)} for {_runs(known)}, {speed}")
-        if spent.unknown:
-            passed = f"{spent.images:.3g} images through the network"
-            guess = f"{_hours(spent.images / 1e4, name)} if it were 10,000 images/s"
-            more = f": {passed}, {guess}" if spent.images else ""  # nothing is known of images of one's own
-            lines.append(f"no measured speed on a {name} for {_runs(spent.unknown)}{more}")
+            lines.append(f"{_hours(cost(recipes, stored).seconds, name)} for {_runs(len(recipes))}, {speed}")
+        if recipes := by_source["fresh"]:
+            speed = ", ".join(f"{net} {rate:,.0f} images/s" for (net, _), rate in fresh.items())
+            spent = _hours(cost(recipes, fresh).seconds, name)
+            lines.append(f"{spent} for {_runs(len(recipes))}, one after the other, measured now: {speed}")
+        unknown = cost(wanted, {**stored, **fresh})
+        if unknown.unknown:
+            images = f": {unknown.images:.3g} images through the network" if unknown.images else ""
+            lines.append(f"no measured speed on a {name} for {_runs(unknown.unknown)}{images}")
     return lines
+
+
+_DEVICES = {"CPU": "cpu", "GPU": "cuda"}
 
 
 def _runs(count: int) -> str:

@@ -1,12 +1,23 @@
-"""What recipes will cost, from the speed of runs that have ended."""
+"""What recipes will cost, from the speed of runs that have ended, or measured in a few steps."""
 
+import functools
 import statistics
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
+from lt_repro.data.images import Pool
 from lt_repro.data.load import known_split
-from lt_repro.recipe import Recipe
+from lt_repro.nets.resnet_cifar import BLOCKS
+from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
+from lt_repro.sweep.runner import images_of
+from lt_repro.train.loop import train_step
+from lt_repro.train.state import TrainState
 
 
 class Cost(NamedTuple):
@@ -46,6 +57,50 @@ def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
             images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * _passes(run.recipe)
             speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
     return {kind: statistics.median(found) for kind, found in speeds.items()}
+
+
+def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
+    """Returns the speeds of networks that no stored run has, measured now on a device of this machine.
+
+    Args:
+        device: "cpu" or "cuda"; nothing is measured where there is no such device.
+        recipes: Whose networks are measured, on images of their size, if their `work` is known.
+        stored: The speeds that are known.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        return {}
+    lacking = {
+        recipe.net: 8 if recipe.dataset == "digits" else 32
+        for recipe in recipes
+        if (recipe.net, False) not in stored and _kind(recipe) not in stored and recipe.net in BLOCKS and work(recipe)
+    }
+    return {(net, False): measure_speed(net, side, device) for net, side in lacking.items()}
+
+
+@functools.cache
+def measure_speed(net: str, side: int, device: str) -> float:
+    """Returns how many images/s a network trains on in 20 steps of 128 random images, or as many as fit 3 seconds.
+
+    Args:
+        net: One of `nets.resnet_cifar.BLOCKS`.
+        side: Pixels of an image's side.
+        device: "cpu" or "cuda".
+    """
+    labels, batch, steps = np.repeat(np.arange(10), 256), 128, 20
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), side, side, 3), dtype=np.uint8)
+    pool = Pool("random", pixels, labels, pixels, labels, tuple("0123456789"), 0, Path("random"))
+    rates: dict[str, Any] = {"epochs": 1, "batch": batch, "lr": 0.01, "weight_decay": 0.0}
+    recipe = Recipe.create(find("dbn_mix"), dataset="random", ratio=1.0, net=net, **rates)
+    state = TrainState(recipe, images_of(recipe, pool), Path("unwritten"), torch.device(device))
+    state.start_epoch()
+    train_step(state)  # the first step chooses kernels and asks for memory
+    state.loss_sum.item()
+    start, seconds = time.perf_counter(), 0.0
+    while state.step < steps and seconds < 3:
+        train_step(state)
+        state.loss_sum.item()
+        seconds = time.perf_counter() - start
+    return batch * (state.step - 1) / seconds
 
 
 def cost(recipes: Iterable[Recipe], speeds: Speeds) -> Cost:
