@@ -36,8 +36,9 @@ class FailedError(LtReproError):
 def unknown(kind: str, given: str, allowed: Iterable[str], fix: str = "") -> RequestError:
     """Returns the error for a name that is not one of `allowed`, with the nearest one suggested."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(given, names, n=1)
-    meant = f", did you mean {near[0]!r}?" if near else ""
+    small = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(given.lower(), small, n=1)
+    meant = f", did you mean {small[near[0]]!r}?" if near else ""
     return RequestError(f"unknown {kind} {given!r}{meant}", f"allowed: {', '.join(names)}", fix)
 
 

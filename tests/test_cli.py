@@ -561,3 +561,36 @@ def test_no_colour_and_no_bar_when_piped():
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert time.monotonic() - started < 120
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["train", "--resume", "x"], "rerun the same command"),
+        (["train", "--train-ratio", "0.01"], "type --ratio 100"),
+        (["train", "--loss_type", "LDAM"], "type --method NAME"),
+        (["reproduce", "table4", "--gpu", "0"], "type --device cuda"),
+        (["reproduce", "table4", "--lr", "0.2"], "type --set lr=0.1"),
+        (["train", "--no-such-thing"], "list what is allowed"),
+    ],
+)
+def test_options_of_other_codes_say_what_to_type_here(words, hint, run):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert hint in err
+
+
+def test_exhibits_are_found_in_capitals_and_a_near_name_is_suggested(run):
+    code, out, _ = run("reproduce", "Table4", "--render-only", "--json")
+    assert code == 0
+    assert {cell["exhibit"] for cell in json.loads(out)["cells"]} == {"table4"}
+    code, _, err = run("reproduce", "Tabel4")
+    assert (code, err.count("allowed:")) == (2, 1)
+    assert "did you mean 'table4'?" in err
+
+
+@pytest.mark.parametrize("text", ["1h30", "30", "m", "", "1m1h", "-5m"])
+def test_a_budget_without_a_unit_is_refused(text, run):
+    code, _, err = run("reproduce", "table4", f"--budget={text}")
+    assert code == 2
+    assert "such as 9m, 90s or 1h30m" in err

@@ -69,10 +69,35 @@ def main() -> None:
 _USAGE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this version of typer keeps it
 
 
+_HABITS = {  # options of other code bases of this field, and what to type here
+    **dict.fromkeys(("resume", "checkpoint", "ckpt", "start-epoch"), "rerun the same command: it resumes by itself"),
+    **dict.fromkeys(
+        ("imb-factor", "imbalance-factor", "imb-ratio", "train-ratio"), "type --ratio 100 for a factor of 0.01"
+    ),
+    **dict.fromkeys(("gpu", "gpus", "cuda", "no-cuda"), "type --device cuda or --device cpu"),
+    **dict.fromkeys(("loss-type", "loss", "train-rule"), "type --method NAME; `ltrepro methods` lists them"),
+    **dict.fromkeys(("arch-name", "model", "backbone", "net"), "type --set net=resnet32"),
+    **dict.fromkeys(("data", "root", "data-path", "data-dir"), "type --data-root DIR"),
+    **dict.fromkeys(("output", "save-dir", "root-log", "root-model", "log-dir"), "type --out DIR"),
+    **dict.fromkeys(
+        ("imb-type", "momentum", "warmup", "milestones", "nesterov", "normalise"), "type --set field=value"
+    ),
+    **dict.fromkeys(("rand-number", "random-seed", "manual-seed"), "type --seed N, or --split-seed N for the split"),
+    **dict.fromkeys(("lr", "learning-rate"), "type --set lr=0.1"),
+    **dict.fromkeys(("batch-size", "b"), "type --set batch=128"),
+    **dict.fromkeys(("weight-decay", "wd"), "type --set weight_decay=2e-4"),
+    **dict.fromkeys(("workers", "num-workers", "j"), "leave it out: images are augmented where they are trained on"),
+}
+
+
 def _as_lines(error: Exception) -> tuple[list[str], int]:
     """Returns an error as at most three lines for the user, and the exit code."""
     if isinstance(error, _USAGE):
-        return [error.format_message(), "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed"], 2
+        habit = _HABITS.get(getattr(error, "option_name", "").lstrip("-").replace("_", "-"))
+        return [
+            error.format_message(),
+            habit or "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed",
+        ], 2
     if hasattr(error, "exit_code"):
         return with_hint(error), error.exit_code
     if isinstance(error, OSError) and error.strerror:  # no file name: stdout, for example on a full disk

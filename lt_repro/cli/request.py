@@ -184,9 +184,9 @@ def exhibits(what: Sequence[str]) -> "list[Table]":
                 groups[f"{paper.name}:{known}"] = matching
     plain = [name for name in groups if ":" not in name]
     chosen: dict[int, Table] = {}
-    for name in what:
+    for name in map(str.lower, what):  # as a paper writes it: Table4
         if name != "all" and name not in groups:
-            raise unknown("exhibit", name, ["all", *plain], f"allowed: all, {', '.join(sorted(plain))}")
+            raise unknown("exhibit", name, ["all", *plain])
         for table in [t for group in groups.values() for t in group] if name == "all" else groups[name]:
             chosen.setdefault(id(table), table)
     return list(chosen.values())
@@ -332,7 +332,7 @@ def _seconds(text: str | None) -> float:
     """Returns how long to train within a budget, a reserve taken off; infinity without one."""
     if text is None:
         return float("inf")
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     if not parts or not any(parts.groups()):
         raise RequestError(f"--budget {text}", "allowed: hours, minutes and seconds, such as 9m, 90s or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
