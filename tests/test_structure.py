@@ -21,7 +21,7 @@ MAY = {  # beyond PURE, which any room may import; a dotted name is the only mod
     "paper": {"recipe", "methods"},
     "render": {"paper", "store", "recipe", "data.split"},
     "bench": {"sweep", "train", "nets", "data", "methods", "store", "recipe"},
-    "sweep": {"train", "paper", "store", "recipe", "data"},
+    "sweep": {"train", "paper", "store", "recipe", "data", "nets"},
     "cli": {"bench", "sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},
     "__main__": {"cli"},
 }
