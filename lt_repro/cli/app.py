@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,8 @@ class _Console(Console):
         raise BrokenPipeError from None  # without an errno: typer and rich would exit with 1 on it
 
 
-out, err = _Console(), _Console(stderr=True)
+_PLAIN: Any = {"markup": False, "emoji": False, "highlight": False}  # paths and names are printed as they are
+out, err = _Console(**_PLAIN), _Console(stderr=True, **_PLAIN)
 app = typer.Typer(
     help="Reproduce long-tailed recognition papers, table by table, with the published number beside ours.",
     epilog="Start with `ltrepro demo` or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
@@ -116,18 +118,24 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def printable(text: str) -> str:
     """Returns the text with control characters as question marks, since run files come from anywhere."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return "".join("?" if _controls(sign) else sign for sign in text)
+
+
+def _controls(sign: str) -> bool:
+    """Returns whether a character moves the cursor, breaks a line, turns the direction of text, or is half of one."""
+    turns = unicodedata.bidirectional(sign) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return turns or unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def put(line: str) -> None:
     """Prints a result to stdout as it is: no markup, no wrapping."""
-    out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    out.print(printable(line), soft_wrap=True)
 
 
 def say(line: str) -> None:
     """Prints a note to stderr as it is; a closed stderr stops no work."""
     with contextlib.suppress(BrokenPipeError):
-        err.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(line), soft_wrap=True)
 
 
 def put_json(content: Any) -> None:

@@ -104,9 +104,9 @@ def _download(name: str, root: Path) -> None:
         say(f"downloading {name} to {root}")
         download(name, root, lambda done, total: None)
         return
-    columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(f"downloading {name}", total=None)
         download(name, root, lambda done, total: bar.update(task, completed=done, total=total or None))
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table as Grid
 
-from lt_repro.cli.app import out, put, put_json
+from lt_repro.cli.app import out, printable, put, put_json
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
@@ -213,9 +212,9 @@ def _part(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
     grid = Grid()
     for number, word in enumerate(header):
-        grid.add_column(escape(word), justify="right" if number else "left", no_wrap=True)
+        grid.add_column(printable(word), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*map(printable, row))
     return grid
 
 

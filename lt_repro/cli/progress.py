@@ -31,8 +31,9 @@ class Watch:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
-        self.bar = Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal)
+        epoch, figures = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[figures]}"))
+        shown = not quiet and err.is_terminal
+        self.bar = Progress(epoch, BarColumn(), figures, console=err, transient=True, disable=not shown)
         self.task = self.bar.add_task("starting", total=None, figures="")
         self.started: tuple[float, int] | None = None
         self.points, self.shown = 0, 0.0

@@ -4,8 +4,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
+from rich.text import Text
 
 from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
 from lt_repro.cli.progress import clock
@@ -45,7 +45,7 @@ def methods(as_json: Json = False) -> None:
         put(f"{entry['name']}: {entry['title']}. {entry['about']}")
         grid = Grid("setting", "default", "allowed", box=None, padding=(0, 2))
         for setting in entry["settings"]:
-            grid.add_row(*map(escape, setting.values()))  # type: ignore[attr-defined]
+            grid.add_row(*map(printable, setting.values()))  # type: ignore[attr-defined]
         out.print(grid)
 
 
@@ -113,10 +113,10 @@ def show(
     grid.add_column()
     grid.add_column(overflow="fold")
     for title, part in {"recipe": recipe, "provenance": provenance}.items():
-        grid.add_row(f"[bold]{title}[/bold]", "")
+        grid.add_row(Text(title, style="bold"), "")
         for name, value in part.items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-            grid.add_row(name, escape(printable(text)))
+            grid.add_row(printable(name), printable(text))
     out.print(grid)
     put_result(found)
     for _, table, cell in cells:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table as Grid
 
-from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
 from lt_repro.errors import DamagedError, RequestError
 
 if TYPE_CHECKING:
@@ -161,12 +160,12 @@ def diff(
     for title in ("field", "first", "second"):
         grid.add_column(title, overflow="fold")
     for name, left, right in fields:
-        grid.add_row(name, *(escape(str(value)) for value in (left, right)))
+        grid.add_row(*(printable(str(value)) for value in (name, left, right)))
     out.print(grid)
     put(f"{len(fields)} fields differ, {len(moved)} classes differ" + (", largest difference first:" if moved else ""))
     classes_grid = Grid("class", "first %", "second %", "points", box=None, padding=(0, 2))
     for name, left, right in moved[:20]:
-        classes_grid.add_row(escape(name), f"{100 * left:.2f}", f"{100 * right:.2f}", f"{100 * (right - left):+.2f}")
+        classes_grid.add_row(printable(name), f"{100 * left:.2f}", f"{100 * right:.2f}", f"{100 * (right - left):+.2f}")
     if moved:
         out.print(classes_grid)
 
@@ -190,15 +189,15 @@ def _shown(folders: list[Path]) -> Group:
     under_way = Grid("run", "state", "", box=None, padding=(0, 2))
     for run in listed:
         if run.state != "done":
-            under_way.add_row(escape(run.key), run.state, escape(run.note))
+            under_way.add_row(printable(run.key), run.state, printable(run.note))
     done = Counter(run.key.rpartition("-s")[0] for run in listed if run.state == "done")
     ended = Grid("experiment", "runs done", box=None, padding=(0, 2))
     for name, count in sorted(done.items()):
-        ended.add_row(escape(name), str(count))
+        ended.add_row(printable(name), str(count))
     totals = Counter(run.state for run in listed)
     line = ", ".join(f"{count} {state}" for state, count in totals.items()) or "no runs"
     parts = [grid for grid in (under_way, ended) if grid.row_count]
-    return Group(*parts, f"{line} in {', '.join(map(str, folders))}")
+    return Group(*parts, printable(f"{line} in {', '.join(map(str, folders))}"))
 
 
 _ASIDE = ("payload_sha256", "result.per_class", "curve", "history")  # shown by class, or one value per epoch
