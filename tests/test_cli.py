@@ -201,7 +201,8 @@ def test_plan_commands_train_exactly_the_missing_cells(run, monkeypatch):
     lines = out.strip().splitlines()
     assert len(lines) == 27
     assert "ltrepro train --arch dbn --mix bilateral --tscale" in lines
-    monkeypatch.setattr(load, "load_pool", lambda name, root: Pool("cifar100", *[None] * 4, (), 0, root))
+    labels = np.repeat(np.arange(100), 500)
+    monkeypatch.setattr(load, "load_pool", lambda name, root: Pool("cifar100", None, labels, None, None, (), 0, root))
     asked = []
 
     def note(recipes, *args, **kwargs):

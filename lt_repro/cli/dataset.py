@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, put, put_json, say
-from lt_repro.cli.request import ratio_settings
+from lt_repro.cli.request import DEFAULT_RATIO, ratio_settings, usual_ratio
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command()
 def make_dataset(
     name: Annotated[str, typer.Argument(help=DATASETS)],
-    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
+    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default=DEFAULT_RATIO)] = None,
     imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as in LDAM's code.")] = None,
     imb_type: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
     split_seed: Annotated[int, typer.Option(help="Seed of the split; the field uses 0.")] = 0,
@@ -36,7 +36,7 @@ def make_dataset(
 
     [bold]ltrepro make-dataset npz:bloodmnist.npz --imb-factor 0.02 --imb-type step[/bold]
 
-    [bold]ltrepro make-dataset folder:birds --ratio as-is[/bold]
+    [bold]ltrepro make-dataset folder:birds[/bold]
 
     The split file is for you and for other programs. `ltrepro train` makes the same split itself.
     """
@@ -84,7 +84,9 @@ def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: 
     if ratio == "as-is" and imb_type is not None:
         raise RequestError(f"--ratio as-is together with --imb-type {imb_type}", "allowed: one of them")
     usual = {"ratio": 100.0, "imb_type": imb_type or "exp"}
-    return usual | (ratio_settings(ratio, pool) if factor is None else {"ratio": _ratio(ratio, factor)})
+    if factor is not None:
+        return usual | {"ratio": _ratio(ratio, factor)}
+    return usual | (usual_ratio(pool, imb_type) if ratio is None else ratio_settings(ratio, pool))
 
 
 def _ratio(ratio: str | None, factor: float) -> float:

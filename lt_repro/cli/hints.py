@@ -8,6 +8,8 @@ _HINTS = {  # by the error's class, or by its first line
     r"^unknown method ": "`ltrepro methods` lists them",
     r"^method \w+ without a parent": "add --set parent=RUN",
     r"^mix = 'mixup' with branches = 2": "type --arch dbn --mix bilateral, or leave --arch dbn out",
+    r" leaves the last class without images": "--ratio as-is takes all images in the numbers that they have",
+    r" with imb_type as_is: the images have": "type --ratio as-is, and no imb_type",
     r" set for [\w@-]+$": "choose among them with --rows and --columns",
     r"whose columns are data sets$": "choose among them with --columns, without --dataset and --ratio",
     r"^cannot write ": "name another folder with --out",

@@ -129,11 +129,13 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
 
 
 def _train_arguments(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> list[str]:
+    from lt_repro.data.load import is_own
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import get, settings
 
     method, idle = type(recipe.method), recipe.inactive_fields()
     natural = recipe.imb_type == "as_is"
+    needs_ratio = is_own(recipe.dataset) and not recipe.parents  # without one, `train` takes the images as they are
     bare = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents)
     chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)}
     usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, parents=recipe.parents, **chosen)
@@ -145,7 +147,9 @@ def _train_arguments(recipe: "Recipe", dataset: str, parent: str | None, reading
     words += ["--ratio", "as-is"] if natural and not recipe.parents else []
     for name in settings(method):
         value = get(recipe, name)
-        if name in ("dataset", "parents") or name in idle or value == get(bare if name in chosen else usual, name):
+        if name in ("dataset", "parents") or name in idle:
+            continue
+        if value == get(bare if name in chosen else usual, name) and not (name == "ratio" and needs_ratio):
             continue
         if natural and name in ("ratio", "imb_type"):
             continue

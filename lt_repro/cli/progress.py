@@ -26,11 +26,12 @@ class Watch:
     """A live line on a terminal; elsewhere a plain line per point of the curve.
 
     Args:
-        quiet: Show nothing.
+        notes: Lines to print when training starts: by then nothing is refused any more.
+        quiet: Show nothing but the notes.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, notes: Sequence[str] = (), quiet: bool = False) -> None:
+        self.notes, self.quiet = notes, quiet
         epoch, figures = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[figures]}"))
         shown = not quiet and err.is_terminal
         self.bar = Progress(epoch, BarColumn(), figures, console=err, transient=True, disable=not shown)
@@ -52,6 +53,8 @@ class Watch:
         now, at = time.monotonic(), progress_of(lane)
         if self.started is None:  # time what this process does, not what it found
             self.started, self.points = (now, at.step - 1), at.points
+            for line in self.notes:
+                say(f"note: {line}")
         left = (now - self.started[0]) / max(1, at.step - self.started[1]) * (at.steps - at.step)
         epoch, figures = f"epoch {at.epoch}/{at.epochs}", f"{at.words()}, {clock(left)} left"
         if self.bar.disable:

@@ -29,6 +29,7 @@ Ratios = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option(help="Train and show these, as 0-2 or 0,3.")]
 Reading = Annotated[str, typer.Option(help="paper (its text) or released (the authors' code).")]
+DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
 
@@ -288,6 +289,25 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
         return {"ratio": float(text)}
     except ValueError:
         raise RequestError(f"--ratio {text}", "allowed: a number from 1 up, or as-is") from None
+
+
+def usual_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:
+    """Returns the settings where no ratio is typed: a user's images as they are; none for a known data set.
+
+    Raises:
+        RequestError: A user's images with an `imb_type` that needs a ratio.
+    """
+    from lt_repro.data.load import is_own
+
+    if not is_own(pool.name):
+        return {}
+    if imb_type not in (None, "as_is"):
+        raise RequestError(
+            f"imb_type {imb_type} for {pool.source} without a ratio",
+            "allowed: a number as the ratio, or no imb_type: images of your own are used as they are",
+            "add --ratio N, for example --ratio 10",
+        )
+    return ratio_settings("as-is", pool)
 
 
 def _ratio_column(text: str, pool: "Pool | None") -> "Variant":

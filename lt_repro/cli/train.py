@@ -9,11 +9,13 @@ import typer
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
 from lt_repro.cli.options import parse_settings
 from lt_repro.cli.progress import Watch
-from lt_repro.cli.request import Reading, ratio_settings
+from lt_repro.cli.request import DEFAULT_RATIO, Reading, ratio_settings, usual_ratio
 from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
 
 if TYPE_CHECKING:
+    from lt_repro.data.images import Pool
+    from lt_repro.data.split import Split
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="cifar100")] = None,
-    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default="100")] = None,
+    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default=DEFAULT_RATIO)] = None,
     arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
     mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
     tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
@@ -62,7 +64,7 @@ def train(
     from lt_repro.data import load
     from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
-    from lt_repro.sweep.runner import Failed, run_all
+    from lt_repro.sweep.runner import Failed, run_all, split_of
     from lt_repro.train.device import make_deterministic
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
@@ -81,7 +83,8 @@ def train(
     if parent:
         given["parents"] = {"features": parent.recipe}
     pool = load.load_pool(dataset or _dataset_of(parent), load.data_root(data_root))
-    recipe = _recipe(pool.name, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
+    recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
+    notes = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has the counts
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
@@ -95,7 +98,7 @@ def train(
                 )
             if aside := set_aside(folder / f"{recipe.key()}.json"):
                 say(f"the old run is {aside}")
-    with Watch(quiet=as_json) as watch:
+    with Watch(notes, quiet=as_json) as watch:
         kwargs: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
         (run,) = run_all([recipe], pool, folder, parents=beside, **kwargs)
     if isinstance(run, Failed):
@@ -144,6 +147,19 @@ def _dataset_of(parent: "Run | None") -> str:
     return parent.recipe.dataset
 
 
+def _dropped(pool: "Pool", split: "Split") -> list[str]:
+    """Returns a line with the counts that are trained on, where the split drops images of the pool."""
+    from lt_repro.data.load import is_own
+
+    counts = split.counts.tolist()
+    total, used = len(pool.train_labels) - len(counts) * pool.hold_out, sum(counts)
+    if used == total:
+        return []
+    listed = ", ".join(map(str, counts)) if len(counts) <= 10 else f"{counts[0]} to {counts[-1]}"
+    hint = "; --ratio as-is takes all" if is_own(pool.name) else ""
+    return [f"ratio {split.ratio:g} takes {used:,} of {total:,} training images, {listed} a class{hint}"]
+
+
 def _branches(arch: str | None) -> int | None:
     choices = {None: None, "sbn": 1, "dbn": 2}
     if arch not in choices:
@@ -153,7 +169,7 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
     from lt_repro.paper.dbn_mix.settings import recipe
     from lt_repro.recipe import find, settings
@@ -164,10 +180,12 @@ def _recipe(dataset: str, method: str, reading: str, given: dict[str, Any], assi
         if plain in given:
             raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
         given[plain] = value
+    if not given.keys() & {"ratio", "parents"}:
+        given |= usual_ratio(pool, given.get("imb_type"))
     for name in given:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
-    chosen = recipe(dataset, method, reading, **given)
+    chosen = recipe(pool.name, method, reading, **given)
     idle = sorted(chosen.inactive_fields() & given.keys())
     if idle:
         raise RequestError(

@@ -28,6 +28,11 @@ def data_root(given: Path | None = None) -> Path:
     return platformdirs.user_data_path("ltrepro")
 
 
+def is_own(name: str) -> bool:
+    """Returns whether a pool of this name has a user's images: it is not a data set known by name."""
+    return name not in NAMES
+
+
 def load_pool(name: str, root: Path) -> Pool:
     """Returns the named images, read and checked. Nothing is downloaded and nothing is written.
 

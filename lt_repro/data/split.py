@@ -160,7 +160,7 @@ def make_split(
         # Rounding in (1/ratio) can make n_max itself too large, so the largest ratio is found by search.
         largest = next(whole for whole in range(n_max, 0, -1) if _counts(n_max, len(sizes), whole, imb_type)[-1])
         raise RequestError(
-            f"ratio {ratio:g} leaves the last class without images: the largest class has {n_max}",
+            f"ratio {ratio:g} leaves the last class without images: n_max is {n_max}, as in the smallest class",
             f"allowed: a ratio up to {largest}",
         )
     generator = np.random.RandomState(seed)  # the published splits use NumPy's old generator
