@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
+from lt_repro.canonical import digest
 from lt_repro.data import folder as module
 from lt_repro.data.folder import read_folder
 from lt_repro.data.images import select
@@ -148,10 +149,10 @@ def test_threads_and_blocks_change_nothing(tmp_path, monkeypatch):
     made(tmp_path, (9, 7, 5))
     real, results, read = module._pixels, [], []
 
-    def late(content):
+    def late(content, depth):
         read.append(content)
         time.sleep(content[-20] % 4 / 1000)  # so that images end in another order than they begin
-        return real(content)
+        return real(content, depth)
 
     for threads, block, pixels in ((1, 64, real), (8, 1, late), (3, 2, late), (2, 21, late)):
         monkeypatch.setattr(module, "_THREADS", threads)
@@ -159,9 +160,9 @@ def test_threads_and_blocks_change_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "_pixels", pixels)
         results.append(read_folder(tmp_path))
     assert len(read) == 3 * len(set(read)) == 3 * 24
-    for sha256, arrays in results[1:]:
+    for sha256, arrays, _ in results[1:]:
         assert sha256 == results[0][0]
-        assert all(np.array_equal(arrays[key], array) for key, array in results[0][1].items())
+        assert all(np.array_equal(arrays[key], array) for key, array in results[0].arrays.items())
 
 
 def test_val_is_tested_on_where_there_is_no_test(tmp_path):
@@ -302,6 +303,119 @@ def test_grey_of_16_bits_is_divided_not_cut_off(tmp_path):
     pgm = b"P5 32 32 65535\n" + levels.astype(">u2").tobytes()
     assert Image.open(io.BytesIO(pgm)).mode == "I"
     assert np.array_equal(first(tmp_path / "pgm", pgm), grey)
+
+
+def notes(folder):
+    return list(load(folder).notes)
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"),
+    [(0, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14), (16384, 16)],
+)
+def test_white_is_the_largest_value_of_the_bits_that_a_set_uses(tmp_path, largest, bits):
+    levels = np.linspace(0, largest, 1024).astype(np.uint16).reshape(32, 32)
+    for form in ("PNG", "TIFF"):
+        image = first(tmp_path / form, encoded(levels, form))
+        assert np.array_equal(image[..., 0], levels >> (bits - 8))
+        line = f"{bits} of 16 bits used in 1 image: {2**bits - 1} is read as white"
+        assert notes(tmp_path / form) == ([line] if bits < 16 else [])
+
+
+def test_all_images_of_a_set_have_the_same_white(tmp_path):
+    levels = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    assert np.array_equal(first(tmp_path, encoded(4 * levels))[..., 0], levels >> 2)
+    name = load(tmp_path).name
+    put(tmp_path / "test" / "bee" / "y.png", encoded(16 * levels))
+    pool = load(tmp_path)
+    assert np.array_equal(pool.train_images[0, ..., 0], levels >> 4)
+    assert np.array_equal(pool.test_images[-1, ..., 0], levels >> 2)
+    assert np.array_equal(pool.train_images[1], noise(100))  # those of 8 bits stay
+    assert notes(tmp_path) == ["14 of 16 bits used in 2 images: 16383 is read as white"]
+    put(tmp_path / "test" / "bee" / "y.png", encoded(64 * levels))
+    assert (load(tmp_path).train_images[0].max(), notes(tmp_path)) == (4095 >> 8, [])
+    (tmp_path / "test" / "bee" / "y.png").unlink()
+    assert load(tmp_path).name == name
+
+
+def test_a_set_whose_white_is_found_has_a_name_that_says_so(tmp_path):
+    """So that a run on its pixels is not taken for a run on the same files read as 16 bits."""
+    content = encoded(np.full((4, 4), 4095, np.uint16))
+    first(tmp_path, content)
+    files = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.png")}
+    named = {name: hashlib.sha256(file).hexdigest() for name, file in files.items()}
+    assert read_folder(tmp_path).sha256 == digest(named | {"bits": 12}) != digest(named)
+
+
+def test_a_format_that_states_its_white_is_not_stretched(tmp_path):
+    levels = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    for white in (65535, 4095):
+        content = f"P5 32 32 {white}\n".encode() + levels.astype(">u2").tobytes()
+        image = first(tmp_path / str(white), content)
+        assert np.abs(image[..., 0] - 255 * (levels / white)).max() <= 1
+        assert notes(tmp_path / str(white)) == []
+
+
+def png(pixels, colour, *chunks):
+    """A PNG of 16 bits a channel, which Pillow does not write; `colour` as in its header."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4), (4, 2)])
+def test_colours_of_16_bits_are_read_where_all_are_used_and_else_refused(tmp_path, colour, channels):
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (32, 32, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        pixels[..., -1] = 65535
+    expected = np.broadcast_to(pixels[..., :3] if channels > 2 else pixels[..., :1], (32, 32, 3)) >> 8
+    assert np.array_equal(first(tmp_path / "full", png(pixels, colour)), expected)
+    dark = pixels.copy()
+    dark[..., : channels - (channels in (2, 4))] >>= 4
+    put(made(tmp_path / "dark") / "train" / "ant" / "a.png", png(dark, colour))
+    refused(tmp_path / "dark", "1 of 8 files", "(it uses 12 of 16 bits a colour, and Pillow reads the upper 8)")
+    put(tmp_path / "full" / "test" / "ant" / "a.png", png(dark, colour))
+    assert np.array_equal(load(tmp_path / "full").train_images[0], expected)
+
+
+def test_a_clear_grey_level_of_16_bits_is_white(tmp_path):
+    levels = np.full((32, 32, 1), 1000, np.uint16)
+    levels[:16] = 2000
+    image = first(tmp_path, png(levels, 0, chunk(b"tRNS", struct.pack(">H", 2000))))
+    assert (np.unique(image[:12]).tolist(), np.unique(image[20:]).tolist()) == ([255], [1000 >> 4])
+    assert "transparency in 1 image: put on white" in notes(tmp_path)
+
+
+def test_what_is_lost_is_noted(tmp_path):
+    assert notes(made(tmp_path)) == []
+    ant = tmp_path / "train" / "ant"
+    put(ant / "clear.png", encoded(Image.new("RGBA", (9, 9), (1, 2, 3, 254))))
+    put(ant / "opaque.png", encoded(Image.new("RGBA", (9, 9), (1, 2, 3, 255))))
+    palette = Image.new("P", (9, 9))
+    palette.putpalette([*GREEN, *RED])
+    put(ant / "palette.png", encoded(palette, transparency=b"\x80"))
+    put(ant / "ink.jpg", encoded(Image.new("CMYK", (9, 9)), "JPEG"))
+    put(ant / "film.gif", encoded(palette, "GIF", save_all=True, append_images=[Image.new("RGB", (9, 9), RED)]))
+    assert sorted(notes(tmp_path)) == [
+        "CMYK in 1 image: brought to RGB without a colour profile",
+        "several frames in 1 image: the first is used",
+        "transparency in 2 images: put on white",
+    ]
+
+
+def test_large_images_are_noted_with_their_size(tmp_path):
+    made(tmp_path, (0, 0))
+    for part in ("train", "test"):
+        for name in ("ant", "bee"):
+            put(tmp_path / part / name / "x.jpg", encoded(Image.new("RGB", (1024, 768), RED), "JPEG"))
+            (tmp_path / part / name / "x.png").unlink(missing_ok=True)
+    assert notes(tmp_path) == ["images are 1024x768, brought to 32x32"]
+    put(tmp_path / "train" / "ant" / "x.jpg", encoded(Image.new("RGB", (64, 400)), "JPEG"))
+    assert notes(tmp_path) == ["images are up to 1024x768, brought to 32x32"]
+    for part, name in (("train", "bee"), ("test", "ant"), ("test", "bee")):
+        put(tmp_path / part / name / "x.jpg", encoded(Image.new("RGB", (64, 400)), "JPEG"))
+    assert notes(tmp_path) == []
 
 
 @pytest.mark.parametrize(("kind", "level"), [(np.float32, 1), (np.int32, -1), (np.int32, 1 << 16)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.store.runs import Run
@@ -100,3 +101,27 @@ def test_an_empty_class_is_explained_by_the_smallest_class(refused):
         lines = refused(*words, "--ratio", "100").splitlines()
         assert lines[0].endswith("ratio 100 leaves the last class without images: n_max is 3, as in the smallest class")
         assert "--ratio as-is" in lines[2]
+
+
+# --- what was lost in reading ---------------------------------------------------------------------------------------
+
+
+def painted(pixels):
+    """A folder of two classes, each with this one training image and a grey test image."""
+    for k, name in enumerate(("ant", "bee")):
+        for part, levels in (("train", pixels), ("test", np.full((32, 32), 9 + k, np.uint8))):
+            Path("pets", part, name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(levels + np.asarray(k, levels.dtype)).save(f"pets/{part}/{name}/a.png")
+    return "folder:pets"
+
+
+def test_what_was_lost_is_noted_by_every_command_that_reads_the_images(run):
+    name = painted(np.arange(0, 4000, 1000, np.uint16).reshape(2, 2))
+    note = "note: 12 of 16 bits used in 2 images: 4095 is read as white\n"
+    for words in (["make-dataset", name], ["ablation-table", "--dataset", name, "--ratio", "1", "--plan"]):
+        code, out, err = run(*words)
+        assert (code, err.count(note), "4095" in out) == (0, 1, False)
+    assert trained(run, "--dataset", name)[1].count(note) == 1
+    code, out, err = run("train", "--dataset", name, "--epochs", "1", "--json", "--out", "other")
+    assert (code, err) == (0, note)
+    assert json.loads(out)["status"] == "done"

@@ -70,6 +70,8 @@ def make_dataset(
             f"{path} exists with different content", "nothing was changed", "move it away, or use another --out"
         )
     files.write(path, text.encode())
+    for note in pool.notes:
+        say(f"note: {note}")
     if as_json:
         return put_json(content | {"path": str(path)})
     _histogram(split, pool.class_names)

@@ -84,7 +84,7 @@ def train(
         given["parents"] = {"features": parent.recipe}
     pool = load.load_pool(dataset or _dataset_of(parent), load.data_root(data_root))
     recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
-    notes = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has the counts
+    counts = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
@@ -98,7 +98,7 @@ def train(
                 )
             if aside := set_aside(folder / f"{recipe.key()}.json"):
                 say(f"the old run is {aside}")
-    with Watch(notes, quiet=as_json) as watch:
+    with Watch([*pool.notes, *counts], quiet=as_json) as watch:
         kwargs: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
         (run,) = run_all([recipe], pool, folder, parents=beside, **kwargs)
     if isinstance(run, Failed):

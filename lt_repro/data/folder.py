@@ -3,12 +3,14 @@
 import hashlib
 import io
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +26,60 @@ _MOST_PIXELS = 1 << 26  # in one image before resizing: a camera's 50 million fi
 _MOST_BYTES = 8 * _MOST_PIXELS  # in one file: four channels of 16 bits, not compressed
 _THREADS = min(8, os.cpu_count() or 1)  # each holds one whole image
 _BLOCK = 64  # images per task, to keep the number of tasks small
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
+_DECLARED = ("PPM", "JPEG2000")  # formats that state their white, which Pillow brings to 65535
+_WIDE_COLOUR = re.compile(r"(?<![A-Za-z])(?!I;|F;|BGR;)[A-Za-z]+;16")  # Pillow's name for 16 bits a colour, read as 8
 _IGNORED = ("thumbs.db", "desktop.ini")
 _LAYOUT = "allowed: DIR/train/<class>/ and DIR/test/<class>/ (or DIR/val/), the same classes in both, at least two"
 _MEND = "fix it or move it away; files and folders whose name begins with a dot are skipped"
 
 
-def read_folder(folder: Path) -> tuple[str, dict[str, NDArray[Any]]]:
-    """Returns the SHA-256 of a folder of images, and the images as arrays.
+class Folder(NamedTuple):
+    """A folder that has been read.
+
+    Attributes:
+        sha256: Over the path inside the folder and the content of each image: the same wherever the folder is. Where
+            fewer than 16 bits of 16 are used, their number is in it too.
+        arrays: Images (N, 32, 32, 3) uint8, labels (N,) int64 and the K names under the keys of MedMNIST's layout.
+        notes: What was lost in reading, a line for each kind.
+    """
+
+    sha256: str
+    arrays: dict[str, NDArray[Any]]
+    notes: list[str]
+
+
+class _Decoded(NamedTuple):
+    """An image as it was read.
+
+    Attributes:
+        pixels: (32, 32, 3) uint8.
+        size: Width and height in the file.
+        level: The largest value of an image of more than 8 bits; None for the others.
+        losses: What is lost, and what was done instead.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    level: int | None
+    losses: tuple[tuple[str, str], ...]
+
+
+def read_folder(folder: Path) -> Folder:
+    """Returns a folder of images as arrays.
 
     The classes are the sub-folders of `train/`, sorted by the code points of their names. A class's images are all
     files below its folder, sorted by path. The test images are in `test/`, or in `val/` if there is no `test/`. Hidden
     files and folders, `Thumbs.db` and `desktop.ini` are skipped; every other file must be a whole image.
 
     An image (the first frame of an animation) is rotated by its EXIF orientation, put on white where it is transparent,
-    cropped to the square in its middle and resized with the Lanczos filter. 16-bit grey levels are divided by 256.
-    Floating-point ones are refused, since their value for white is unknown. Colour profiles are not applied.
+    cropped to the square in its middle and resized with the Lanczos filter. Colour profiles are not applied. White in
+    files of more than 8 bits is 2^b - 1, for the smallest b of 8, 10, 12, 14 and 16 that holds the largest value in all
+    of them. Of 16 bits a colour Pillow reads the upper 8, so such files are refused where b is less than 16.
+    Floating-point values are refused, since their white is unknown.
 
     Args:
         folder: The folder; only `train/` and `test/` or `val/` in it are read. Links are followed.
-
-    Returns:
-        The SHA-256 over the path inside the folder and the content of each image, the same wherever the folder is; and
-        images (N, 32, 32, 3) uint8, labels (N,) int64 and the K names under the keys of MedMNIST's layout.
 
     Raises:
         RequestError: Another layout, a class without images or in one part only, a link to a folder that contains it,
@@ -65,15 +99,16 @@ def read_folder(folder: Path) -> tuple[str, dict[str, NDArray[Any]]]:
     if len(train) < 2:
         raise RequestError(f"{folder}: {len(train)} classes in train/: {', '.join(map(repr, train))}", _LAYOUT)
     names = [name for part in (train, tests) for listed in part.values() for name in listed]
-    sha256, images = _read(folder, names)
+    sha256, images, notes = _read(folder, names)
     labels = [np.repeat(np.arange(len(part)), [len(listed) for listed in part.values()]) for part in (train, tests)]
-    return sha256, {
+    arrays: dict[str, NDArray[Any]] = {
         "train_images": images[: len(labels[0])],
         "train_labels": labels[0],
         "test_images": images[len(labels[0]) :],
         "test_labels": labels[1],
         "class_names": np.array(list(train)),
     }
+    return Folder(sha256, arrays, notes)
 
 
 def _classes(folder: Path, part: Path) -> dict[str, list[str]]:
@@ -104,34 +139,67 @@ def _entries(place: Path) -> list[Path]:
     return [entry for entry in place.iterdir() if entry.name[0] != "." and entry.name.lower() not in _IGNORED]
 
 
-def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8]]:
-    """Returns the SHA-256 over names and contents, and the images; each file is read once."""
+def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8], list[str]]:
+    """Returns the SHA-256 over names and contents, the images, and what was lost; a file is read once if it can be."""
     images, found = np.empty((len(names), SIZE, SIZE, 3), np.uint8), [""] * len(names)
+    decoded: dict[int, _Decoded] = {}
+    depth = _DEPTHS[-1]
 
-    def block(start: int) -> list[str]:
+    def block(positions: Sequence[int]) -> list[str]:
         broken = []
-        for at, name in enumerate(names[start : start + _BLOCK], start):
+        for at in positions:
+            name = names[at]
             try:
                 content = _content(folder / name)
-                images[at], found[at] = _pixels(content), hashlib.sha256(content).hexdigest()
+                image, found[at] = _pixels(content, depth), hashlib.sha256(content).hexdigest()
+                images[at], decoded[at] = image.pixels, image._replace(pixels=images[at])
             except UnidentifiedImageError:  # its message is an address in memory
                 broken.append(f"{name!r} (not an image that Pillow can open)")
             except Exception as error:  # each of Pillow's formats raises its own errors
                 broken.append(f"{name!r} ({first_line(error)})")
         return broken
 
+    def read(positions: Sequence[int]) -> list[str]:
+        blocks = [positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK)]
+        return list(chain.from_iterable(threads.map(block, blocks)))
+
     Image.init()  # loads every format before the threads start: a thread could miss formats that another is loading
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as threads:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        broken = list(chain.from_iterable(threads.map(block, range(0, len(names), _BLOCK))))
+        broken = read(range(len(names)))
+        levels = {at: image.level for at, image in decoded.items() if image.level is not None}
+        depth = next(bits for bits in _DEPTHS if max(levels.values(), default=(1 << 16) - 1) < 1 << bits)
+        if depth < _DEPTHS[-1] and not broken:
+            broken = read(list(levels))
     if broken:
         raise RequestError(
             f"{folder}: {len(broken)} of {len(names)} files cannot be read as images: {', '.join(broken[:2])}",
             f"allowed: whole images that Pillow opens, of at most {_MOST_PIXELS} pixels and {_MOST_BYTES} bytes",
             _MEND,
         )
-    return digest(dict(zip(names, found, strict=True))), images
+    named: dict[str, Any] = dict(zip(names, found, strict=True))
+    notes = _notes(list(decoded.values()))
+    if levels and depth < _DEPTHS[-1]:
+        named["bits"] = depth  # no path: those have a slash
+        notes.insert(0, f"{depth} of 16 bits used in {_images(len(levels))}: {(1 << depth) - 1} is read as white")
+    return digest(named), images, notes
+
+
+def _notes(decoded: list[_Decoded]) -> list[str]:
+    """Returns what was lost, a line for each kind."""
+    losses = Counter(chain.from_iterable(image.losses for image in decoded))
+    notes = [f"{what} in {_images(count)}: {done}" for (what, done), count in losses.items()]
+    sizes = {image.size for image in decoded}
+    width, height = max(sizes, key=lambda size: (size[0] * size[1], size))
+    if min(width, height) > 2 * SIZE:
+        most = "" if len(sizes) == 1 else "up to "
+        notes.append(f"images are {most}{width}x{height}, brought to {SIZE}x{SIZE}")
+    return notes
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _content(path: Path) -> bytes:
@@ -142,8 +210,13 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _pixels(content: bytes) -> NDArray[np.uint8]:
-    """Returns the image in a file's content, (32, 32, 3); a damaged image raises any error of its format's reader."""
+def _pixels(content: bytes, depth: int) -> _Decoded:
+    """Returns the image in a file's content; a damaged image raises any error of its format's reader.
+
+    Args:
+        content: Of the whole file.
+        depth: Bits of a value, in files of more than 8.
+    """
     with Image.open(io.BytesIO(content)) as opened:
         image: Image.Image = opened
         if image.format == "EPS":
@@ -152,15 +225,33 @@ def _pixels(content: bytes) -> NDArray[np.uint8]:
             raise ValueError(f"{image.width} x {image.height} pixels")
         if image.format == "PNG":
             Image.open(io.BytesIO(content)).verify()  # the checksums, which decoding skips
+        size, losses, level = image.size, [], None
+        if getattr(image, "n_frames", 1) > 1:
+            losses.append(("several frames", "the first is used"))
+        if image.mode == "CMYK":
+            losses.append(("CMYK", "brought to RGB without a colour profile"))
+        wide_colour = bool(_WIDE_COLOUR.search(str(opened.tile)))
+        declared = image.format in _DECLARED
         image.draft(None, (2 * SIZE, 2 * SIZE))  # a JPEG is decoded at 1/2, 1/4 or 1/8, no smaller than this
         ImageOps.exif_transpose(image, in_place=True)
+        if wide_colour:
+            colours = [image.getchannel(band) for band in image.getbands() if band not in "Aa"]
+            level = max(int(np.asarray(channel).max()) for channel in colours) << 8
+            if depth < _DEPTHS[-1]:
+                raise ValueError(f"it uses {depth} of 16 bits a colour, and Pillow reads the upper 8")
         if image.mode[0] in "IF":  # more than 8 bits of grey, which `convert` would clip at 255
             grey = np.asarray(image)
             if image.mode == "F" or not 0 <= grey.min() <= grey.max() < 1 << 16:
                 raise ValueError("its grey levels are not 8 or 16 bits")
-            image = Image.fromarray((grey >> 8).astype(np.uint8))
+            level = (1 << 16) - 1 if declared else int(grey.max())
+            clear = grey == image.info.get("transparency", -1)
+            image = Image.fromarray((grey >> (depth - 8)).astype(np.uint8))
+            if clear.any():
+                image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        if image.mode == "RGBA" and np.asarray(image.getchannel("A")).min() < 255:
+            losses.append(("transparency", "put on white"))
         image = ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.LANCZOS)
         if image.mode == "RGBA":
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+        return _Decoded(np.asarray(image.convert("RGB")), size, level, tuple(losses))

@@ -1,7 +1,7 @@
 """Images in memory: a Pool to draw a split from, and the Images of a split."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Pool:
         class_names: The K names.
         hold_out: Images of each class that a split must hold out for testing.
         source: The file or folder that was read.
+        notes: What a user should know about the images, a line for each.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pool:
     class_names: tuple[str, ...]
     hold_out: int
     source: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,9 @@ def _labels(lists: list[NDArray[np.intp]]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(lists), dtype=np.int64), [len(listed) for listed in lists])
 
 
-def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: int) -> Pool:
+def checked_pool(
+    name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: int, notes: Sequence[str] = ()
+) -> Pool:
     """Returns the pool made of arrays in MedMNIST's layout, after checking them.
 
     Args:
@@ -120,6 +124,7 @@ def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_
         arrays: train_images, train_labels, test_images, test_labels and optionally class_names.
         source: The file or folder they were read from.
         hold_out: Images of each class that a split must hold out for testing.
+        notes: See `Pool`.
 
     Raises:
         RequestError: An array is missing or has a wrong shape, dtype or content.
@@ -177,4 +182,5 @@ def checked_pool(name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_
         tuple(names.tolist()),
         hold_out,
         source,
+        tuple(notes),
     )

@@ -52,8 +52,8 @@ def load_pool(name: str, root: Path) -> Pool:
         return read_npz(_typed_path(name))
     if name.startswith("folder:"):
         folder = _typed_path(name)
-        sha256, arrays = read_folder(folder)
-        return checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
+        sha256, arrays, notes = read_folder(folder)
+        return checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, 0, notes)
     if name == "digits":
         return read_npz(Path(__file__).with_name("digits.npz"), name, hold_out=_DIGITS_HELD_OUT)
     if name not in CIFAR:
