@@ -160,7 +160,7 @@ def test_threads_and_blocks_change_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "_pixels", pixels)
         results.append(read_folder(tmp_path))
     assert len(read) == 3 * len(set(read)) == 3 * 24
-    for sha256, arrays, _ in results[1:]:
+    for sha256, arrays, *_ in results[1:]:
         assert sha256 == results[0][0]
         assert all(np.array_equal(arrays[key], array) for key, array in results[0].arrays.items())
 
@@ -171,6 +171,38 @@ def test_val_is_tested_on_where_there_is_no_test(tmp_path):
     for k, name in enumerate(("ant", "bee")):
         put(tmp_path / "test" / name / "y.png", encoded(noise(2000 + k)))
     assert np.array_equal(load(tmp_path).test_images, [noise(2000), noise(2001)])
+
+
+@pytest.mark.parametrize("test", ["Test", "VAL", "valid", "Validation"])
+def test_the_parts_in_capitals_and_by_other_names(tmp_path, test):
+    pool = load(made(tmp_path, test=test))
+    (tmp_path / "train").rename(tmp_path / "Train")
+    capitals = load(tmp_path)
+    assert capitals.name == pool.name
+    assert np.array_equal(capitals.train_images, pool.train_images)
+    assert np.array_equal(capitals.test_images, [noise(1000), noise(1001)])
+    (tmp_path / test).rename(tmp_path / test.lower())
+    assert load(tmp_path).name == pool.name
+
+
+@pytest.mark.parametrize(("test", "other"), [("test", "Test"), ("val", "valid"), ("Validation", "val")])
+def test_two_folders_for_one_part_are_refused(tmp_path, test, other):
+    made(tmp_path, test=test)
+    put(tmp_path / other, b"a file is no part")
+    load(tmp_path)
+    (tmp_path / other).unlink()
+    made(tmp_path, test=other)
+    first, second = sorted((test, other))
+    assert "rename" in refused(tmp_path, tmp_path, f"{first}/ and {second}/ could both be meant")
+    (tmp_path / other).rename(tmp_path / "TRAIN")
+    refused(tmp_path, tmp_path, "TRAIN/ and train/ could both be meant")
+
+
+def test_test_images_that_are_trained_on_are_named(tmp_path):
+    made(tmp_path)
+    put(tmp_path / "test" / "bee" / "copy.bmp", encoded(noise(2), "BMP"))  # the same pixels of another class
+    line = "1 of 3 test images are also training images, pixel by pixel"
+    assert load(tmp_path).notes == (f"{line}: 'test/bee/copy.bmp' is 'train/ant/2.png'",)
 
 
 def test_what_is_passed_over(tmp_path):
@@ -405,17 +437,20 @@ def test_what_is_lost_is_noted(tmp_path):
 
 
 def test_large_images_are_noted_with_their_size(tmp_path):
+    def sizes():
+        return [note for note in notes(tmp_path) if "pixel by pixel" not in note]
+
     made(tmp_path, (0, 0))
     for part in ("train", "test"):
         for name in ("ant", "bee"):
             put(tmp_path / part / name / "x.jpg", encoded(Image.new("RGB", (1024, 768), RED), "JPEG"))
             (tmp_path / part / name / "x.png").unlink(missing_ok=True)
-    assert notes(tmp_path) == ["images are 1024x768, brought to 32x32"]
+    assert sizes() == ["images are 1024x768, brought to 32x32"]
     put(tmp_path / "train" / "ant" / "x.jpg", encoded(Image.new("RGB", (64, 400)), "JPEG"))
-    assert notes(tmp_path) == ["images are up to 1024x768, brought to 32x32"]
+    assert sizes() == ["images are up to 1024x768, brought to 32x32"]
     for part, name in (("train", "bee"), ("test", "ant"), ("test", "bee")):
         put(tmp_path / part / name / "x.jpg", encoded(Image.new("RGB", (64, 400)), "JPEG"))
-    assert notes(tmp_path) == []
+    assert sizes() == []
 
 
 @pytest.mark.parametrize(("kind", "level"), [(np.float32, 1), (np.int32, -1), (np.int32, 1 << 16)])

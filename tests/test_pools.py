@@ -261,14 +261,20 @@ def test_npz_is_named_by_content_not_by_path(tmp_path):
         ({"train_labels": np.zeros((12, 2), int)}, ["(12, 2)", "(N, 1)"]),
         ({"train_labels": np.arange(11) % 3}, ["(11,)", "12 images"]),
         ({"test_labels": np.arange(7) % 3}, ["(7,)", "6 images"]),
-        ({"train_labels": np.arange(12) % 3 + 1}, ["1 to 3", "0..K-1"]),
+        ({"train_labels": np.arange(12) % 3 + 1}, ["train_labels from 1 to 3: no image of class 0\n", "0..K-1"]),
         ({"train_labels": np.arange(12) % 3 - 1}, ["-1 to 1", "0..K-1"]),
-        ({"train_labels": np.arange(12) % 2 * 2}, ["2 classes from 0 to 2"]),
-        ({"train_labels": np.zeros(12, int)}, ["1 classes", "at least two"]),
+        ({"train_labels": np.arange(12) % 2 * 2}, ["train_labels from 0 to 2: no image of class 1\n"]),
+        ({"train_labels": np.zeros(12, int)}, ["train_labels from 0 to 0: no image of class 1 and 1 more\n"]),
+        ({"train_labels": np.zeros(12, int), "test_labels": np.zeros(6, int)}, ["labels of 1 class", "at least two"]),
         ({"train_images": noise(0, 6, 5), "train_labels": np.zeros(0, int)}, ["no images"]),
-        ({"test_labels": np.arange(6) % 2}, ["3 classes to train on"]),
-        ({"test_labels": np.arange(6) % 4}, ["3 classes to train on"]),
-        ({"test_labels": np.arange(6) % 2 * 2}, ["2 classes from 0 to 2"]),
+        ({"test_labels": np.arange(6) % 2}, ["test_labels from 0 to 1: no image of class 2\n"]),
+        ({"test_labels": np.arange(6) % 4}, ["train_labels from 0 to 2: no image of class 3\n"]),
+        ({"test_labels": np.arange(6) % 2 * 2}, ["test_labels from 0 to 2: no image of class 1\n"]),
+        (
+            {"test_labels": np.arange(6) % 2 * 2, "class_names": np.array(["ant", "bee", "cat"])},
+            ["test_labels from 0 to 2: no image of class 1 ('bee')\n"],
+        ),
+        ({"test_labels": np.array([0, 1, 2, 0, 1, 10**15])}, ["no image of class 3 and 999999999999997 more\n"]),
         ({"test_images": noise(0, 6, 5), "test_labels": np.zeros(0, int)}, ["no images"]),
         ({"class_names": np.array(["a", "b"])}, ["class_names", "(2,)", "3 strings"]),
         ({"class_names": np.arange(3)}, ["class_names", "int64"]),
@@ -277,6 +283,30 @@ def test_npz_is_named_by_content_not_by_path(tmp_path):
 def test_npz_with_wrong_content(tmp_path, changes, words):
     path = saved(tmp_path / "x.npz", **changes)
     refused(lambda: load(path), path, "allowed:", *words)
+
+
+@pytest.mark.parametrize(("side", "slower"), [(64, None), (65, 4), (224, 49)])
+def test_npz_of_large_images_is_noted(tmp_path, side, slower):
+    images, tests = noise(6, side, side + 1), noise(3, side, side + 1, seed=1)
+    labels = {"train_labels": np.arange(6) % 3, "test_labels": np.arange(3)}
+    path = saved(tmp_path / "x.npz", train_images=images, test_images=tests, **labels)
+    line = f"images are {side + 1}x{side}: a step takes about {slower} times as long as at 32x32"
+    assert load(path).notes == ((f"{line}; `folder:DIR` brings images to 32x32",) if slower else ())
+    assert np.array_equal(load(path).train_images[..., 0], images)
+
+
+def test_test_images_that_are_trained_on_are_counted_and_named(tmp_path):
+    images, tests = noise(12, 6, 5), noise(6, 6, 5, seed=1)
+    assert load(saved(tmp_path / "x.npz")).notes == ()
+    tests[4] = images[7]
+    line = "test images are also training images, pixel by pixel: test_images[4] is train_images[7]"
+    assert load(saved(tmp_path / "x.npz", test_images=tests)).notes == (f"1 of 6 {line}",)
+    tests[5], tests[0] = images[8], images[7]
+    line = line.replace("test_images[4] is train_images[7]", "test_images[0] is train_images[7], test_images[4] is ")
+    notes = load(saved(tmp_path / "x.npz", test_images=tests)).notes
+    assert notes == (f"3 of 6 {line}train_images[7], ...",)
+    tests[4:], tests[0] = 255 - tests[4:], images[7] ^ 1  # almost the same is not the same
+    assert load(saved(tmp_path / "x.npz", test_images=tests)).notes == ()
 
 
 def test_npz_that_cannot_be_read(tmp_path):
@@ -448,6 +478,74 @@ def test_archive_and_npz_give_the_same_data(tmp_path, small):
     assert (stored.source, stored.name, stored.class_names) == (npz, "cifar10", tuple("0123456789"))
     from_archive, from_npz = select(archive, split_of(archive)), select(stored, split_of(stored))
     assert (from_archive.split.digest, from_archive.digest) == (from_npz.split.digest, from_npz.digest)
+
+
+def extracted(root, members):
+    for name, content in members.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root / "cifar-10-batches-py"
+
+
+def test_an_extracted_archive_gives_the_same_data(tmp_path, small, monkeypatch):
+    _, _, members = cifar10()
+    path = placed(tmp_path, small, members)
+    packed_pool = load_pool("cifar10", tmp_path)
+    path.unlink()
+    folder = extracted(tmp_path, members)
+    pool = load_pool("cifar10", tmp_path)
+    assert (pool.source, pool.name, pool.class_names) == (folder, "cifar10", packed_pool.class_names)
+    images, packed_images = (select(each, split_of(each)) for each in (pool, packed_pool))
+    assert (images.split.digest, images.digest) == (packed_images.split.digest, packed_images.digest)
+    files = ", ".join([*(f"data_batch_{batch}" for batch in range(1, 6)), "test_batch", "batches.meta"])
+    assert pool.notes == (f"{folder}: not the published files, by their MD5: {files}",)
+    known = {name: hashlib.md5(content).hexdigest() for name, content in members.items() if "html" not in name}
+    monkeypatch.setitem(cifar.CIFAR, "cifar10", replace(cifar.CIFAR["cifar10"], md5=known))
+    assert load_pool("cifar10", tmp_path).notes == ()
+    path.write_bytes(b"half an archive")  # what is packed comes first, and a damaged file is never passed over
+    refused(lambda: load_pool("cifar10", tmp_path), path, "damaged or truncated", kind=DamagedError)
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "words"),
+    [
+        ("test_batch", None, ["cifar-10-batches-py/test_batch cannot be read: it is missing"]),
+        ("data_batch_3", b"", ["cifar-10-batches-py/data_batch_3 cannot be read", "download cifar10 again"]),
+        ("data_batch_1", python2(noise(10, 3072), range(10), "labels")[:9000], ["data_batch_1 cannot be read"]),
+        ("batches.meta", pickle.dumps({}), ["cifar-10-batches-py cannot be read", "label_names"]),
+        ("test_batch", python2(noise(10, 3072), range(10), "names"), ["cifar-10-batches-py cannot be read: 'labels'"]),
+    ],
+)
+def test_a_damaged_file_of_an_extracted_archive(tmp_path, small, member, content, words):
+    small("cifar10")
+    folder = extracted(tmp_path, cifar10()[2])
+    (folder / member).unlink()
+    if content is not None:
+        (folder / member).write_bytes(content)
+    refused(lambda: load_pool("cifar10", tmp_path), *words, kind=DamagedError)
+
+
+def test_an_extracted_archive_of_something_else(tmp_path, small):
+    small("cifar10")
+    extracted(
+        tmp_path, cifar10(**{"cifar-10-batches-py/data_batch_2": python2(noise(10, 3072), [0] * 10, "labels")})[2]
+    )
+    refused(lambda: load_pool("cifar10", tmp_path), "is not cifar10", "10 classes of 4 to 14")
+
+
+def test_a_gadget_in_an_extracted_archive_runs_nothing(tmp_path, small):
+    small("cifar10")
+    canary = tmp_path / "canary"
+    gadget = pickle.dumps({"data": Gadget(canary), "labels": [0] * 10})
+    extracted(tmp_path, cifar10(**{"cifar-10-batches-py/test_batch": gadget})[2])
+    refused(lambda: load_pool("cifar10", tmp_path), "it uses", "system", kind=DamagedError)
+    assert not canary.exists()
+
+
+def test_the_md5s_are_of_the_files_that_are_read():
+    for known in cifar.CIFAR.values():
+        assert set(known.md5) == {*known.train, known.test, known.meta}
 
 
 def test_npz_that_is_not_cifar(tmp_path, small):
@@ -623,7 +721,12 @@ def archive(small):
     return content
 
 
-WAYS_ON = ("download it", "cifar-10-python.tar.gz or cifar10.npz in that folder", "folder:DIR", "npz:FILE")
+WAYS_ON = (
+    "download it",
+    "cifar-10-python.tar.gz, cifar-10-batches-py/ or cifar10.npz in that folder",
+    "folder:DIR",
+    "npz:FILE",
+)
 
 
 def test_download(tmp_path, monkeypatch, archive):

@@ -96,11 +96,10 @@ def carry_out(request: Request) -> None:
             files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
     lines = totals(wanted, found.runs, kinds) if for_runs else []
-    for note in (
-        *idle,
-        *(pool.notes if pool else ()),
-        *(found.notes + lacking.notes if for_runs else ()),
-    ):  # after all that can be refused
+    pools = {pool.name: pool} | images if pool else images
+    read = [note for each in pools.values() for note in each.notes]
+    stored = found.notes + lacking.notes if for_runs else []
+    for note in (*read, *idle, *stored):  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
         _put_plan(request, tables, wanted, found, lines)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: downloads and checks the published archives, and reads them without running their pickles."""
+"""CIFAR-10 and CIFAR-100: downloads and checks the published archives, and reads them without running pickles."""
 
 import codecs
 import contextlib
@@ -10,7 +10,7 @@ import pickle
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -29,10 +29,11 @@ _CHUNK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Cifar:
-    """A published archive and its contents."""
+    """A published archive and its contents; `md5` is that of each file in it, by its path."""
 
     archive: str
     sha256: str
+    md5: Mapping[str, str]
     train: tuple[str, ...]
     test: str
     meta: str
@@ -47,6 +48,15 @@ CIFAR = {
     "cifar10": Cifar(
         archive="cifar-10-python.tar.gz",
         sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        md5={
+            "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+            "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+            "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
         train=tuple(f"cifar-10-batches-py/data_batch_{batch}" for batch in range(1, 6)),
         test="cifar-10-batches-py/test_batch",
         meta="cifar-10-batches-py/batches.meta",
@@ -57,6 +67,11 @@ CIFAR = {
     "cifar100": Cifar(
         archive="cifar-100-python.tar.gz",
         sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        md5={
+            "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+            "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+        },
         train=("cifar-100-python/train",),
         test="cifar-100-python/test",
         meta="cifar-100-python/meta",
@@ -78,21 +93,23 @@ class NotThere(RequestError):
 
 
 def read_cifar(name: str, root: Path) -> Pool:
-    """Returns CIFAR-10 or CIFAR-100 from `<root>/<name>.npz`, else from the published archive in `root`.
+    """Returns CIFAR-10 or CIFAR-100 from `<root>/<name>.npz`, else from the published archive or its folder in `root`.
 
     Raises:
-        NotThere: Neither file is in `root`.
-        RequestError: The `.npz` is not the data set.
-        DamagedError: The archive is not the published one, or cannot be read.
+        NotThere: None of them is in `root`.
+        RequestError: The `.npz` or the folder is not the data set.
+        DamagedError: The archive is not the published one, or the archive or the folder cannot be read.
     """
     cifar = CIFAR[name]
-    npz, archive = root / f"{name}.npz", root / cifar.archive
+    npz, archive, folder = root / f"{name}.npz", root / cifar.archive, root / _folder(cifar)
     if npz.exists():
         pool = read_npz(npz, name)
     elif archive.exists():
         pool = _load_archive(archive, name, cifar)
+    elif folder.is_dir():
+        pool = _load_folder(folder, name, cifar)
     else:
-        raise _not_there(f"no {name} in {root}: neither {npz.name} nor {archive.name}", name)
+        raise _not_there(f"no {name} in {root}: no {npz.name}, {archive.name} or {folder.name}/", name)
     _check_cifar(pool, cifar)
     return pool
 
@@ -100,11 +117,17 @@ def read_cifar(name: str, root: Path) -> Pool:
 def _not_there(given: str, name: str) -> NotThere:
     error = NotThere(
         given,
-        f"allowed: {CIFAR[name].archive} or {name}.npz in that folder; `folder:DIR` or `npz:FILE` for your own images",
-        "download it, or put one of the two files into that folder",
+        f"allowed: {CIFAR[name].archive}, {_folder(CIFAR[name])}/ or {name}.npz in that folder; "
+        "`folder:DIR` or `npz:FILE` for your own images",
+        "download it, or put one of the three into that folder",
     )
     error.name = name
     return error
+
+
+def _folder(cifar: Cifar) -> str:
+    """Returns the folder that the archive's files are in."""
+    return PurePosixPath(cifar.test).parts[0]
 
 
 def _check_cifar(pool: Pool, cifar: Cifar) -> None:
@@ -141,8 +164,32 @@ def _load_archive(path: Path, name: str, cifar: Cifar) -> Pool:
     return checked_pool(name, arrays, path, hold_out=0)
 
 
+def _load_folder(folder: Path, name: str, cifar: Cifar) -> Pool:
+    """Returns the pool of an extracted archive; a note names the files that are not the published ones."""
+    contents, changed = {}, []
+    fix = f"move {folder} away and download {name} again"
+    for inside, published in cifar.md5.items():
+        path = folder.parent / inside
+        try:
+            if not path.is_file() or path.stat().st_size > LARGEST_MEMBER:
+                raise ValueError(f"it is missing, or not a file of at most {LARGEST_MEMBER} bytes")
+            content = path.read_bytes()
+            contents[inside] = _unpickle(content)
+        # As for the archive.
+        except Exception as error:
+            raise DamagedError(f"{path} cannot be read: {first_line(error)}", fix=fix) from error
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != published:
+            changed.append(path.name)
+    try:
+        arrays = _arrays(contents, cifar)
+    except Exception as error:
+        raise DamagedError(f"{folder} cannot be read: {first_line(error)}", fix=fix) from error
+    notes = [f"{folder}: not the published files, by their MD5: {', '.join(changed)}"] if changed else []
+    return checked_pool(name, arrays, folder, 0, notes)
+
+
 def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
-    """Returns the archive's arrays under MedMNIST's names. Nothing is extracted to disk."""
+    """Returns the archive's arrays. Nothing is extracted to disk."""
     wanted = {*cifar.train, cifar.test, cifar.meta}
     contents: dict[str, dict[str, Any]] = {}
     # "r|gz" is a stream: the archive is decompressed once, from start to end.
@@ -158,6 +205,11 @@ def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
                 contents[member.name] = _unpickle(stream.read())
     if missing := sorted(wanted - contents.keys()):
         raise ValueError(f"{missing[0]!r} is missing")
+    return _arrays(contents, cifar)
+
+
+def _arrays(contents: dict[str, dict[str, Any]], cifar: Cifar) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of the archive's files under MedMNIST's names."""
     return {
         "train_images": np.concatenate([_rgb(contents[batch]["data"]) for batch in cifar.train]),
         "train_labels": np.concatenate([contents[batch][cifar.labels] for batch in cifar.train]),

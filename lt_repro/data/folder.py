@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lt_repro.canonical import digest
+from lt_repro.data.images import SIZE, is_large
 from lt_repro.errors import RequestError, first_line
-
-SIZE = 32
-"""Height and width in pixels that every image is resized to: every network here takes small images."""
 
 _MOST_PIXELS = 1 << 26  # in one image before resizing: a camera's 50 million fit
 _MOST_BYTES = 8 * _MOST_PIXELS  # in one file: four channels of 16 bits, not compressed
@@ -30,7 +29,9 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
 _DECLARED = ("PPM", "JPEG2000")  # formats that state their white, which Pillow brings to 65535
 _WIDE_COLOUR = re.compile(r"(?<![A-Za-z])(?!I;|F;|BGR;)[A-Za-z]+;16")  # Pillow's name for 16 bits a colour, read as 8
 _IGNORED = ("thumbs.db", "desktop.ini")
+_TEST = (("test",), ("val", "valid", "validation"))  # the first that there is, in capitals or not
 _LAYOUT = "allowed: DIR/train/<class>/ and DIR/test/<class>/ (or DIR/val/), the same classes in both, at least two"
+_READABLE = "make it readable, or use a copy that is"
 _MEND = "fix it or move it away; files and folders whose name begins with a dot are skipped"
 
 
@@ -41,11 +42,13 @@ class Folder(NamedTuple):
         sha256: Over the path inside the folder and the content of each image: the same wherever the folder is. Where
             fewer than 16 bits of 16 are used, their number is in it too.
         arrays: Images (N, 32, 32, 3) uint8, labels (N,) int64 and the K names under the keys of MedMNIST's layout.
+        names: The path of each image inside the folder, those to train on first.
         notes: What was lost in reading, a line for each kind.
     """
 
     sha256: str
     arrays: dict[str, NDArray[Any]]
+    names: list[str]
     notes: list[str]
 
 
@@ -69,8 +72,9 @@ def read_folder(folder: Path) -> Folder:
     """Returns a folder of images as arrays.
 
     The classes are the sub-folders of `train/`, sorted by the code points of their names. A class's images are all
-    files below its folder, sorted by path. The test images are in `test/`, or in `val/` if there is no `test/`. Hidden
-    files and folders, `Thumbs.db` and `desktop.ini` are skipped; every other file must be a whole image.
+    files below its folder, sorted by path. The test images are in `test/`, or in `val/`, `valid/` or `validation/` if
+    there is no `test/`; `Train/` is `train/`. Hidden files and folders, `Thumbs.db` and `desktop.ini` are skipped;
+    every other file must be a whole image.
 
     An image (the first frame of an animation) is rotated by its EXIF orientation, put on white where it is transparent,
     cropped to the square in its middle and resized with the Lanczos filter. Colour profiles are not applied. White in
@@ -79,25 +83,28 @@ def read_folder(folder: Path) -> Folder:
     Floating-point values are refused, since their white is unknown.
 
     Args:
-        folder: The folder; only `train/` and `test/` or `val/` in it are read. Links are followed.
+        folder: The folder; only the training and the test images in it are read. Links are followed.
 
     Raises:
-        RequestError: Another layout, a class without images or in one part only, a link to a folder that contains it,
-            or files that are not whole images of at most 2^26 pixels (all are counted, two named).
+        RequestError: Another layout, two folders for one part, a folder that cannot be listed, a class without images
+            or in one part only, a link to a folder that contains it, or files that are not whole images of at most
+            2^26 pixels (all are counted, two named).
     """
-    test = folder / "test" if (folder / "test").is_dir() else folder / "val"
-    for place, missing in ((folder, "no such folder"), (folder / "train", "no train/"), (test, "no test/ and no val/")):
-        if not place.is_dir():
-            raise RequestError(f"{folder}: {missing}", _LAYOUT)
     try:
-        train, tests = _classes(folder, folder / "train"), _classes(folder, test)
+        if not folder.is_dir():
+            raise RequestError(f"{folder}: no such folder", _LAYOUT)
+        parts = _part(folder, (("train",),), "no train/"), _part(folder, _TEST, "no test/ and no val/")
+        train, tests = (_classes(folder, part) for part in parts)
     except OSError as error:
-        raise RequestError(f"{error.filename!r} cannot be read: {first_line(error)}", _LAYOUT) from error
+        raise RequestError(f"{error.filename!r} cannot be read: {first_line(error)}", _LAYOUT, _READABLE) from error
     if odd := sorted(train.keys() ^ tests.keys()):
-        lacking = [f"{name!r} is not in {test.name if name in train else 'train'}/" for name in odd]
-        raise RequestError(f"{folder}: {len(odd)} classes in one part only: {', '.join(lacking[:3])}", _LAYOUT)
+        lacking = [f"{name!r} is not in {parts[name in train].name}/" for name in odd]
+        given = f"{folder}: {len(odd)} classes in one part only: {', '.join(lacking[:3])}"
+        raise RequestError(given + _same_letters(odd), _LAYOUT)
     if len(train) < 2:
-        raise RequestError(f"{folder}: {len(train)} classes in train/: {', '.join(map(repr, train))}", _LAYOUT)
+        raise RequestError(
+            f"{folder}: {len(train)} classes in {parts[0].name}/: {', '.join(map(repr, train))}", _LAYOUT
+        )
     names = [name for part in (train, tests) for listed in part.values() for name in listed]
     sha256, images, notes = _read(folder, names)
     labels = [np.repeat(np.arange(len(part)), [len(listed) for listed in part.values()]) for part in (train, tests)]
@@ -108,7 +115,29 @@ def read_folder(folder: Path) -> Folder:
         "test_labels": labels[1],
         "class_names": np.array(list(train)),
     }
-    return Folder(sha256, arrays, notes)
+    return Folder(sha256, arrays, names, notes)
+
+
+def _part(folder: Path, choices: Sequence[Sequence[str]], missing: str) -> Path:
+    """Returns the sub-folder with the first name that there is, in capitals or not; names of one rank are a choice."""
+    for names in choices:
+        found = sorted(place for place in folder.iterdir() if place.name.lower() in names and place.is_dir())
+        if len(found) > 1:
+            listed = " and ".join(f"{place.name}/" for place in found)
+            raise RequestError(f"{folder}: {listed} could both be meant", _LAYOUT, "rename or move all but one")
+        if found:
+            return found[0]
+    raise RequestError(f"{folder}: {missing}", _LAYOUT)
+
+
+def _same_letters(names: list[str]) -> str:
+    """Returns what tells names apart that look the same, or nothing."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    twins = next((same for same in spelled.values() if len(same) > 1), [])
+    codes = " and ".join(map(ascii, twins))
+    return f"; {codes} look the same and differ in Unicode normalisation (NFC, NFD)" if twins else ""
 
 
 def _classes(folder: Path, part: Path) -> dict[str, list[str]]:
@@ -178,7 +207,10 @@ def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8], list[
             f"allowed: whole images that Pillow opens, of at most {_MOST_PIXELS} pixels and {_MOST_BYTES} bytes",
             _MEND,
         )
-    named: dict[str, Any] = dict(zip(names, found, strict=True))
+    parts = (name.partition("/") for name in names)  # Train/ and train/ are one part
+    named: dict[str, Any] = {
+        part.lower() + "/" + inside: content for (part, _, inside), content in zip(parts, found, strict=True)
+    }
     notes = _notes(list(decoded.values()))
     if levels and depth < _DEPTHS[-1]:
         named["bits"] = depth  # no path: those have a slash
@@ -192,7 +224,7 @@ def _notes(decoded: list[_Decoded]) -> list[str]:
     notes = [f"{what} in {_images(count)}: {done}" for (what, done), count in losses.items()]
     sizes = {image.size for image in decoded}
     width, height = max(sizes, key=lambda size: (size[0] * size[1], size))
-    if min(width, height) > 2 * SIZE:
+    if is_large(width, height):
         most = "" if len(sizes) == 1 else "up to "
         notes.append(f"images are {most}{width}x{height}, brought to {SIZE}x{SIZE}")
     return notes

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lt_repro.canonical import canonical
-from lt_repro.data.split import Split, class_sizes
+from lt_repro.data.split import Split
 from lt_repro.errors import RequestError
+
+SIZE = 32
+"""Height and width in pixels of the images that the networks here are made for."""
+_LABELS = "0..K-1 for at least two classes, each with an image in train_labels and in test_labels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,32 @@ def _labels(lists: list[NDArray[np.intp]]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(lists), dtype=np.int64), [len(listed) for listed in lists])
 
 
+def is_large(width: int, height: int) -> bool:
+    """Returns whether images are large for the networks here: more than twice as wide and high as they should be."""
+    return min(width, height) > 2 * SIZE
+
+
+def duplicates(pool: Pool, names: Sequence[str] | None = None) -> list[str]:
+    """Returns a line that counts the test images that are also training images, pixel by pixel; none if there are none.
+
+    Args:
+        pool: With test images.
+        names: Of each training image, then of each test image; their arrays' names and positions by default.
+    """
+    train, test = len(pool.train_images), len(pool.test_images)
+    places = [f"train_images[{at}]" for at in range(train)] + [f"test_images[{at}]" for at in range(test)]
+    named = [repr(name) for name in names] if names else places
+    known: dict[bytes, int] = {}
+    for at, image in enumerate(pool.train_images):
+        known.setdefault(hashlib.sha256(image.data).digest(), at)
+    found = [known.get(hashlib.sha256(image.data).digest()) for image in pool.test_images]
+    same = [f"{named[train + at]} is {named[first]}" for at, first in enumerate(found) if first is not None]
+    if not same:
+        return []
+    more = ", ..." if len(same) > 2 else ""
+    return [f"{len(same)} of {test} test images are also training images, pixel by pixel: {', '.join(same[:2])}{more}"]
+
+
 def checked_pool(
     name: str, arrays: dict[str, NDArray[Any]], source: Path, hold_out: int, notes: Sequence[str] = ()
 ) -> Pool:
@@ -158,12 +189,18 @@ def checked_pool(
         f"training images {images['train'].shape[1:]}, test images {images['test'].shape[1:]}",
         "training and test images of the same shape",
     )
-    try:
-        classes = len(class_sizes(labels["train"]))
-        if not hold_out and len(class_sizes(labels["test"])) != classes:
-            raise RequestError(f"{classes} classes to train on, others in test", "allowed: the same classes in both")
-    except RequestError as error:
-        raise RequestError(f"{source}: {error}") from error
+    found = {part: set(labels[part].tolist()) for part in (("train",) if hold_out else ("train", "test"))}
+    classes = 1 + max(chain.from_iterable(found.values()), default=-1)
+    names = arrays.get("class_names", np.arange(0))
+    for part, members in found.items():
+        require(members, f"no images in {part}_images", "at least one image of each class in each part")
+        span = f"{part}_labels from {min(members)} to {max(members)}"
+        require(min(members) >= 0, span, _LABELS)
+        lacking = next(number for number in count() if number not in members)
+        word = f" ({str(names[lacking])!r})" if names.ndim == 1 and lacking < len(names) else ""
+        more = f" and {classes - len(members) - 1} more" if classes - len(members) > 1 else ""
+        require(len(members) == classes, f"{span}: no image of class {lacking}{word}{more}", _LABELS)
+    require(classes > 1, "labels of 1 class", _LABELS)
     names = arrays.get("class_names", np.arange(classes).astype(str))
     require(
         names.shape == (classes,) and names.dtype.kind == "U",

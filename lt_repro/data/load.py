@@ -2,6 +2,7 @@
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import platformdirs
 
 from lt_repro.data.cifar import CIFAR, read_cifar
 from lt_repro.data.folder import read_folder
-from lt_repro.data.images import Pool, checked_pool
+from lt_repro.data.images import SIZE, Pool, checked_pool, duplicates, is_large
 from lt_repro.data.npz import content_name, read_npz
 from lt_repro.data.split import Split, make_split
 from lt_repro.errors import unknown
@@ -37,7 +38,7 @@ def load_pool(name: str, root: Path) -> Pool:
     """Returns the named images, read and checked. Nothing is downloaded and nothing is written.
 
     CIFAR is read from `<root>/<name>.npz` (MedMNIST's layout), else from the published archive in `root`, whose
-    SHA-256 is checked before it is opened.
+    SHA-256 is checked before it is opened, else from the folder that the archive has been extracted to.
 
     Args:
         name: "cifar10", "cifar100", "digits", "npz:FILE" or "folder:DIR" (see `read_folder`).
@@ -49,16 +50,28 @@ def load_pool(name: str, root: Path) -> Pool:
         DamagedError: An archive is not the published one, or cannot be read.
     """
     if name.startswith("npz:"):
-        return read_npz(_typed_path(name))
+        pool = read_npz(_typed_path(name))
+        return replace(pool, notes=(*_size(pool), *duplicates(pool)))
     if name.startswith("folder:"):
         folder = _typed_path(name)
-        sha256, arrays, notes = read_folder(folder)
-        return checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, 0, notes)
+        sha256, arrays, names, notes = read_folder(folder)
+        pool = checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
+        return replace(pool, notes=(*notes, *duplicates(pool, names)))
     if name == "digits":
         return read_npz(Path(__file__).with_name("digits.npz"), name, hold_out=_DIGITS_HELD_OUT)
     if name not in CIFAR:
         raise unknown("data set", name, [*NAMES, "npz:FILE", "folder:DIR"])
     return read_cifar(name, root)
+
+
+def _size(pool: Pool) -> list[str]:
+    """Returns a line for images that are large for the networks here: those of a file stay as they are."""
+    height, width = pool.train_images.shape[1:3]
+    if not is_large(width, height):
+        return []
+    slower = height * width / SIZE**2
+    line = f"images are {width}x{height}: a step takes about {slower:.0f} times as long as at {SIZE}x{SIZE}"
+    return [f"{line}; `folder:DIR` brings images to {SIZE}x{SIZE}"]
 
 
 @functools.lru_cache(64)  # a plan asks hundreds of times for a dozen splits
