@@ -687,17 +687,37 @@ def test_a_circle_of_links(tmp_path, target):
     refused(folder, f"'{folder / 'train' / 'bee' / 'deep' / 'round'}' is a link to a folder that contains it")
 
 
-def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
-    real = Path.iterdir
+@pytest.mark.parametrize("name", ["iterdir", "is_dir"])
+@pytest.mark.parametrize("place", ["pets", "pets/train", "pets/test", "pets/train/bee", "pets/train/bee/sub"])
+def test_a_folder_that_cannot_be_read_at_any_depth(tmp_path, monkeypatch, place, name):
+    real = getattr(Path, name)
 
     def fails(path):
-        if path.name == "bee":
+        if path == tmp_path / place:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
+    put(made(tmp_path / "pets") / "train" / "bee" / "sub" / "x.png", encoded(noise(0)))
+    monkeypatch.setattr(Path, name, fails)
+    message = refused(tmp_path / "pets", f"'{tmp_path / place}' cannot be read: Permission denied")
+    assert message.endswith("make it readable, or use a copy that is")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "codes"),
+    [
+        ("caf\u00e9", "cafe\u0301", r"'cafe\u0301' and 'caf\xe9'"),
+        ("\u1112\u1161\u11ab", "\ud55c", r"'\u1112\u1161\u11ab' and '\ud55c'"),
+    ],
+)
+def test_names_that_look_the_same_are_told_apart(tmp_path, train, test, codes):
     made(tmp_path)
-    monkeypatch.setattr(Path, "iterdir", fails)
-    refused(tmp_path, f"'{tmp_path / 'train' / 'bee'}' cannot be read: Permission denied")
+    put(tmp_path / "train" / train / "x.png", encoded(noise(0)))
+    put(tmp_path / "test" / test / "x.png", encoded(noise(0)))
+    message = refused(tmp_path, "2 classes in one part only")
+    assert f"{codes} look the same and differ in Unicode normalisation (NFC, NFD)" in message
+    (tmp_path / "test" / test).rename(tmp_path / "test" / "CAF\u00c9")
+    assert "normalisation" not in refused(tmp_path, "2 classes in one part only")
 
 
 def test_a_class_name_that_cannot_be_printed(tmp_path):

@@ -534,6 +534,27 @@ def test_an_extracted_archive_of_something_else(tmp_path, small):
     refused(lambda: load_pool("cifar10", tmp_path), "is not cifar10", "10 classes of 4 to 14")
 
 
+@pytest.mark.parametrize("fault", [("exists", ""), ("is_file", "data_batch_2"), ("read_bytes", "test_batch")])
+def test_cifar_that_may_not_be_read_is_a_wrong_request(tmp_path, small, monkeypatch, fault):
+    small("cifar10")
+    name, file = fault
+    real = getattr(Path, name)
+
+    def fails(path, *args):
+        if path.name.endswith(file):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args)
+
+    extracted(tmp_path, cifar10()[2])
+    monkeypatch.setattr(Path, name, fails)
+    refused(lambda: load_pool("cifar10", tmp_path), f"{file or 'cifar10.npz'} cannot be read: Permission denied")
+
+
+def test_cifar_whose_archive_is_a_folder_is_a_wrong_request(tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").mkdir()
+    refused(lambda: load_pool("cifar10", tmp_path), "cifar-10-python.tar.gz cannot be read: Is a directory")
+
+
 def test_a_gadget_in_an_extracted_archive_runs_nothing(tmp_path, small):
     small("cifar10")
     canary = tmp_path / "canary"

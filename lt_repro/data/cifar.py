@@ -97,21 +97,31 @@ def read_cifar(name: str, root: Path) -> Pool:
 
     Raises:
         NotThere: None of them is in `root`.
-        RequestError: The `.npz` or the folder is not the data set.
+        RequestError: The `.npz` or the folder is not the data set, or a file or folder may not be read.
         DamagedError: The archive is not the published one, or the archive or the folder cannot be read.
     """
     cifar = CIFAR[name]
-    npz, archive, folder = root / f"{name}.npz", root / cifar.archive, root / _folder(cifar)
-    if npz.exists():
-        pool = read_npz(npz, name)
-    elif archive.exists():
-        pool = _load_archive(archive, name, cifar)
-    elif folder.is_dir():
-        pool = _load_folder(folder, name, cifar)
-    else:
-        raise _not_there(f"no {name} in {root}: no {npz.name}, {archive.name} or {folder.name}/", name)
+    try:
+        pool = _load(name, root, cifar)
+    except OSError as error:
+        raise RequestError(
+            f"{error.filename or root} cannot be read: {first_line(error)}",
+            f"allowed: files of {name} that can be read",
+            "make it readable, or use a copy that is",
+        ) from error
     _check_cifar(pool, cifar)
     return pool
+
+
+def _load(name: str, root: Path, cifar: Cifar) -> Pool:
+    npz, archive, folder = root / f"{name}.npz", root / cifar.archive, root / _folder(cifar)
+    if npz.exists():
+        return read_npz(npz, name)
+    if archive.exists():
+        return _load_archive(archive, name, cifar)
+    if folder.is_dir():
+        return _load_folder(folder, name, cifar)
+    raise _not_there(f"no {name} in {root}: no {npz.name}, {archive.name} or {folder.name}/", name)
 
 
 def _not_there(given: str, name: str) -> NotThere:
@@ -175,6 +185,8 @@ def _load_folder(folder: Path, name: str, cifar: Cifar) -> Pool:
                 raise ValueError(f"it is missing, or not a file of at most {LARGEST_MEMBER} bytes")
             content = path.read_bytes()
             contents[inside] = _unpickle(content)
+        except OSError:
+            raise
         # As for the archive.
         except Exception as error:
             raise DamagedError(f"{path} cannot be read: {first_line(error)}", fix=fix) from error
