@@ -10,10 +10,10 @@ from lt_repro.paper.claim import Claim, Comparison, Place
 from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
 from lt_repro.paper.table import ratios
 from lt_repro.render.cells import measure
-from lt_repro.render.intervals import interval, quantile
+from lt_repro.render.intervals import interval, quantile, values_needed
 from lt_repro.render.verdicts import check, claim_lines, judge, on, places
 
-T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 100: 1.9842}  # t(.975, n-1), as tables print it
+T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 6: 2.5706, 7: 2.4469, 100: 1.9842}  # t(.975, n-1), as tables print it
 TABLE = replace(TABLE4, rows=TABLE4.rows[:4], columns=ratios(100, 50), seeds=tuple(range(5)))
 A, B, C, D = (Place("table4", row.label, "100") for row in TABLE.rows)
 A50, B50 = A._replace(column="50"), B._replace(column="50")
@@ -120,7 +120,7 @@ def test_check_leaves_out_what_is_not_printed():
 
 
 # differences of B - A; the first two have the same mean and another spread
-HOLDS, PART, NOT = (0.05, 0.06, 0.07), (0.0, 0.06, 0.12), (-0.02, 0.0, 0.02)
+HOLDS, OPEN, NOT = (0.05, 0.06, 0.07), (0.0, 0.06, 0.12), (-0.04, -0.05, -0.06)
 
 
 def pair(differences, base=0.4):
@@ -131,12 +131,14 @@ def pair(differences, base=0.4):
     ("differences", "verdict"),
     [
         (HOLDS, "holds"),
-        (PART, "holds in part"),
-        (NOT, "does not hold"),  # a mean of 0 is not above it
-        ((-0.05, -0.06, -0.07), "does not hold"),
+        (OPEN, "inconclusive"),
+        (NOT, "does not hold"),
+        ((-0.02, 0.0, 0.02), "inconclusive"),
+        ((0.02, -0.05), "inconclusive"),  # a mean below 0 does not decide
+        ((0.0, -0.06, -0.12), "inconclusive"),
         ((0.01, 0.01, 0.01), "holds"),
-        ((0.0, 0.0), "does not hold"),
-        ((0.1, 0.12), "holds in part"),
+        ((0.0, 0.0), "does not hold"),  # equal is not above
+        ((0.1, 0.12), "inconclusive"),
         ((0.1, 0.101), "holds"),
     ],
 )
@@ -158,9 +160,9 @@ def test_judge_by_hand(differences, verdict):
         ((0.021, 0.021), "does not hold"),
         ((-0.05, -0.051, -0.052), "does not hold"),
         ((0.05, 0.051, 0.052), "does not hold"),
-        ((0.0, 0.01, 0.02), "holds in part"),  # the mean within, the interval across
-        ((0.01, 0.03, 0.05), "holds in part"),
-        ((-0.2, 0.0, 0.2), "holds in part"),
+        ((0.0, 0.01, 0.02), "inconclusive"),  # the mean within, the interval across
+        ((0.01, 0.03, 0.05), "inconclusive"),
+        ((-0.2, 0.0, 0.2), "inconclusive"),
     ],
 )
 def test_judge_of_what_is_said_to_be_alike(differences, verdict):
@@ -206,13 +208,14 @@ def test_two_cells_a_side():
     ("b", "c", "verdict", "count"),
     [
         (HOLDS, HOLDS, "holds", 2),
-        (HOLDS, PART, "holds in part", 2),
+        (HOLDS, OPEN, "inconclusive", 2),
         (HOLDS, NOT, "holds in part", 2),
-        (PART, PART, "holds in part", 2),
-        (PART, NOT, "holds in part", 2),
+        (OPEN, OPEN, "inconclusive", 2),
+        (OPEN, NOT, "does not hold", 2),
         (NOT, NOT, "does not hold", 2),
-        (HOLDS, (), "holds in part", 1),
-        (PART, (), "holds in part", 1),
+        (HOLDS, (), "inconclusive", 1),
+        (HOLDS, (0.3,), "inconclusive", 1),
+        (OPEN, (), "inconclusive", 1),
         (NOT, (), "does not hold", 1),
         (NOT, (0.3,), "does not hold", 1),
         ((), (), "not yet measured", 0),
@@ -301,14 +304,59 @@ def test_line_of_several_comparisons():
     three = (BELOW, Comparison((C,), (A,)), Comparison((D,), (A,)))
     assert lines(values | {D: (0.5, 0.5)}, *three) == (
         "holds in part: B is better than A (Sec. 4.4). "
-        "Here 2 of 3 comparisons hold, the smallest −5.00 ± 0.00 points, n = 2"
+        "Here 2 of 3 comparisons hold, 1 does not, the smallest −5.00 ± 0.00 points, n = 2"
     )
     assert lines(values | {D: (0.9,)}, *three) == (
         "holds in part: B is better than A (Sec. 4.4). "
-        "Here 1 of 3 comparisons hold, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2"
+        "Here 1 of 3 comparisons hold, 1 does not, 1 not yet measured, the smallest −5.00 ± 0.00 points, n = 2"
     )
     assert lines(values | {D: (0.46, 0.46)}, *three, equivalence_margin=0.02) == (
         "holds in part: B is better than A (Sec. 4.4). "
-        "Here 1 of 3 comparisons hold, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2"
+        "Here 1 of 3 comparisons hold, 2 do not, the largest +6.00 ± 0.00 points, alike within 2.00, n = 2"
     )
     assert lines({}, *three) == "not yet measured: B is better than A (Sec. 4.4)"
+
+
+@pytest.mark.parametrize("differences", [(0.1, 0.12), (0.1, 0.13), OPEN, (-0.06, 0.0, -0.12)])
+def test_as_many_seeds_are_needed_as_narrow_the_interval(differences):
+    mean, sd, t = slow(differences)
+    n = len(differences)
+    enough = next(count for count in (3, 4, 5, 6, 7) if count > n and T[count] * sd / math.sqrt(count) < abs(mean))
+    assert values_needed(abs(mean), t * sd / math.sqrt(n), n) == enough
+    assert lines(pair(differences)).startswith(f"inconclusive (needs about {enough} seeds): B is better than A (Sec")
+
+
+def test_seeds_needed_have_a_limit():
+    half = T[2] / math.sqrt(2)  # of two values with a deviation of 1
+    at_limit = T[100] / 10  # of a hundred
+    assert values_needed(at_limit * 1.001, half, 2) == 100
+    assert values_needed(at_limit * 0.999, half, 2) is None
+    assert values_needed(0.0, half, 2) is None
+    assert lines(pair((-0.02, 0.0, 0.02))).startswith("inconclusive (needs more than 100 seeds): B is")
+
+
+def test_seeds_needed_to_say_that_two_are_alike():
+    for differences in ((0.0, 0.01, 0.02), (0.03, 0.04, 0.05)):  # one mean within the margin of 2 points, one outside
+        mean, sd, _ = slow(differences)
+        enough = next(n for n in (4, 5, 6, 7) if T[n] * sd / math.sqrt(n) < abs(mean - 0.02))
+        line = lines(pair(differences), equivalence_margin=0.02)
+        assert line.startswith(f"inconclusive (needs about {enough} seeds): ")
+
+
+def test_line_of_several_comparisons_that_are_open():
+    three = (BELOW, Comparison((C,), (A,)), Comparison((D,), (A,)))
+    values = {A: (0.4,) * 3, B: tuple(0.4 + d for d in OPEN), C: (0.41, 0.41, 0.41)}
+    number = f"{100 * 4.3027 * 0.06 / math.sqrt(3):.2f} points, n = 3"
+    assert lines(values | {C: ()}, *three) == (
+        "inconclusive (needs about 7 seeds): B is better than A (Sec. 4.4). "
+        f"Here 0 of 3 comparisons hold, 1 inconclusive, 2 not yet measured, the smallest +6.00 ± {number}"
+    )
+    assert lines(values | {B: ()}, *three) == (
+        "inconclusive: B is better than A (Sec. 4.4). "
+        "Here 1 of 3 comparisons hold, 2 not yet measured, the smallest +1.00 ± 0.00 points, n = 3"
+    )
+    assert lines(values | {D: (0.4, 0.39, 0.42)}, *three).startswith(
+        "inconclusive (needs about 84 seeds): "
+    )  # the most
+    assert lines(values | {D: (0.3, 0.3, 0.3)}, *three).startswith("holds in part: ")
+    assert lines(values | {D: (0.4, 0.39, 0.41)}, *three).startswith("inconclusive (needs more than 100 seeds): ")

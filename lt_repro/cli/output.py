@@ -24,7 +24,13 @@ Words = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
 
 
 def put_all(
-    shown: Sequence[Exhibit], notes: Sequence[str], pool: "Pool | None", to: Path | None, as_json: bool, best: bool
+    shown: Sequence[Exhibit],
+    notes: Sequence[str],
+    pool: "Pool | None",
+    to: Path | None,
+    as_json: bool,
+    best: bool,
+    claims: bool,
 ) -> None:
     """Writes every exhibit in its own form, and prints all of them with verdicts on the paper's claims.
 
@@ -35,6 +41,7 @@ def put_all(
         to: Folder of the files; by default `tables` or `figures`.
         as_json: Print one JSON document instead.
         best: Show in tables the best accuracy on test beside the last.
+        claims: Judge the paper's claims also where an exhibit is not at the paper's settings.
     """
     from lt_repro.render import figures, reliability, text
     from lt_repro.render.verdicts import claim_lines
@@ -63,7 +70,7 @@ def put_all(
             paths.append(write(stem.with_name(f"{table.id}.csv"), reliability.csv(panels)))
         else:
             paths += written(table, measured, stem.parent, notes, best or table.best)
-    judged = _judged(shown)
+    judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
         put("The paper's claims with its numbers, then what these cells give:")
@@ -170,14 +177,25 @@ def claims_json(judged: "Sequence[Judged]") -> list[dict[str, Any]]:
     return [{"id": result.claim.id, "verdict": result.verdict, "measured": result.measured} for result in judged]
 
 
-def _judged(shown: Sequence[Exhibit]) -> "list[Judged]":
-    """Returns every claim of a paper that can be asked on one of the exhibits alone, and what came of it there."""
+def _judged(shown: Sequence[Exhibit], everywhere: bool) -> "list[Judged]":
+    """Returns the verdict on every claim of a paper that one of the exhibits alone has all cells for.
+
+    Args:
+        shown: Measured exhibits.
+        everywhere: Judge also at other settings than the paper's, where a claim may move to another column.
+    """
     from lt_repro.paper import papers
     from lt_repro.render.verdicts import judge, on, places
 
     claims = [claim for paper in papers().values() for claim in paper.claims]
-    pairs = [(on(claim, table), places([(table, measured)])) for table, measured in shown for claim in claims]
-    return [judge(claim, cells) for claim, cells in pairs if claim]
+    found = []
+    for table, measured in shown:
+        cells = places([(table, measured)])
+        for claim in claims:
+            placed = on(claim, table)
+            if placed and (everywhere or (placed is claim and not table.changed)):
+                found.append(judge(placed, cells))
+    return found
 
 
 def _print(count: int, fixed: int, part: Callable[[int, int], Words]) -> None:

@@ -37,6 +37,9 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
     render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Judge the paper's claims at other settings than the paper's too.")
+    ] = False,
     runs: Runs = None,
     to: Annotated[Path | None, typer.Option("--out", help="Of rendered files.", show_default="tables, figures")] = None,
     data_root: DataRoot = None,
@@ -54,7 +57,8 @@ def reproduce(
     [bold]ltrepro reproduce all --dry-run[/bold]
 
     Rerun to resume. Rows without a method and data sets without a reader are shown as — and never trained. Another
-    reading, profile, data set or setting gives another table, with its own file name and caption.
+    reading, profile, data set or setting gives another table, with its own file name and caption. The paper's claims
+    are judged at the paper's settings, in either reading; elsewhere only with --claims.
     """
     from lt_repro.methods import METHODS
 
@@ -80,6 +84,7 @@ def reproduce(
             budget=budget,
             jobs=jobs,
             best=best,
+            claims=claims,
         )
     )
 
@@ -98,7 +103,8 @@ def check(
     [bold]ltrepro check table4[/bold]
 
     With three seeds or more a cell is outside when the published number lies outside the 95 % prediction interval
-    of one more run: |mean - published| > t sd sqrt(1 + 1/n). Claims are reported and change no exit code.
+    of one more run: |mean - published| > t sd sqrt(1 + 1/n). A claim holds, or does not, only where a 95 % interval
+    decides; else it is inconclusive. Claims change no exit code.
     """
     from lt_repro.paper import papers
     from lt_repro.render import verdicts

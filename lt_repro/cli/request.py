@@ -42,6 +42,7 @@ class Request:
         train: Whether to train what is missing.
         plan: Whether to print what is missing instead, a command for each run.
         settings: Fields of the recipe or the method for every run; None leaves one alone.
+        claims: Whether to judge the paper's claims at other settings too.
         length: How another length of training is typed.
         totals: Where a plan's totals are printed.
     """
@@ -66,6 +67,7 @@ class Request:
     budget: str | None = None
     jobs: int | None = None
     best: bool = False
+    claims: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -117,7 +119,7 @@ def carry_out(request: Request) -> None:
             say(str(stopped))
             found, code = Found(found.folders), 5
     shown = [(table, found.measure(table, request.length)) for table in tables]
-    put_all(shown, found.notes, pool, request.to, request.as_json, request.best)
+    put_all(shown, found.notes, pool, request.to, request.as_json, request.best, request.claims)
     raise typer.Exit(code)
 
 

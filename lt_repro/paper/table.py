@@ -103,6 +103,7 @@ class Table:
             column, or "reliability", accuracy by confidence, each row a series.
         profile: How long its runs are: one of `PROFILES`, or "set by hand".
         best: Whether the best accuracy along the curve is shown by default.
+        changed: Whether a setting is not the paper's, in any of its readings; then nothing published stays.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Table:
     form: Literal["table", "lines", "classes", "groups", "reliability"] = "table"
     profile: str = "paper"
     best: bool = False
+    changed: bool = False
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
@@ -211,6 +213,7 @@ class Table:
             columns=across,
             published={} if other else self.published,
             profile="set by hand" if {"epochs", "epoch_steps"} & other.keys() else self.profile,
+            changed=self.changed or bool(other),
         )
 
     def on_images(self, images: str | None, across: Sequence[Variant], **settings: Any) -> Self:
@@ -291,6 +294,7 @@ class Table:
             base=dict(self.base) | given,
             published={},
             profile=profile,
+            changed=True,
         )
 
     def only(self, rows: Sequence[str] | None, columns: Sequence[str] | None) -> Self:

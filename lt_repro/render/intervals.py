@@ -26,3 +26,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """
     t = quantile(len(values))
     return statistics.mean(values), t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def values_needed(gap: float, half: float, n: int, most: int = 100) -> int | None:
+    """Returns how many values give an interval of a smaller half width than `gap`, if their spread stays the same.
+
+    Args:
+        gap: The half width to be under.
+        half: The half width of the interval of the `n` values there are.
+        n: How many values there are, two or more.
+        most: Where the search ends; then None is returned.
+    """
+    sd = half * math.sqrt(n) / quantile(n)
+    return next((count for count in range(n + 1, most + 1) if quantile(count) * sd / math.sqrt(count) < gap), None)

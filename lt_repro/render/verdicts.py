@@ -4,17 +4,18 @@ import dataclasses
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from lt_repro.paper.claim import Claim, Comparison, Place
 from lt_repro.paper.table import Table
 from lt_repro.render.cells import Measured, spread
-from lt_repro.render.intervals import interval, quantile
+from lt_repro.render.intervals import interval, quantile, values_needed
 
 Status = Literal["inside", "outside", "too few seeds", "not run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-Verdict = Literal["holds", "holds in part", "does not hold", "not yet measured"]
+Verdict = Literal["holds", "holds in part", "does not hold", "inconclusive", "not yet measured"]
 
 _DIGITS = 12  # finer than any accuracy; sums of the same accuracies in another order become equal
 
@@ -59,10 +60,11 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
 
     A comparison is the mean of sum(more) - sum(less) per seed, over the seeds that have finished runs in all its
     places, with its 95 % confidence interval. It counts as measured with two seeds or more. It holds if the whole
-    interval is above 0, holds in part if only the mean is, and does not hold if neither is. With an
-    `equivalence_margin` it holds if the interval is within ± the margin, does not hold if it is wholly outside, and
-    holds in part if it overlaps the limit. The claim holds if every comparison is measured and holds. It does not hold
-    if no measured comparison holds, even in part. In all other cases it holds in part.
+    interval is above 0, and does not hold if none of it is. With an `equivalence_margin` it holds if the interval is
+    within ± the margin, and does not hold if it is wholly outside. In all other cases it is inconclusive.
+
+    The claim holds if every comparison is measured and holds. If a comparison does not hold, the claim holds in part
+    where another one holds, and does not hold where none does. In all other cases the claim is inconclusive.
 
     Args:
         claim: The claim.
@@ -70,12 +72,12 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
     """
     details = [_compare(comparison, cells) for comparison in claim.comparisons]
     found = _verdicts(claim, details)
-    verdict: Verdict = "holds in part"
+    verdict: Verdict = "inconclusive"
     if not found:
         verdict = "not yet measured"
-    elif set(found) == {"does not hold"}:
-        verdict = "does not hold"
-    elif set(found) == {"holds"} and len(found) == len(details):
+    elif "does not hold" in found:
+        verdict = "holds in part" if "holds" in found else "does not hold"
+    elif found.count("holds") == len(details):
         verdict = "holds"
     return Judged(claim, verdict, len(found), len(details), details)
 
@@ -131,9 +133,13 @@ def claim_lines(judged: Sequence[Judged]) -> list[str]:
     """Returns a line for each claim: "holds: TEXT (Sec. 4.4). Here +5.90 ± 1.20 points, n = 3".
 
     For several comparisons it says how many hold, and the smallest difference; if the claim is that both sides are
-    alike, the largest in size. ± is the 95 % interval. A claim that is not yet measured has no number.
+    alike, the largest in size. ± is the 95 % interval. A claim that is not yet measured has no number. Of one that is
+    inconclusive it says how many seeds would decide, if mean and spread stayed as they are.
     """
-    lines = [f"{result.verdict}: {result.claim.text.rstrip('.')} ({result.claim.source})" for result in judged]
+    lines = [
+        f"{result.verdict}{_needed(result)}: {result.claim.text.rstrip('.')} ({result.claim.source})"
+        for result in judged
+    ]
     return [
         f"{line}. Here {fact}" if (fact := _fact(result)) else line for line, result in zip(lines, judged, strict=True)
     ]
@@ -174,10 +180,25 @@ def _verdicts(claim: Claim, details: Iterable[Compared]) -> list[Verdict]:
 
 def _verdict(mean: float, half: float, equivalence_margin: float | None) -> Verdict:
     if equivalence_margin is None:
-        return "holds" if mean - half > 0 else "holds in part" if mean > 0 else "does not hold"
+        return "holds" if mean > half else "does not hold" if mean <= -half else "inconclusive"
     if abs(mean) + half <= equivalence_margin:
         return "holds"
-    return "does not hold" if abs(mean) - half > equivalence_margin else "holds in part"
+    return "does not hold" if abs(mean) - half > equivalence_margin else "inconclusive"
+
+
+def _needed(judged: Judged) -> str:
+    """Returns " (needs about 5 seeds)" for an inconclusive claim with inconclusive comparisons, else nothing."""
+    limit = judged.claim.equivalence_margin or 0.0
+    counts = [
+        values_needed(abs(abs(compared.mean) - limit), compared.half, compared.n)
+        for compared in judged.details
+        if compared.mean is not None and compared.half is not None
+        if _verdict(compared.mean, compared.half, judged.claim.equivalence_margin) == "inconclusive"
+    ]
+    if judged.verdict != "inconclusive" or not counts:
+        return ""
+    most = max(counts, key=lambda count: count or math.inf)
+    return f" (needs about {most} seeds)" if most else " (needs more than 100 seeds)"
 
 
 def _fact(judged: Judged) -> str:
@@ -189,10 +210,15 @@ def _fact(judged: Judged) -> str:
     number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
     if judged.total == 1:
         return number
-    held = _verdicts(claim, measured).count("holds")
-    lacking = judged.total - judged.measured
-    count = f"{held} of {judged.total} comparisons hold" + (f", {lacking} not yet measured" if lacking else "")
-    return f"{count}, the {'smallest' if claim.equivalence_margin is None else 'largest'} {number}"
+    found = Counter(_verdicts(claim, measured))
+    failed = found["does not hold"]
+    rest = {
+        "does not" if failed == 1 else "do not": failed,
+        "inconclusive": found["inconclusive"],
+        "not yet measured": judged.total - judged.measured,
+    }
+    counts = [f"{found['holds']} of {judged.total} comparisons hold", *(f"{n} {name}" for name, n in rest.items() if n)]
+    return f"{', '.join(counts)}, the {'smallest' if claim.equivalence_margin is None else 'largest'} {number}"
 
 
 def _support(compared: Compared, equivalence_margin: float | None) -> float:
