@@ -15,6 +15,7 @@ from lt_repro.cli.app import put, put_json, say
 from lt_repro.cli.output import folder, put_all
 from lt_repro.cli.plan import commands, plan_json, totals, where
 from lt_repro.cli.progress import Board
+from lt_repro.cli.skipped import skipped_line
 from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Found:
         self.code = 1 if damaged else 0
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":
-        """Returns the table's cells; what was skipped, and runs too short for it, are noted on stderr.
+        """Returns the table's cells; what was skipped, and runs that match none of them, are noted on stderr.
 
         Args:
             table: What to measure.
@@ -233,6 +234,8 @@ class Found:
             words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
             hint = f"; {epochs}{max(lengths)} shows them" if epochs else ""
             say(f"note: {table.id} skips shorter runs ({words}){hint}")
+        if line := skipped_line(table, self.runs):
+            say(f"note: {line}")
         return measure(table, self.runs)
 
 

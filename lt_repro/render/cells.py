@@ -8,7 +8,7 @@ from typing import Any
 
 from lt_repro.data.split import Split
 from lt_repro.paper.table import Cell, Table
-from lt_repro.recipe import Recipe
+from lt_repro.recipe import Recipe, get, settings
 from lt_repro.render.intervals import interval
 from lt_repro.store.runs import Run
 
@@ -191,6 +191,55 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     shorter = (run for run in runs if length(run.recipe) < longest)
     pairs = ((run, epochs.get(_shortened(run.recipe), {0})) for run in shorter)
     return [run for run, known in pairs if length(run.recipe) not in known and length(run.recipe) < max(known)]
+
+
+def unmatched(table: Table, runs: Iterable[Run]) -> list[tuple[Run, dict[str, tuple[Any, Any]]]]:
+    """Returns the runs on a cell's data set by its method that match no cell, with what sets each apart.
+
+    That is every setting in which it differs from the nearest cell, name -> (the run's value, the cell's). A run that
+    differs in what experiments choose or what rows and columns decide, but for the ratio of columns, belongs to
+    another table and is not returned; nor are `short_runs`, nor runs that differ in the seed only.
+    """
+    decided = {name.rpartition(".")[2] for variant in (*table.rows, *table.columns) for name in variant.edits}
+    decided |= set(table.settings.chosen)
+    if not any("dataset" in column.edits for column in table.columns):
+        decided.discard("ratio")
+    cells = list({cell.recipe.key(): cell.recipe for cell in table.cells() if cell.recipe}.values())
+    runs, found = list(runs), []
+    short = {run.recipe.key() for run in short_runs(table, runs)}
+    for run in runs:
+        every = [pairs for cell in cells if (pairs := differences(run.recipe, cell)) is not None]
+        near = [pairs for pairs in every if decided.isdisjoint(name.removeprefix("parent ") for name in pairs)]
+        if near and all(every) and run.recipe.key() not in short:
+            found.append((run, min(near, key=len)))
+    return found
+
+
+def matches(table: Table, recipe: Recipe) -> bool:
+    """Returns whether a recipe is a cell's, whatever its seed."""
+    return any(cell.recipe and differences(recipe, cell.recipe) == {} for cell in table.cells())
+
+
+def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]] | None:
+    """Returns every setting in which two recipes differ, but for the seed: name -> (the first's value, the other's).
+
+    A parent's setting is "parent NAME", and left out where the run differs in the same way. None if the data sets, the
+    methods or the roles of parents differ.
+    """
+    if (recipe.dataset, type(recipe.method), {*recipe.parents}) != (
+        other.dataset,
+        type(other.method),
+        {*other.parents},
+    ):
+        return None
+    names = [name for name in settings(type(recipe.method)) if name not in ("seed", "parents")]
+    found = {name: pair for name in names if (pair := (get(recipe, name), get(other, name)))[0] != pair[1]}
+    for role, parent in recipe.parents.items():
+        inner = differences(parent, other.parents[role])
+        if inner is None:
+            return None
+        found |= {f"parent {name}": pair for name, pair in inner.items() if found.get(name) != pair}
+    return found
 
 
 def length(recipe: Recipe) -> int:
