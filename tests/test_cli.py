@@ -595,3 +595,34 @@ def test_a_budget_without_a_unit_is_refused(text, run):
     code, _, err = run("reproduce", "table4", f"--budget={text}")
     assert code == 2
     assert "such as 9m, 90s or 1h30m" in err
+
+
+def test_the_options_of_other_codes_work_on_train(run):
+    """They give the same run as ours."""
+    words = ["train", "--dataset", "digits", "--epochs", "1", "--set", "epoch_steps=1", "--json"]
+    keys = []
+    for more in (
+        ["--imb-factor", "0.05", "--lr", "0.2", "--batch-size", "16", "--weight-decay", "0.001"],
+        ["--ratio", "20", "--set", "lr=0.2", "--set", "batch=16", "--set", "weight_decay=0.001"],
+    ):
+        code, out, err = run(*words, *more)
+        assert code == 0, err
+        keys.append(json.loads(out)["key"])
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ratio", "0.01"], "type --ratio 100"),
+        (["--imb-factor", "100"], "above 0 and up to 1"),
+        (["--imb-factor", "0"], "above 0 and up to 1"),
+        (["--imb-factor", "0.01", "--ratio", "100"], "together"),
+        (["--lr", "0.1", "--set", "lr=0.2"], "lr is given twice"),
+        (["--batch-size", "0"], "batch = 0"),
+    ],
+)
+def test_a_factor_is_not_a_ratio_and_nothing_is_given_twice(words, message, run):
+    code, out, err = run("train", "--dataset", "digits", *words)
+    assert (code, out) == (2, "")
+    assert message in err

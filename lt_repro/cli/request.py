@@ -294,9 +294,13 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
         assert pool is not None, "the pool is read whenever its own ratio is asked for"
         return {"ratio": natural_ratio(pool.train_labels, pool.hold_out), "imb_type": "as_is"}
     try:
-        return {"ratio": float(text)}
+        ratio = float(text)
     except ValueError:
         raise RequestError(f"--ratio {text}", "allowed: a number from 1 up, or as-is") from None
+    if 0 < ratio < 1:
+        allowed = "allowed: n_max / n_min, a number from 1 up, or as-is"
+        raise RequestError(f"--ratio {text}", allowed, f"type --ratio {1 / ratio:g}")
+    return {"ratio": ratio}
 
 
 def usual_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:

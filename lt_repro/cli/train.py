@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def train(
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="cifar100")] = None,
     ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default=DEFAULT_RATIO)] = None,
+    imb_factor: Annotated[float | None, typer.Option(help="n_min / n_max: another way to say --ratio.")] = None,
     arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
     mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
     tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
@@ -32,6 +33,9 @@ def train(
     eta: Annotated[float | None, typer.Option(help="Of the temperatures; inf turns them off.")] = None,
     eps: Annotated[float | None, typer.Option(help="Of the temperatures.", show_default="paper's")] = None,
     epochs: Annotated[int | None, typer.Option(help="Length of training.", show_default="paper's, 200")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.", show_default="paper's")] = None,
+    batch: Annotated[int | None, typer.Option("--batch-size", help="Images of a step.", show_default="paper's")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of SGD.", show_default="paper's")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
     reading: Reading = "paper",
@@ -69,6 +73,7 @@ def train(
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
+    flags |= {"lr": lr, "batch": batch, "weight_decay": weight_decay}
     flags |= {"seed": seed, "split_seed": split_seed, "precision": precision}
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
@@ -76,6 +81,13 @@ def train(
             "allowed: one way of saying it; the latter are short for the fields of method dbn_mix",
             f"type --method {method} --set field=value, or leave --method out",
         )
+    if imb_factor is not None:
+        if ratio is not None or not 0 < imb_factor <= 1:
+            raise RequestError(
+                f"--imb-factor {imb_factor:g}" + (" and --ratio together" if ratio is not None else ""),
+                "allowed: n_min / n_max, above 0 and up to 1, instead of --ratio",
+            )
+        ratio = f"{1 / imb_factor:g}"
     if str(folder) == os.environ.get("LTREPRO_RUNS"):
         folder = Path(str(folder).split(os.pathsep)[0])
     given = {name: value for name, value in (short | flags).items() if value is not None}
