@@ -3,7 +3,11 @@
 import csv as comma
 import io
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
@@ -13,6 +17,7 @@ from test_render import fake
 
 from lt_repro.metrics import calibration_error, reliability
 from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, RELIABILITY
+from lt_repro.render import figures
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
 from lt_repro.render.figures import class_figure, group_figure, hparam_figure, reliability_figure, save
@@ -222,3 +227,92 @@ def test_the_foot_of_a_figure_is_below_it_and_never_mathematics(tmp_path):
     assert drawn.tag.endswith("svg")
     assert "costs $5 or $6" in comments
     assert comments.count("word word") >= 2  # folded
+
+
+HOSTILE = {
+    **{"text.usetex": True, "font.family": "serif", "font.size": 30, "text.color": "red", "path.sketch": (9, 9, 9)},
+    **{"axes.facecolor": "red", "axes.prop_cycle": matplotlib.cycler(color="r"), "axes.formatter.use_locale": True},
+    **{"figure.dpi": 30, "figure.facecolor": "red", "savefig.dpi": 30, "savefig.transparent": True, "hatch.color": "r"},
+    **{"savefig.facecolor": "red", "svg.fonttype": "none", "svg.hashsalt": "mine", "legend.shadow": True},
+}
+DRAWN = {
+    "hparam": lambda: hparam_figure(FIG3A, half(FIG3A)),
+    "group": lambda: group_figure(GROUPS, half(GROUPS)),
+    "class": lambda: class_figure("t", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25], [0.4, 0.3]]})),
+    "reliability": lambda: reliability_figure("t", panels(measure(RELIABILITY, []))),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_settings_of_the_process_change_no_byte(draw, tmp_path):
+    usual = [path.read_bytes() for path in save(draw(), tmp_path / "usual", ["foot"])]
+    with matplotlib.rc_context(HOSTILE):
+        hostile = [path.read_bytes() for path in save(draw(), tmp_path / "hostile", ["foot"])]
+    assert hostile == usual
+    assert figures._SETTINGS.keys() | {"backend"} == set(matplotlib.rcParams)  # a key left out is the user's
+
+
+RC = b"text.usetex: True\nfont.size: 30\nno such key\nfont.size: big\nsavefig.facecolor: red\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "variables"),
+    [
+        ({"matplotlibrc": RC}, {"MPLBACKEND": "nonsense", "SOURCE_DATE_EPOCH": "1", "LC_ALL": "de_DE.UTF-8"}),
+        ({"matplotlibrc": b"font.size: \xff"}, {"FREETYPE_PROPERTIES": "truetype:interpreter-version=35"}),
+        ({"mine": RC}, {"MATPLOTLIBRC": "mine", "MPLSTYLE": "ggplot"}),
+        ({"mpl/matplotlibrc": RC, "mpl/stylelib/default.mplstyle": RC}, {"MPLCONFIGDIR": "mpl"}),
+    ],
+    ids=["folder", "damaged", "variable", "home"],
+)
+def test_files_and_variables_of_the_user_change_no_byte(files, variables, elsewhere, tmp_path):
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+    paths = {name: str(tmp_path / value) for name, value in variables.items() if (tmp_path / value).exists()}
+    script = (
+        "from pathlib import Path; from lt_repro.render.figures import class_figure, save; from lt_repro.render.classes"
+        " import Classes; save(class_figure('hamburg', Classes(['a', 'b'], [9, 3], {'run': [[0.5, 0.25]]})), Path('x'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | variables | paths | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    usual = save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), tmp_path / "usual")
+    assert [Path(f"x{path.suffix}").read_bytes() for path in usual] == [path.read_bytes() for path in usual]
+
+
+@pytest.mark.parametrize("place", ["lt_repro.render.figures._legend", "matplotlib.figure.Figure.savefig"])
+def test_a_figure_that_fails_stops_nothing_else(place, run, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("by the test\nand more")
+
+    words = ["reproduce", "fig1", "groups", "table5", "reliability", "--render-only", "--out", "x"]
+    assert run(*words)[0] == 0
+    whole = {path.name for path in Path("x").iterdir()}
+    for path in Path("x").iterdir():
+        path.unlink()
+    monkeypatch.setattr(place, fail)
+    code, out, err = run(*words)
+    assert code == 1
+    why = "the figure cannot be drawn: ZeroDivisionError: by the test"
+    assert err.splitlines()[-1] == f"error: fig1: {why}; groups: {why}; reliability: {why}"
+    left = {path.name for path in Path("x").iterdir()}
+    assert left == {name for name in whole if not name.endswith((".png", ".svg"))}
+    assert {str(Path("x") / name) for name in left} <= set(out.splitlines())
+
+
+def test_a_demo_whose_figure_fails_still_has_its_table(run, monkeypatch):
+    monkeypatch.setattr("lt_repro.render.figures._legend", lambda figure: 1 / 0)
+    Path("demo/runs").mkdir(parents=True)
+    for stored in (Path(__file__).parents[1] / "tables/runs").glob("digits-r60-dbn_mix-e60-*.json"):
+        (Path("demo/runs") / stored.name).write_bytes(stored.read_bytes())
+    code, out, err = run("demo")
+    assert (code, err) == (1, "error: the figure cannot be drawn: ZeroDivisionError: division by zero\n")
+    assert "demo/table4.md" in out
+    assert sorted(path.name for path in Path("demo").glob("*.*")) == ["classes.csv", "table4.json", "table4.md"]

@@ -202,9 +202,11 @@ def demo(
     ]
     first, *_, last = measured
     classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in (first, last)}, pool)
-    paths += draw_classes(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
-    put_exhibits([(table, measured)], paths)
-    put(text.sentences(table, measured))
+    try:
+        paths += draw_classes(to / "classes", f"Handwritten digits, ratio 60, {first.n} seeds.", classes)
+    finally:  # the table, even where the figure cannot be drawn
+        put_exhibits([(table, measured)], paths)
+        put(text.sentences(table, measured))
     raise typer.Exit(found.code)
 
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as Grid
 
 from lt_repro.cli.app import out, printable, put, put_json
+from lt_repro.errors import FailedError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lt_repro.data.images import Pool
     from lt_repro.paper.table import Table
     from lt_repro.render.cells import Measured
@@ -42,40 +45,53 @@ def put_all(
         as_json: Print one JSON document instead.
         best: Show in tables the best accuracy on test beside the last.
         claims: Judge the paper's claims also where an exhibit is not at the paper's settings.
+
+    Raises:
+        FailedError: A figure could not be drawn; everything else was written and printed.
     """
     from lt_repro.render import figures, reliability, text
     from lt_repro.render.verdicts import claim_lines
 
     paths: list[Path] = []
+    failed: list[str] = []
     more: dict[str, Any] = {}
+
     for table, measured in shown:
         stem = folder(table, to) / table.id
         drawn = [entry if table.form in ("lines", "groups") else entry.unprinted() for entry in measured]
         foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
+        draw: Callable[[], Figure]
         if table.form == "classes":
             classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool)
             lacking = [label for label, values in classes.series.items() if not values]
             note = f" Not run: {', '.join(lacking)}." if lacking else ""
-            paths += draw_classes(stem, table.caption + note, classes, foot)
+            draw, numbers = functools.partial(figures.class_figure, table.caption + note, classes), classes.csv()
             more["classes"] = classes.to_json()
             if not as_json:
                 put_classes(classes)
         elif table.form in ("lines", "groups"):
-            draw = figures.hparam_figure if table.form == "lines" else figures.group_figure
-            paths += figures.save(draw(table, measured), stem, foot)
-            paths.append(write(stem.with_name(f"{table.id}.csv"), text.csv(table, measured)))
+            chosen = figures.hparam_figure if table.form == "lines" else figures.group_figure
+            draw, numbers = functools.partial(chosen, table, measured), text.csv(table, measured)
         elif table.form == "reliability":
             panels = reliability.panels(measured)
-            paths += figures.save(figures.reliability_figure(table.caption, panels), stem, foot)
-            paths.append(write(stem.with_name(f"{table.id}.csv"), reliability.csv(panels)))
+            draw = functools.partial(figures.reliability_figure, table.caption, panels)
+            numbers = reliability.csv(panels)
         else:
             paths += written(table, measured, stem.parent, notes, best or table.best)
+            continue
+        try:
+            paths += figures.save(draw(), stem, foot)
+        except FailedError as error:
+            failed.append(f"{table.id}: {error}")
+        paths.append(write(stem.with_name(f"{table.id}.csv"), numbers))
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
         put("The paper's claims with its numbers, then what these cells give:")
         for line in claim_lines(measured_claims):
             put(line)
+    if failed:
+        raise FailedError("; ".join(failed))
 
 
 def folder(table: "Table", to: Path | None) -> Path:
@@ -157,10 +173,8 @@ def draw_classes(stem: Path, title: str, classes: "Classes", foot: Sequence[str]
     """Writes the figure of accuracies by class with its numbers and returns the paths."""
     from lt_repro.render import figures
 
-    return [
-        *figures.save(figures.class_figure(title, classes), stem, foot),
-        write(stem.with_name(f"{stem.name}.csv"), classes.csv()),
-    ]
+    numbers = write(stem.with_name(f"{stem.name}.csv"), classes.csv())
+    return [*figures.save(figures.class_figure(title, classes), stem, foot), numbers]
 
 
 def put_classes(classes: "Classes") -> None:

@@ -1,25 +1,48 @@
-"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot, which has global state."""
+"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot, which has global state.
 
+Every figure is drawn under `_SETTINGS`: the user's matplotlibrc, styles and environment change no byte of it.
+"""
+
+import contextlib
+import importlib.util
 import io
 import math
+import os
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from lt_repro.errors import FailedError, first_line
 from lt_repro.paper.table import Table, Variant
 from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
 from lt_repro.render.reliability import Panel
 from lt_repro.store import files
+
+
+@contextlib.contextmanager
+def _defaults() -> Iterator[None]:
+    """Hides the user's settings from the import of matplotlib: it reads ./matplotlibrc, and stops at a damaged one."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec and spec.origin, "matplotlib is a dependency"
+    hidden = {name: os.environ.pop(name) for name in ("MPLBACKEND", "FREETYPE_PROPERTIES") if name in os.environ}
+    try:
+        with contextlib.chdir(Path(spec.origin).parent / "mpl-data"):  # its matplotlibrc has the defaults
+            yield
+    finally:
+        os.environ.update(hidden)
+
+
+with _defaults():
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: colour-blind safe
@@ -27,8 +50,26 @@ _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # to tel
 _MARKERS = "osD^vP"
 _OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Arial Unicode MS")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+_SETTINGS: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+_SETTINGS |= {
+    "svg.hashsalt": "lt_repro",  # unsalted ids are random
+    "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)],
+}
 
 
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    """Draws under our settings; an error of matplotlib's is a failed job, which stops no other."""
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a missing glyph is drawn as a box; the .csv has the name
+        try:
+            yield
+        except Exception as error:
+            raise FailedError(f"the figure cannot be drawn: {type(error).__name__}: {first_line(error)}") from error
+
+
+@_drawing()
 def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     """Returns the accuracy in percent against the table's axis, one line per row; a cell without runs is a gap.
 
@@ -73,6 +114,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     return figure
 
 
+@_drawing()
 def class_figure(title: str, classes: Classes) -> Figure:
     """Returns a figure of the training images of each class above its accuracy: bars up to 20 classes, else lines.
 
@@ -122,6 +164,7 @@ def class_figure(title: str, classes: Classes) -> Figure:
     return figure
 
 
+@_drawing()
 def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     """Returns bars of the accuracy in percent for each column, one bar per row; a cell without runs is a gap.
 
@@ -166,6 +209,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     return figure
 
 
+@_drawing()
 def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
     """Returns a panel for each series: accuracy in each bin of confidence, and its distance from the diagonal.
 
@@ -217,25 +261,28 @@ def save(figure: Figure, stem: Path, foot: Sequence[str] = ()) -> list[Path]:
         foot: Lines in small print below the figure.
 
     Raises:
+        FailedError: It cannot be drawn.
         RequestError: The folder cannot be written.
     """
+    paths = []
+    for kind, content in _rendered(figure, foot).items():
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        files.write(paths[-1], content)
+    return paths
+
+
+@_drawing()
+def _rendered(figure: Figure, foot: Sequence[str]) -> dict[str, bytes]:
+    """Returns the content of the files by kind."""
     lines = [part for line in foot for part in textwrap.wrap(line, int(19 * figure.get_figwidth()))]
     small: dict[str, Any] = {"fontsize": 6, "color": "0.35", "va": "top", "parse_math": False, "linespacing": 1.3}
     figure.text(0.01, -0.01, "\n".join(lines), **small)
-    paths = []
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    family = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
+    contents = {}
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         stream = io.BytesIO()
-        with (
-            matplotlib.rc_context({"svg.hashsalt": "lt_repro", "font.family": family}),  # unsalted SVG ids are random
-            warnings.catch_warnings(),
-        ):
-            warnings.filterwarnings("ignore", "Glyph")  # a missing glyph is drawn as a box; the .csv has the name
-            figure.savefig(stream, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
-        paths.append(stem.with_name(f"{stem.name}.{kind}"))
-        files.write(paths[-1], stream.getvalue())
-    return paths
+        figure.savefig(stream, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
+        contents[kind] = stream.getvalue()
+    return contents
 
 
 def _legend(figure: Figure) -> None:
