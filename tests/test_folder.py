@@ -499,6 +499,17 @@ def test_the_first_frame_of_several(tmp_path, form):
     assert np.array_equal(np.unique(first(tmp_path, content).reshape(-1, 3), axis=0), [RED])
 
 
+def test_a_damaged_second_frame_is_not_read(tmp_path):
+    frames = [Image.fromarray(noise(at)).quantize(200) for at in range(2)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    second = content.rindex(b"\x21\xf9")  # the control block of the second frame
+    damaged = content[: second + 12]
+    with pytest.raises((IndexError, struct.error)):
+        Image.open(io.BytesIO(damaged)).seek(1)
+    assert np.array_equal(first(tmp_path, damaged), frames[0].convert("RGB"))
+    assert "several frames in 1 image: the first is used" in notes(tmp_path)
+
+
 def test_the_ending_of_a_name_says_nothing(tmp_path):
     assert np.array_equal(first(tmp_path / "a", encoded(noise(5)), "image.jpg"), noise(5))
     assert np.array_equal(first(tmp_path / "b", encoded(noise(5)), "image"), noise(5))

@@ -242,6 +242,15 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _has_several_frames(content: bytes) -> bool:
+    """Returns whether more than one frame is in a file, opened anew: later frames may be damaged."""
+    with Image.open(io.BytesIO(content)) as image:
+        try:
+            return bool(getattr(image, "is_animated", False))
+        except Exception:  # of looking for a second frame
+            return True
+
+
 def _pixels(content: bytes, depth: int) -> _Decoded:
     """Returns the image in a file's content; a damaged image raises any error of its format's reader.
 
@@ -258,7 +267,7 @@ def _pixels(content: bytes, depth: int) -> _Decoded:
         if image.format == "PNG":
             Image.open(io.BytesIO(content)).verify()  # the checksums, which decoding skips
         size, losses, level = image.size, [], None
-        if getattr(image, "n_frames", 1) > 1:
+        if _has_several_frames(content):
             losses.append(("several frames", "the first is used"))
         if image.mode == "CMYK":
             losses.append(("CMYK", "brought to RGB without a colour profile"))
