@@ -393,3 +393,16 @@ def test_sentences_without_anything_to_compare():
         'Nothing can be compared yet: no other row has a number where the first row, "Single branch, vanilla", has one.'
     )
     assert " (ratio 100); " in text.sentences(TABLE4, measure(TABLE4, runs_of(TABLE4, {0: (0.1,), 1: (0.2,)})))
+
+
+def test_the_footer_names_runs_that_were_continued_elsewhere():
+    runs = runs_of(TABLE, {VANILLA: (0.1, 0.2)})
+    places = [{"epoch": 0, "step": 0, "ended": "stopped"}, {"epoch": 2, "step": 0, "ended": "done"}]
+    origins = [{"versions": {"torch": version}, "commit": "a", "device": "cpu", "threads": 1} for version in ("1", "2")]
+    split = [place | origin for place, origin in zip(places, origins, strict=True)]
+    moved = replace(runs[0], attempts=split, determinism="C")
+    whole = replace(runs[1], attempts=[place | origins[0] for place in places])
+    foot = text.rows(TABLE, measure(TABLE, [moved, whole]))[2]
+    assert foot[-1] == f"Continued elsewhere, so level C: {moved.recipe.key()} (torch 1 then 2)."
+    old = replace(runs[0], attempts=places)  # of a file that does not say where
+    assert not any("elsewhere" in line for line in text.rows(TABLE, measure(TABLE, [old, whole]))[2])

@@ -23,7 +23,7 @@ from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.schedules import learning_rate
-from lt_repro.store import checkpoint, files
+from lt_repro.store import checkpoint, files, provenance
 from lt_repro.train import evaluate, publish
 from lt_repro.train import state as state_module
 from lt_repro.train.device import pick_precision
@@ -226,8 +226,66 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_the_run_file_says
     run = fit(made, images, out=tmp_path / "cut", device="cpu")
     assert sha(run) == sha(straight)
     assert run.result == straight.result
-    assert run.attempts[-1] == {"epoch": 1, "step": 0, "ended": "done", "damaged": [lane.path.name]}
+    damaged = {"epoch": 1, "step": 0, "ended": "done", "damaged": [lane.path.name]}
+    assert {name: run.attempts[-1][name] for name in damaged} == damaged
     assert {path.suffix for path in (tmp_path / "cut").iterdir()} == {".json", ".pt"}
+
+
+def continued(small, images, out, monkeypatch, name, change):
+    """A run whose second attempt has another origin."""
+    saved_lane(small(), images, out)
+    monkeypatch.setattr(provenance, name, change)
+    return fit(small(), images, out=out, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "words"),
+    [
+        ("versions", {"torch": "A"}, "torch "),
+        ("commit", "0123abc", "commit "),
+        ("device_words", "cpu (x86_64 AVX512, 2 threads)", "device cpu ("),
+        ("determinism", "B", "determinism A then B"),
+    ],
+)
+def test_a_run_that_was_continued_elsewhere_has_every_origin_and_level_c(
+    name, other, words, small, images, tmp_path, monkeypatch
+):
+    usual = getattr(provenance, name)
+    run = continued(small, images, tmp_path, monkeypatch, name, lambda *_: other)
+    first, last = (
+        [attempt[field] for field in ("versions", "commit", "device", "threads", "determinism")]
+        for attempt in run.attempts
+    )
+    assert run.determinism == "C"
+    assert first != last
+    assert last[:4] == [run.versions, run.commit, run.device, run.threads]
+    assert words in provenance.changes_words(run.attempts)
+    assert usual(*[torch.device("cpu")] * (name in ("device_words", "determinism"))) in first
+
+
+def test_a_run_that_was_continued_with_other_threads_has_level_c(small, images, tmp_path):
+    saved_lane(small(), images, tmp_path)
+    torch.set_num_threads(2)
+    run = fit(small(), images, out=tmp_path, device="cpu")
+    assert ([attempt["threads"] for attempt in run.attempts], run.determinism) == ([1, 2], "C")
+    assert "1 thread) then cpu (" in provenance.changes_words(run.attempts)
+
+
+def test_a_run_that_was_continued_in_the_same_place_keeps_its_level(small, images, tmp_path):
+    saved_lane(small(), images, tmp_path)
+    run = fit(small(), images, out=tmp_path, device="cpu")
+    assert (len(run.attempts), run.determinism, provenance.changes(run.attempts)) == (2, "A", {})
+
+
+def test_an_attempt_without_an_origin_is_unknown_only_beside_one_with(small, images, tmp_path):
+    lane = saved_lane(small(), images, tmp_path)
+    place = {name: lane.attempts[0][name] for name in ("epoch", "step", "ended")}  # as an earlier version stored it
+    lane.attempts[:] = [place]
+    lane.save()
+    run = fit(small(), images, out=tmp_path, device="cpu")
+    assert run.determinism == "C"
+    assert "determinism unknown then A" in provenance.changes_words(run.attempts)
+    assert provenance.changes([place, place]) == {}
 
 
 def test_a_damaged_pair_falls_back_to_the_start(small, images, tmp_path):

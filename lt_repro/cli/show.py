@@ -91,6 +91,7 @@ def show(
 
     [bold]ltrepro show cifar100-r100[/bold]
     """
+    from lt_repro.store.provenance import changes_words
     from lt_repro.store.runs import find_run, run_folders
 
     found = find_run(run, run_folders(runs))
@@ -108,7 +109,10 @@ def show(
         "weights": (content["weights"] or {}).get("sha256"),
         **{f"{role} from": parent["weights"] for role, parent in content["parents"].items()},
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
+        "determinism": content["determinism"],
     }
+    if words := changes_words(found.attempts):
+        provenance["continued elsewhere"] = words
     grid = Grid(box=None, show_header=False, padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")

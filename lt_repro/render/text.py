@@ -12,6 +12,7 @@ from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
+from lt_repro.store import provenance
 from lt_repro.store.runs import Run
 
 CSV_FIELDS = (
@@ -273,6 +274,9 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
         for run in entry.diverged:
             place = f"{entry.cell.row.title}, {entry.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged, in no mean: {place} ({run.recipe.key()})."
+    for run in used:
+        if words := provenance.changes_words(run.attempts):
+            yield f"Continued elsewhere, so level C: {run.recipe.key()} ({words})."
 
 
 def reading_line(recipe: Recipe, settings: Settings) -> str:

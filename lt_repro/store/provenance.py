@@ -4,8 +4,9 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,41 @@ def commit() -> str | None:
         return None
 
 
+def origin(device: torch.device) -> dict[str, Any]:
+    """Returns where an attempt at a run is made: versions, commit, device, threads and determinism of `runs.Run`."""
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "device": device_words(device),
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "determinism": determinism(device),
+    }
+
+
+def changes(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Returns what differs between the attempts at a run: name -> the value in each, None where it is not known.
+
+    Names are "commit", "device" (whose words have the threads), "determinism", and those of the versions.
+    """
+    flat = [
+        attempt.get("versions", {}) | {name: attempt.get(name) for name in ("commit", "device", "determinism")}
+        for attempt in attempts
+    ]
+    names = dict.fromkeys(name for values in flat for name in values)
+    found = {name: [values.get(name) for values in flat] for name in names}
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def changes_words(attempts: Iterable[Mapping[str, Any]]) -> str:
+    """Returns `changes` in words: "torch 2.10 then 2.11, commit unknown then 1e63c09"; "" where nothing differs."""
+    pairs = changes(attempts).items()
+    return ", ".join(f"{name} {' then '.join(dict.fromkeys(map(_known, values)))}" for name, values in pairs)
+
+
+def _known(value: str | None) -> str:
+    return "unknown" if value is None else value
+
+
 def command() -> str:
     """Returns the command line of this process."""
     return shlex.join(["ltrepro", *sys.argv[1:]])
@@ -47,7 +83,7 @@ def versions() -> dict[str, str]:
     return {
         "lt_repro": lt_repro.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint would refuse to load
         "numpy": np.__version__,
     }
 

@@ -39,14 +39,15 @@ class Run:
         precision: The precision used, after "auto" is resolved.
         versions: Versions of Python and the packages that compute.
         commit: The commit of this code, with "+" if it had changes; None outside a checkout.
-        attempts: [{epoch, step, ended}], where each process started and how it ended; `damaged` lists the damaged
-            checkpoints that it skipped.
+        attempts: [{epoch, step, ended, versions, commit, device, threads, determinism}], where in training each process
+            started, how it ended, and its origin, which older files lack; `damaged` lists the damaged checkpoints that
+            it skipped. The run's own origin is that of the last.
         parents: {role: {key, weights}}, the parent runs and the SHA-256 of their weights.
         command: The command line.
         threads: Number of CPU threads of torch; None on other devices.
         determinism: How far a rerun is promised to be equal. "A": the same bits on one kind of CPU with the same build
             of torch and number of threads. "B": the same bits on the same model of GPU (deterministic algorithms on).
-            "C": the same within the spread of the seeds.
+            "C": the same within the spread of the seeds; also where the attempts' origins differ.
         path: The file it was read from.
     """
 

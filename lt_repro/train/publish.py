@@ -2,8 +2,6 @@
 
 import time
 
-import torch
-
 from lt_repro.errors import DamagedError
 from lt_repro.store import checkpoint, files, provenance
 from lt_repro.store.runs import Run
@@ -20,7 +18,8 @@ def publish(state: TrainState) -> Run:
     published = state.out / f"{state.recipe.key()}.json"
     if published.exists():
         return _completed(state, Run.read(published))
-    state.attempts[-1]["ended"] = "done" if state.diverged is None else "diverged"
+    last = state.attempts[-1]
+    last["ended"] = "done" if state.diverged is None else "diverged"
     result = stored = None
     if state.diverged is None:
         result = evaluate.result(state.logits, state.images, state.recipe.spec.branches, state.curve)
@@ -44,14 +43,14 @@ def publish(state: TrainState) -> Run:
         weights=stored,
         seconds=round(state.seconds + time.monotonic() - state.started, 3),
         images_per_second=round(state.images_passed / max(state.train_seconds, 1e-9), 1),
-        device=provenance.device_words(state.device),
+        device=last["device"],
         precision=state.precision,
-        versions=provenance.versions(),
-        commit=provenance.commit(),
+        versions=last["versions"],
+        commit=last["commit"],
         attempts=state.attempts,
         command=provenance.command(),
-        threads=torch.get_num_threads() if state.device.type == "cpu" else None,
-        determinism=provenance.determinism(state.device),
+        threads=last["threads"],
+        determinism="C" if provenance.changes(state.attempts) else last["determinism"],
     ).publish(state.out)
     checkpoint.remove(state.path)
     return run

@@ -16,7 +16,7 @@ from lt_repro.errors import DamagedError, RequestError
 from lt_repro.methods.base import Batch, StepContext
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
-from lt_repro.store import checkpoint, runs
+from lt_repro.store import checkpoint, provenance, runs
 from lt_repro.train import evaluate
 from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_source
 from lt_repro.train.device import pick_precision
@@ -71,9 +71,8 @@ class TrainState:
         state, damaged = checkpoint.load(self.path)
         if state is not None:
             self._restore(state)
-        self.attempts.append(
-            {"epoch": self.epoch, "step": self.step, "ended": "lost"} | ({"damaged": damaged} if damaged else {})
-        )
+        attempt = {"epoch": self.epoch, "step": self.step, "ended": "lost"} | ({"damaged": damaged} if damaged else {})
+        self.attempts.append(attempt | provenance.origin(device))
         if self.optimizer is None:  # nothing is trained: the network is evaluated as it is
             self.epoch = recipe.epochs
             self._evaluate()

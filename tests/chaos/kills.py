@@ -200,7 +200,8 @@ class Chain:
             self._check(same, f"{key} has other weights")
             expected = [{"epoch": epoch, "step": step, "ended": "lost"} for epoch, step in self.trail[key]]
             expected[-1]["ended"] = "done"
-            self._check(killed["attempts"] == expected, f"{key} lists {killed['attempts']}, there were {expected}")
+            places = [{name: attempt[name] for name in ("epoch", "step", "ended")} for attempt in killed["attempts"]]
+            self._check(places == expected, f"{key} lists {places}, there were {expected}")
         usual = {f"{key}.{suffix}" for key in self.keys for suffix in ("json", "pt")}
         return self.wrong, sorted({path.name for path in self.out.iterdir()} - usual)
 
