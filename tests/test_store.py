@@ -223,6 +223,32 @@ def test_verify_names_every_bad_file_and_cleans_what_was_left_behind(run):
     assert before - set(Path("runs").iterdir()) == {*left, outlived}
 
 
+def test_verify_names_weights_that_are_gone_and_what_needs_them(run):
+    parent, other = trained(run, "--seed", "0", "--arch", "dbn"), trained(run, "--seed", "1")
+    child = trained(run, "--method", "crt", "--set", f"parent={parent.path}")
+    assert json.loads(run("verify", "--json")[1])["without_weights"] == []
+    parent.path.with_suffix(".pt").unlink()
+    other.path.with_suffix(".pt").unlink()
+    code, out, _ = run("verify")
+    *named, total = out.splitlines()
+    assert (code, total) == (0, "4 files, 0 bad; 0 left behind, 0 removed; 2 without weights")
+    assert f"{parent.path.with_suffix('.pt')} is gone; needed for {child.recipe.key()}" in named
+    assert f"{other.path.with_suffix('.pt')} is gone; needed for table3-digits-e2-r60 (cRT (printed cRW))" in named
+    entries = {entry["key"]: entry for entry in json.loads(run("verify", "--json")[1])["without_weights"]}
+    assert entries.keys() == {parent.recipe.key(), other.recipe.key()}
+    child.path.rename("child.json")
+    assert "pt is gone; needed for table6a-digits-e2-r60 (Dual branch)" in run("verify")[1]  # it is still planned
+    run("collect", "runs")
+    assert "2 without weights" in run("verify")[1]  # the copies never have any
+    assert "2 without weights" in run("verify", "tables/runs")[1]
+    Path("copies").mkdir()
+    parent.path.rename(Path("copies") / parent.path.name)
+    assert "1 without weights" in run("verify", "runs")[1]
+    assert "2 without weights" in run("verify", "runs", "copies")[1]
+    Path(f"copies/{parent.recipe.key()}.pt").write_bytes(b"")
+    assert "1 without weights" in run("verify", "runs", "copies")[1]  # damaged, but there
+
+
 def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
     found = trained(run)
     outlived = found.path.with_suffix(".ckpt")  # its weights are being trained again, say

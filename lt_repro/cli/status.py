@@ -1,7 +1,9 @@
 """`status`, `verify`, `collect`, `diff`: commands on stored runs, which train nothing."""
 
+import functools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,10 @@ from lt_repro.errors import DamagedError, RequestError
 
 if TYPE_CHECKING:
     from lt_repro.store.runs import Run
+    from lt_repro.store.status import RunStatus
+
+COLLECTED = Path("tables/runs")
+"""Where run files are collected, without their weights."""
 
 
 @app.command()
@@ -59,32 +65,42 @@ def verify(
     [bold]ltrepro verify runs --clean[/bold]
 
     --clean removes temporary files, free locks, damaged checkpoints, and checkpoints of finished runs. It never removes
-    run files, weights, or files of a run that is training now.
+    run files, weights, or files of a run that is training now. Weights that are gone are not bad: the lines name the
+    runs that need them, stored or still to be trained for an exhibit.
     """
     from lt_repro.store import status
 
-    usual = [place for place in (Path("runs"), Path("tables/runs")) if place.is_dir()]
+    usual = [place for place in (Path("runs"), COLLECTED) if place.is_dir()]
     folders = _folders(folder) if folder else usual
     checks = [check for place in folders for check in status.check_files(place)]
     bad = [check for check in checks if check.wrong]
     left = [path for place in folders for path in status.strays(place)]
     gone = [path for path in left if status.clean(path)] if clean else []
+    kept = [place for place in folders if folder or place != COLLECTED]  # run files are collected without weights
+    lacking = [(run, _needs(run, children)) for run, children in status.without_weights(kept)]
     if as_json:
         wrong = [{"path": str(check.path), "wrong": check.wrong} for check in bad]
-        put_json({"files": len(checks), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))})
+        without = [{"key": run.key, "folder": str(run.folder), "needed_for": needs} for run, needs in lacking]
+        document = {"files": len(checks), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))}
+        put_json(document | {"without_weights": without})
     else:
         for check in bad:
             put(f"{check.path}: {check.wrong}")
         for path in left:
             put(f"{path}: left by a killed process{', removed' if path in gone else ''}")
-        put(f"{len(checks)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed")
+        for run, needs in lacking:
+            if needs:
+                more = f" and {len(needs) - 3} more" if len(needs) > 3 else ""
+                put(f"{run.folder / run.key}.pt is gone; needed for {', '.join(needs[:3])}{more}")
+        end = f"; {len(lacking)} without weights" if lacking else ""
+        put(f"{len(checks)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed{end}")
     raise typer.Exit(1 if bad else 0)
 
 
 @app.command()
 def collect(
     source: Annotated[list[Path], typer.Argument(help="Folders of run files, or run files.")],
-    to: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = Path("tables/runs"),
+    to: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = COLLECTED,
     as_json: Json = False,
 ) -> None:
     """Copy run files into tables/runs after checking each one; existing files are not overwritten.
@@ -168,6 +184,31 @@ def diff(
         classes_grid.add_row(printable(name), f"{100 * left:.2f}", f"{100 * right:.2f}", f"{100 * (right - left):+.2f}")
     if moved:
         out.print(classes_grid)
+
+
+@functools.cache
+def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, str]]":
+    """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell."""
+    from lt_repro.paper import papers
+
+    found: dict[str, dict[str, str]] = {}
+    for table in (table for paper in papers().values() for tables in paper.exhibits.values() for table in tables):
+        try:
+            moved = table.with_settings(dataset=dataset, ratio=ratio, epochs=epochs)
+        except RequestError:  # its rows or columns decide one of these
+            continue
+        for cell in moved.cells():
+            for child in cell.recipes:
+                for parent in child.parents.values():
+                    found.setdefault(parent.key(), {})[child.key()] = f"{moved.id} ({cell.row.title})"
+    return found
+
+
+def _needs(run: "RunStatus", children: Sequence[str]) -> list[str]:
+    """Returns the stored runs that started from a run's weights, then the cells that would, of runs not stored."""
+    recipe = (run.content or {})["recipe"]
+    planned = _planned(recipe["dataset"], recipe["ratio"], recipe["epochs"]).get(run.key, {})
+    return list(dict.fromkeys([*children, *(words for key, words in planned.items() if key not in children)]))
 
 
 def _folders(runs: list[Path] | None) -> list[Path]:

@@ -92,6 +92,19 @@ def check_files(folder: Path) -> Iterator[FileCheck]:
             yield FileCheck(path, str(error).partition(" is damaged: ")[2] or str(error))
 
 
+def without_weights(folders: Iterable[Path]) -> list[tuple[RunStatus, list[str]]]:
+    """Returns the finished runs whose weights file is in none of the folders, and the runs that started from each."""
+    folders = list(folders)
+    ended = [run for run in run_statuses(folders) if run.content]
+    stored = {path.stem for folder in folders for path in folder.glob("*.pt")}
+    children: dict[str, list[str]] = {}
+    for run in ended:
+        for parent in (run.content or {})["parents"].values():
+            children.setdefault(parent["key"], []).append(run.key)
+    lacking = [run for run in ended if (run.content or {})["weights"] and run.key not in stored]
+    return [(run, children.get(run.key, [])) for run in lacking]
+
+
 def strays(folder: Path) -> list[Path]:
     """Returns what killed processes left: temporary files, free locks, damaged checkpoints and those of ended runs.
 
