@@ -367,7 +367,7 @@ def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
     assert split["counts"] == [12, 3, 6, 24]
     assert (split["ratio"], split["imb_type"], split["n_test"]) == (8.0, "as_is", 16)
     _, out, _ = run("make-dataset", *options)
-    assert all(f" {name} " in out for name in ("auk", "ibis", "tern", "wren"))
+    assert all(f"{name} " in out for name in ("auk", "ibis", "tern", "wren"))
     options = ["--dataset", birds, "--ratio", "as-is"]
     found = trained(run, *options, "--epochs", "1")
     assert found.split["class_names"] == ["auk", "ibis", "tern", "wren"]

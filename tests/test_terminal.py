@@ -1,12 +1,17 @@
 """What reaches the terminal or a pipe: text as it is, nothing cut, nothing wrapped in a pipe."""
 
+import io
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
-from lt_repro.cli import app
+from lt_repro.cli import app, progress
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -74,3 +79,129 @@ def test_what_moves_the_cursor_or_turns_text_is_a_question_mark(capsys):
     app.put("a\x1b[2Jb\u202ec\u2066d\u2028e\tf\x9bg\ud800h")
     app.say("a\x07b")
     assert capsys.readouterr() == ("a?[2Jb?c?d?e?f?g?h\n", "a?b\n")
+
+
+# nothing cut
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def screen(run, monkeypatch):
+    """Types a command on a terminal of some columns and gives what it shows, without colours."""
+
+    def type_in(width, *words, term="xterm"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", shown := Terminal())
+            patch.setattr(app.out, "_width", width)  # read from COLUMNS when the process starts
+            patch.setenv("TERM", term)
+            code, _, err = run(*words)
+        assert code == 0, err
+        return re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
+
+    return type_in
+
+
+RUNS = str(Path(__file__).parents[1] / "tables/runs")
+ON_DIGITS = ["--dataset", "digits", "--ratio", "60", "--runs", RUNS]
+COMMANDS = {
+    "ablation": ["ablation-table", *ON_DIGITS],
+    "branch": ["branch-table", *ON_DIGITS],
+    "reproduce": ["reproduce", "table6", "--render-only", "--runs", RUNS],
+    "classes": ["plot-classes", *STORED],
+    "fig1": ["plot-classes", *ON_DIGITS],
+    "diff": ["diff", *STORED],
+    "show": ["show", STORED[0]],
+    "status": ["status", "--runs", RUNS],
+    "methods": ["methods"],
+    "make-dataset": ["make-dataset", "digits"],
+}
+NUMBER = r"[+−-]?\d+\.\d\d(?: ± \d+\.\d\d)?(?: \(\d+\))?(?=[ │])"  # of a cell: "51.04 ± 0.33 (3)"
+
+
+def grids(text):
+    """The lines of the grids that have lines between the cells."""
+    return [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_no_number_is_cut_and_no_grid_is_wider_than_the_terminal(words, run, screen, monkeypatch):
+    whole = screen(100_000, *words)
+    for width in (40, 50, 80, 200):
+        shown = screen(width, *words)
+        assert "…" not in shown
+        assert [line for line in grids(shown) if cell_len(line) > width] == []
+        cells = [set(re.findall(NUMBER, "\n".join(grids(text)))) for text in (whole, shown)]
+        assert cells[0] == cells[1]
+    monkeypatch.setenv("COLUMNS", "40")
+    piped = run(*words)[1]
+    assert piped == whole
+    assert screen(40, *words, term="dumb") == piped
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(*words)[1] == piped
+
+
+def test_two_runs_are_never_shown_under_the_same_name(run, screen, monkeypatch):
+    keys = [f"{'cifar100-r100-' * 4}dbn_mix-e200-s{seed}-0123456{seed}" for seed in (0, 1)]
+    for key in keys:
+        Path("runs").mkdir(exist_ok=True)
+        Path(f"runs/{key}.failed.json").write_text("{}")
+    for width in (40, 50, 80):
+        lines = screen(width, "status").splitlines()
+        assert max(map(len, lines)) <= width
+        begin = lines[0].index("state")
+        assert "".join(line[:begin].strip() for line in lines[1:-1]) == "".join(keys)
+    monkeypatch.setenv("COLUMNS", "40")
+    out = run("status")[1]
+    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [[key, "failed"] for key in keys]
+
+
+def test_digests_are_whole(run, screen, monkeypatch):
+    digest = Run.read(STORED[0]).weights["sha256"]
+    for width in (40, 50, 80):
+        assert digest in "".join(screen(width, "show", STORED[0]).split())
+    monkeypatch.setenv("COLUMNS", "40")
+    assert digest in run("show", STORED[0])[1]
+
+
+def test_a_long_class_name_ends_in_an_ellipsis_on_a_terminal_alone(run, screen):
+    names = ["a class of a very long name", "猫" * 12]
+    labels, images = np.repeat(np.arange(2), 4), np.zeros((8, 8, 8, 3), np.uint8)
+    arrays = {f"{part}_images": images for part in ("train", "test")}
+    np.savez("a.npz", **arrays, train_labels=labels, test_labels=labels, class_names=names)
+    words = ["make-dataset", "npz:a.npz", "--ratio", "1"]
+    for width in (40, 50, 80):
+        lines = screen(width, *words).splitlines()[:2]
+        assert [cell_len(line) <= width for line in lines] == [True, True]
+        assert lines[0].startswith("a class of a ve…  4  █")
+        assert "猫猫 …" in lines[1]
+    assert all(name in run(*words)[1] for name in names)
+
+
+def test_a_long_title_of_a_series_is_broken_between_words(screen):
+    words = ["plot-classes", STORED[0], STORED[1]]
+    for width in (40, 80):
+        lines = screen(width, *words).splitlines()
+        titles = " ".join(" ".join(line.replace("┃", " ").split()) for line in lines if line.startswith("┃"))
+        assert {"(frozen", "dbn_mix,", "mixup,", "branches"} <= set(titles.split())
+
+
+def test_a_grid_is_folded_on_a_terminal_too_narrow_for_a_number(screen):
+    for width in (20, 30):
+        shown = screen(width, *COMMANDS["branch"])
+        assert [line for line in grids(shown) if cell_len(line) > width] == []
+
+
+@pytest.mark.parametrize("width", [40, 50, 80, 200])
+def test_the_progress_of_a_run_is_folded_between_words(width, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    monkeypatch.setattr(progress, "err", console)
+    watch, figures = progress.Watch(), "loss 1.234, accuracy 38.20 %, 1,500 images/s, 1:02:03 left"
+    watch.bar.update(watch.task, description="epoch 120/200", total=9, completed=3, figures=figures)
+    lines = ["".join(part.text for part in line) for line in console.render_lines(watch.bar.get_renderable())]
+    assert max(map(len, lines)) <= width
+    assert "epoch 120/200" in lines[0]
+    assert [word for word in figures.split() if not any(word in line for line in lines)] == []

@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from lt_repro import __version__
 from lt_repro.cli.hints import with_hint
 
 
 class _Console(Console):
+    @property
+    def is_terminal(self) -> bool:
+        """Returns whether the output is a terminal that can move its cursor; any other gets plain lines, as a file."""
+        dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        return not self.file.closed and self.file.isatty() and not dumb
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        """Returns columns and lines; without a terminal there is no edge at which text is cut or wrapped."""
+        return super().size if self.is_terminal else ConsoleDimensions(1_000_000, 25)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError from None  # without an errno: typer and rich would exit with 1 on it
 

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
 
-from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, put, put_json, say
+from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, out, printable, put, put_json, say
 from lt_repro.cli.request import DEFAULT_RATIO, ratio_settings, usual_ratio
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
     from lt_repro.data.split import Split
+
+NAME = 16
+"""Columns of a terminal that the name of a class may take."""
 
 
 @app.command()
@@ -116,11 +120,19 @@ def _download(name: str, root: Path) -> None:
 
 def _histogram(split: "Split", class_names: Sequence[str]) -> None:
     counts = split.counts.tolist()
-    rows = min(len(counts), 20)
-    bounds = [round(i * len(counts) / rows) for i in range(rows + 1)]
+    bars = min(len(counts), 20)
+    bounds = [round(i * len(counts) / bars) for i in range(bars + 1)]
+    rows = []
     for low, high in pairwise(bounds):
         part = counts[low:high]
         label = class_names[low] if high - low == 1 else f"classes {low}-{high - 1}"
         size = f"{part[0]}" if part[0] == part[-1] else f"{part[0]} to {part[-1]}"
-        bar = "█" * max(1, round(40 * sum(part) / len(part) / max(counts)))
-        put(f"{label[:16]:>16}  {size:>12}  {bar}")
+        rows.append((printable(label), size, sum(part) / len(part) / max(counts)))
+    longest = max(len(size) for _, size, _ in rows)
+    room = min(40, out.width - NAME - longest - 6)
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True, overflow="ellipsis", max_width=NAME if out.is_terminal else None)
+    grid.add_column(justify="right", no_wrap=True)
+    for label, size, share in rows:
+        grid.add_row(label, size, "█" * max(1, round(room * share)))
+    out.print(grid)

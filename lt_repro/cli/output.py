@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.table import Table as Grid
 
 from lt_repro.cli.app import out, printable, put, put_json
@@ -67,8 +68,6 @@ def put_all(
             note = f" Not run: {', '.join(lacking)}." if lacking else ""
             draw, numbers = functools.partial(figures.class_figure, table.caption + note, classes), classes.csv()
             more["classes"] = classes.to_json()
-            if not as_json:
-                put_classes(classes)
         elif table.form in ("lines", "groups"):
             chosen = figures.hparam_figure if table.form == "lines" else figures.group_figure
             draw, numbers = functools.partial(chosen, table, measured), text.csv(table, measured)
@@ -84,6 +83,8 @@ def put_all(
         except FailedError as error:
             failed.append(f"{table.id}: {error}")
         paths.append(write(stem.with_name(f"{table.id}.csv"), numbers))
+        if table.form == "classes" and not as_json:
+            put_classes(classes)
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
@@ -119,13 +120,23 @@ def put_exhibits(
 
 
 def put_grid(header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int) -> None:
-    """Prints rows under a header; what does not fit beside the `fixed` first columns follows in further grids."""
+    """Prints a name and numbers a row; what does not fit beside the `fixed` first columns follows in further grids."""
 
     def part(begin: int, end: int) -> Words:
         chosen = [*range(fixed), *range(fixed + begin, fixed + end)]
         return [header[i] for i in chosen], [[row[i] for i in chosen] for row in rows]
 
     _print(len(header) - fixed, fixed, part)
+
+
+def text_grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Grid:
+    """Returns rows of texts in columns, without lines between them; a text longer than its column is folded."""
+    grid = Grid(box=None, padding=(0, 2, 0, 0), show_header=any(header))
+    for word in header:
+        grid.add_column(word, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(printable, row))
+    return grid
 
 
 def write(path: Path, content: str) -> Path:
@@ -223,13 +234,13 @@ def _print(count: int, fixed: int, part: Callable[[int, int], Words]) -> None:
     begin = 0
     while begin < count:
         end = begin + 1
-        while end < count and _fits(_rows(*part(begin, end + 1))):
+        while end < count and _fits(*part(begin, end + 1)):
             end += 1
         header, rows = part(begin, end)
-        if len(header) > fixed + 1 and not _fits(_rows(header, rows)):
+        if len(header) > fixed + 1 and not _fits(header, rows):
             put_grid(header, rows, fixed)
         else:
-            out.print(_rows(header, rows))
+            out.print(_number_grid(header, rows))
         begin = end
 
 
@@ -241,14 +252,37 @@ def _part(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int
     return text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)[:2]
 
 
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+NARROW = 8
+"""Columns of the screen that a name has at least, however narrow the screen is."""
+
+
+def _number_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    """Returns a grid of names and their numbers: names are folded where the screen is narrow, numbers never."""
+    natural, least = _widths(header, rows)
+    widths = natural if across(natural) <= out.width else least
+    name = max(min(natural[0], NARROW), min(natural[0], out.width - across([0, *widths[1:]])))
     grid = Grid()
-    for number, word in enumerate(header):
-        grid.add_column(printable(word), justify="right" if number else "left", no_wrap=True)
+    for number, (word, width) in enumerate(zip(header, [name, *widths[1:]], strict=True)):
+        grid.add_column(printable(word), justify="right" if number else "left", width=width, overflow="fold")
     for row in rows:
         grid.add_row(*map(printable, row))
     return grid
 
 
-def _fits(grid: Grid) -> bool:
-    return out.measure(grid, options=out.options.update(width=10_000)).maximum <= out.width
+def _fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Returns whether a grid fits the screen with a third of it for the names."""
+    natural, least = _widths(header, rows)
+    return across([min(natural[0], max(NARROW, out.width // 3)), *least[1:]]) <= out.width
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """Returns the width of each column without a line break, and with its title broken between words."""
+    columns = [[cell_len(printable(row[i])) for row in rows] for i in range(len(header))]
+    natural = [max([cell_len(printable(word)), *column]) for word, column in zip(header, columns, strict=True)]
+    words = [[cell_len(part) for part in printable(word).split()] for word in header]
+    return natural, [max([*parts, *column]) for parts, column in zip(words, columns, strict=True)]
+
+
+def across(widths: Sequence[int]) -> int:
+    """Returns the width of a grid with lines, which has a space at both sides of a cell."""
+    return sum(widths) + 3 * len(widths) + 1

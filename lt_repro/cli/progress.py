@@ -1,16 +1,20 @@
 """Progress on stderr: `Watch` for a single run, `Board` for a queue."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
 from lt_repro.cli.app import err, printable, say
+from lt_repro.cli.output import NARROW, across
 from lt_repro.sweep.progress import RunProgress, progress_of
 
 if TYPE_CHECKING:
@@ -32,9 +36,12 @@ class Watch:
 
     def __init__(self, notes: Sequence[str] = (), quiet: bool = False) -> None:
         self.notes, self.quiet = notes, quiet
-        epoch, figures = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[figures]}"))
+        epoch = TextColumn("{task.description}", markup=False)
+        figures = TextColumn("{task.fields[figures]}", markup=False, table_column=Column(overflow="fold"))
         shown = not quiet and err.is_terminal
-        self.bar = Progress(epoch, BarColumn(), figures, console=err, transient=True, disable=not shown)
+        self.bar = Progress(
+            epoch, BarColumn(max(4, min(40, err.width - 70))), figures, console=err, transient=True, disable=not shown
+        )
         self.task = self.bar.add_task("starting", total=None, figures="")
         self.started: tuple[float, int] | None = None
         self.points, self.shown = 0, 0.0
@@ -142,31 +149,42 @@ class Board:
         done = self.total - len(self.to_do)
         waiting = len(self.to_do) - len(self.running)
         first = f"{done} of {self.total} done{broken}, {len(self.running)} running, {waiting} to go, {self._left()}"
-        lines = [Text(first, style="bold")]
+        lines = [Text(_shortened(first), style="bold")]
         running = list(self.running.values())
         for at in running:
             where = self.places.get(at.key, (0, at.key))[1]
-            lines.append(Text(printable(f"epoch {at.epoch}/{at.epochs}, {at.words()}: {where}")))
+            lines.append(Text(_shortened(f"epoch {at.epoch}/{at.epochs}, {at.words()}: {where}")))
         for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
+            line.no_wrap = True
         shown = {self.places[at.key][0] for at in running if at.key in self.places}
         room = err.height - len(lines) - 5  # borders, header and the line of the cursor
         grids = [self._grid(number, room) for number in sorted(shown)[:1] if room > 0]
         return Group(*lines, *grids)
 
     def _grid(self, number: int, room: int) -> Grid:
-        """Returns the exhibit as far as it is measured, the rows under way in the middle; … marks what is running."""
+        """Returns the exhibit as far as it is measured, the rows under way in the middle; … marks what is running.
+
+        On a narrow screen it has fewer columns, beginning with the first under way, and no number is cut.
+        """
         table, cells = self.tables[number], self.cells[number]
         wide = len(table.columns)
         lines = [(row.title, cells[i * wide : (i + 1) * wide]) for i, row in enumerate(table.rows)]
         busy = [i for i, (_, entries) in enumerate(lines) if any(map(self._running, entries))]
         first = max(0, min((busy or [0])[0] - room // 2, len(lines) - room))
-        grid = Grid(title=None, expand=False)
-        for head in (table.id, *(column.title for column in table.columns)):
-            grid.add_column(printable(head), no_wrap=True, overflow="ellipsis")
+        rows = [[table.id, *(column.title for column in table.columns)]]
         for title, entries in lines[first : first + room]:
-            texts = [entry.text() + (" …" if self._running(entry) else "") for entry in entries]
-            grid.add_row(*(Text(printable(text)) for text in (title, *texts)))
+            rows.append([title, *(entry.text() + (" …" if self._running(entry) else "") for entry in entries)])
+        rows = [list(map(printable, row)) for row in rows]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        widths[0] = min(widths[0], max(NARROW, err.width // 3))
+        left = next((i for i in range(wide) if any(map(self._running, cells[i::wide]))), 0)
+        parts = [range(min(left, wide - count), min(left, wide - count) + count) for count in range(wide, 0, -1)]
+        part = next((part for part in parts if across([widths[0], *(widths[1 + i] for i in part)]) <= err.width), ())
+        grid = Grid()
+        for i in (0, *(1 + i for i in part)):
+            grid.add_column(rows[0][i], no_wrap=True, overflow="ellipsis", width=widths[i])
+        for row in rows[1:]:
+            grid.add_row(row[0], *(row[1 + i] for i in part))
         return grid
 
     def _running(self, entry: "Measured") -> bool:
@@ -180,6 +198,11 @@ class Board:
         if not self.done_here:
             return "time left unknown"
         return f"about {clock(left / self.done_here * (time.monotonic() - self.started))} left"
+
+
+def _shortened(text: str) -> str:
+    """Returns as many of the words as fit the screen."""
+    return textwrap.shorten(printable(text), err.width, placeholder=" …")
 
 
 def clock(seconds: float) -> str:

@@ -4,10 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table as Grid
-from rich.text import Text
 
-from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
+from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.cli.progress import clock
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def methods(as_json: Json = False) -> None:
     from lt_repro import fields
     from lt_repro.methods import METHODS
 
-    listed = []
+    listed: list[dict[str, Any]] = []
     for name, cls in METHODS.items():
         allowed = {field: fields.describe(kind) for field, kind in fields.types(cls).items()}
         settings = [
@@ -43,10 +42,9 @@ def methods(as_json: Json = False) -> None:
         return put_json({"methods": listed})
     for entry in listed:
         put(f"{entry['name']}: {entry['title']}. {entry['about']}")
-        grid = Grid("setting", "default", "allowed", box=None, padding=(0, 2))
-        for setting in entry["settings"]:
-            grid.add_row(*map(printable, setting.values()))  # type: ignore[attr-defined]
-        out.print(grid)
+        out.print(
+            text_grid(("setting", "default", "allowed"), [list(setting.values()) for setting in entry["settings"]])
+        )
 
 
 @app.command()
@@ -113,15 +111,9 @@ def show(
     }
     if words := changes_words(found.attempts):
         provenance["continued elsewhere"] = words
-    grid = Grid(box=None, show_header=False, padding=(0, 2))
-    grid.add_column()
-    grid.add_column(overflow="fold")
     for title, part in {"recipe": recipe, "provenance": provenance}.items():
-        grid.add_row(Text(title, style="bold"), "")
-        for name, value in part.items():
-            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-            grid.add_row(printable(name), printable(text))
-    out.print(grid)
+        put(f"{title}:")
+        out.print(text_grid(("", "", ""), [("", name, _joined(value)) for name, value in part.items()]))
     put_result(found)
     for _, table, cell in cells:
         printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
@@ -134,6 +126,10 @@ def show(
     for name, text in placed["open"].items():
         put(f"open in the paper: {name} = {text}")
     put(str(found.path))
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(f"{name} {text}" for name, text in value.items()) if isinstance(value, dict) else str(value)
 
 
 app.command("explain", hidden=True)(show)
@@ -182,12 +178,13 @@ def put_result(run: "Run") -> None:
     if run.result is None:
         return put(f"diverged: {run.diverged}")
     groups = ("all", "many", "medium", "few")
-    grid = Grid("top-1 %, last epoch", *groups)
     parts = {"combined": run.result["accuracy"]} if len(run.result["branches"]) > 1 else {}
     parts |= {name: branch["accuracy"] for name, branch in run.result["branches"].items()}
-    for name, accuracy in parts.items():
-        grid.add_row(name, *(f"{100 * accuracy[group]:.2f}" if group in accuracy else "n/a" for group in groups))
-    out.print(grid)
+    rows = [
+        [name, *(f"{100 * accuracy[group]:.2f}" if group in accuracy else "n/a" for group in groups)]
+        for name, accuracy in parts.items()
+    ]
+    put_grid(["top-1 %, last epoch", *groups], rows, fixed=1)
     best = run.result["best"]
     beside = f"best on test {100 * best['all']:.2f} % at epoch {best['epoch']} (not the result)"
     cost = f"{run.images_per_second:,.0f} images/s, {clock(run.seconds)} on {run.device}, {run.precision}"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table as Grid
 
 from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
+from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.errors import DamagedError, RequestError
 
 if TYPE_CHECKING:
@@ -172,18 +172,11 @@ def diff(
         return put_json(
             {"first": str(pair[0].path), "second": str(pair[1].path), "fields": differences, "classes": classes}
         )
-    grid = Grid(box=None, padding=(0, 2))
-    for title in ("field", "first", "second"):
-        grid.add_column(title, overflow="fold")
-    for name, left, right in fields:
-        grid.add_row(*(printable(str(value)) for value in (name, left, right)))
-    out.print(grid)
+    out.print(text_grid(("field", "first", "second"), [list(map(str, field)) for field in fields]))
     put(f"{len(fields)} fields differ, {len(moved)} classes differ" + (", largest difference first:" if moved else ""))
-    classes_grid = Grid("class", "first %", "second %", "points", box=None, padding=(0, 2))
-    for name, left, right in moved[:20]:
-        classes_grid.add_row(printable(name), f"{100 * left:.2f}", f"{100 * right:.2f}", f"{100 * (right - left):+.2f}")
+    rows = [[name, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"] for name, a, b in moved[:20]]
     if moved:
-        out.print(classes_grid)
+        put_grid(["class", "first %", "second %", "points"], rows, fixed=1)
 
 
 @functools.cache
@@ -227,18 +220,13 @@ def _statuses(folders: list[Path]) -> list[Any]:
 def _shown(folders: list[Path]) -> Group:
     """Returns unfinished runs one by one, finished ones by experiment, and the totals."""
     listed = _statuses(folders)
-    under_way = Grid("run", "state", "", box=None, padding=(0, 2))
-    for run in listed:
-        if run.state != "done":
-            under_way.add_row(printable(run.key), run.state, printable(run.note))
+    unfinished = [(run.key, run.state, run.note) for run in listed if run.state != "done"]
     done = Counter(run.key.rpartition("-s")[0] for run in listed if run.state == "done")
-    ended = Grid("experiment", "runs done", box=None, padding=(0, 2))
-    for name, count in sorted(done.items()):
-        ended.add_row(printable(name), str(count))
+    ended = [(name, str(count)) for name, count in sorted(done.items())]
     totals = Counter(run.state for run in listed)
     line = ", ".join(f"{count} {state}" for state, count in totals.items()) or "no runs"
-    parts = [grid for grid in (under_way, ended) if grid.row_count]
-    return Group(*parts, printable(f"{line} in {', '.join(map(str, folders))}"))
+    grids = [text_grid(("run", "state", ""), unfinished), text_grid(("experiment", "runs done"), ended)]
+    return Group(*(grid for grid in grids if grid.row_count), printable(f"{line} in {', '.join(map(str, folders))}"))
 
 
 _ASIDE = ("payload_sha256", "result.per_class", "curve", "history")  # shown by class, or one value per epoch
