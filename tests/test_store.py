@@ -238,6 +238,10 @@ def test_verify_names_weights_that_are_gone_and_what_needs_them(run):
     assert entries.keys() == {parent.recipe.key(), other.recipe.key()}
     child.path.rename("child.json")
     assert "pt is gone; needed for table6a-digits-e2-r60 (Dual branch)" in run("verify")[1]  # it is still planned
+    wide = trained(run, "--set", "lr=0.3")
+    wide.path.with_suffix(".pt").unlink()
+    assert f"{wide.path.with_suffix('.pt')} is gone; no run needs it" in run("verify")[1]
+    wide.path.unlink()
     run("collect", "runs")
     assert "2 without weights" in run("verify")[1]  # the copies never have any
     assert "2 without weights" in run("verify", "tables/runs")[1]

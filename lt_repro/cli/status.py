@@ -89,9 +89,9 @@ def verify(
         for path in left:
             put(f"{path}: left by a killed process{', removed' if path in gone else ''}")
         for run, needs in lacking:
-            if needs:
-                more = f" and {len(needs) - 3} more" if len(needs) > 3 else ""
-                put(f"{run.folder / run.key}.pt is gone; needed for {', '.join(needs[:3])}{more}")
+            more = f" and {len(needs) - 3} more" if len(needs) > 3 else ""
+            words = f"needed for {', '.join(needs[:3])}{more}" if needs else "no run needs it"
+            put(f"{run.folder / run.key}.pt is gone; {words}")
         end = f"; {len(lacking)} without weights" if lacking else ""
         put(f"{len(checks)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed{end}")
     raise typer.Exit(1 if bad else 0)
