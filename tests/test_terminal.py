@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lt_repro.cli import app, progress
+from lt_repro.render import figures
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -129,6 +130,8 @@ def grids(text):
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_no_number_is_cut_and_no_grid_is_wider_than_the_terminal(words, run, screen, monkeypatch):
+    monkeypatch.setattr(figures, "class_figure", lambda *_: None)  # what is printed does not depend on the picture
+    monkeypatch.setattr(figures, "save", lambda *_: [])
     whole = screen(100_000, *words)
     for width in (40, 50, 80, 200):
         shown = screen(width, *words)
