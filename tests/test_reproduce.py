@@ -1,10 +1,12 @@
 """`reproduce` and `check` as a user types them: plan, order, budget, profiles, what is not here yet, a second paper."""
 
+import itertools
 import json
 import shlex
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,10 +104,13 @@ def test_a_network_without_stored_runs_is_measured_where_the_device_is(run, monk
     assert "no measured speed on a GPU for 1 run: 2.17e+06 images through the network\n" in out
 
 
-def test_a_speed_is_that_of_training_steps():
-    """Twice the pixels of a side are four times the work."""
-    small, large = (measure_speed("resnet8", side, "cpu") for side in (8, 32))
-    assert 4 < small / large < 64
+@pytest.mark.parametrize(("tick", "steps"), [(0.5, 6), (0.01, 19)])
+def test_a_speed_is_that_of_20_steps_without_the_first_or_of_3_seconds(monkeypatch, tick, steps):
+    """By a clock that goes on by `tick` whenever it is read."""
+    clock = itertools.count()
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: tick * next(clock)))
+    assert measure_speed.__wrapped__("resnet8", 8, "cpu") == pytest.approx(128 * steps / (tick * steps))
+    assert next(clock) == 1 + steps
 
 
 def test_a_cost_is_work_over_the_median_measured_speed(run):
