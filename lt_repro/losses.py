@@ -1,5 +1,6 @@
-"""Losses as pure functions of logits. Legend: B images of a batch, K classes; equations are DBN-Mix's."""
+"""Losses as pure functions of logits. Legend: B images of a batch, K classes; numbered equations are DBN-Mix's."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -66,6 +67,73 @@ def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tenso
     others = log_p.masked_fill(top, -torch.inf)
     log_rest = torch.where(top, others.logsumexp(dim=1, keepdim=True), torch.log1p(-others.exp()))  # others: p <= 1/2
     return -((1 - targets) * log_rest).sum(dim=1).mean()
+
+
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Returns the cross-entropy under class weights, divided by the sum of the weights, not by the batch size.
+
+    L = sum_b sum_k w_k y_bk (-log p_bk) / sum_b sum_k w_k y_bk. With one-hot targets this is the weighted mean of
+    `torch.nn.functional.cross_entropy`, with equal weights the plain mean.
+
+    Args:
+        logits: (B, K), floating point; computed in fp32 or higher.
+        targets: (B, K), rows sum to 1.
+        weights: (K,), >= 0, with a positive one among the classes of the batch.
+
+    Returns:
+        A scalar.
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    weighted = weights * targets
+    return -(weighted * torch.log_softmax(logits, dim=1)).sum() / weighted.sum()
+
+
+def effective_weights(counts: Tensor, beta: float) -> Tensor:
+    """Returns class weights by the effective number of images (Cui et al. 2019), scaled to a mean of 1.
+
+    w_k ~ (1 - beta) / (1 - beta^N_k). beta = 0 gives equal weights; as beta goes to 1 they go to 1 / N_k.
+
+    Args:
+        counts: (K,) training images per class, floating point, each > 0.
+        beta: In [0, 1).
+
+    Returns:
+        (K,) weights that sum to K, in the dtype of `counts`.
+    """
+    if beta == 0:
+        return torch.ones_like(counts)
+    weights = -1 / torch.expm1(counts * math.log(beta))  # 1 - beta^N without cancellation
+    return weights * (len(counts) / weights.sum())
+
+
+def deferred_weights(counts: Tensor, beta: float, epoch_progress: Tensor, switch: float) -> Tensor:
+    """Returns the class weights of deferred re-weighting (Cao et al. 2019): 1, then from the switch effective weights.
+
+    Args:
+        counts: (K,) training images per class, floating point, each > 0.
+        beta: In [0, 1).
+        epoch_progress: (), the fraction of training that had passed when the epoch began.
+        switch: The fraction of training from which on classes are weighted: 0.8 of 200 epochs is epoch 160, from 0.
+
+    Returns:
+        (K,) weights that sum to K.
+    """
+    weights = effective_weights(counts, beta)
+    return torch.where(epoch_progress >= switch, weights, torch.ones_like(weights))
+
+
+def ldam_margins(counts: Tensor, largest: float) -> Tensor:
+    """Returns the margin of each class, C / N_k^(1/4), C such that the rarest class has the largest (Cao et al. 2019).
+
+    Args:
+        counts: (K,) training images per class, floating point, each > 0.
+        largest: The margin of the rarest class, >= 0.
+
+    Returns:
+        (K,) margins in the dtype of `counts`.
+    """
+    return largest * (counts.min() / counts) ** 0.25
 
 
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,17 @@ def draw_lam(rng: np.random.Generator, alpha: float, size: int | tuple[int, ...]
     return rng.beta(alpha, alpha, size=size)
 
 
+def draw_keys(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray[Any, Any]:
+    """Returns keys (steps, batch) whose order pairs each image of a batch with another one of it, see `mixup_within`.
+
+    Args:
+        rng: The stream's generator.
+        steps: Of an epoch.
+        batch: Images of a step.
+    """
+    return rng.random((steps, batch))
+
+
 def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:
     """Returns lam a + (1 - lam) b, the convex combination in every equation below.
 
@@ -45,6 +56,22 @@ def mixup(x_i: Tensor, y_i: Tensor, x_j: Tensor, y_j: Tensor, lam: Tensor) -> tu
         x (B, C, H, W) and y (B, K).
     """
     return mix(x_i, x_j, lam), mix(y_i, y_j, lam)
+
+
+def mixup_within(x: Tensor, y: Tensor, keys: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns conventional mixup of a batch with a permutation of itself, equations (5) to (7).
+
+    Args:
+        x: (B, C, H, W) images.
+        y: (B, K) targets.
+        keys: (B,); the image at the i-th smallest key is the partner of the i-th image.
+        lam: () or (B,), the weight of the image itself.
+
+    Returns:
+        x (B, C, H, W) and y (B, K).
+    """
+    partner = keys.argsort()
+    return mixup(x, y, x[partner], y[partner], lam)
 
 
 def bilateral_ratios(lam: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,8 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
     """One network, one set of batches and random numbers for a method."""
     torch.manual_seed(seed)
     net = ResNet("resnet8", method.net_spec(NetSpec() if method.parents else None), classes, [0.5], [0.2])
-    net.aux.update(method.aux_modules(classes))
+    counts = torch.tensor([12.0, 7.0, 4.0, 3.0])
+    net.aux.update(method.aux_modules(counts))
     allowed = torch.tensor([k for k in range(classes) if k not in absent])
     batches = {}
     for sampled in method.samplers(0.0):
@@ -114,7 +115,7 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
         n: torch.from_numpy(s(generator(seed, n, 0), 3, rows)).float()[0] for n, s in method.random_inputs.items()
     }
     where = map(torch.tensor, (0.5, 0.5, 0.1))
-    return net, batches, StepContext(*where, torch.tensor([12.0, 7.0, 4.0, 3.0]), random)
+    return net, batches, StepContext(*where, counts, random)
 
 
 def trained(method, net):

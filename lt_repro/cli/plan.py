@@ -113,7 +113,7 @@ def where(runs: list[Path] | None, data_root: Path | None) -> str:
 
 
 def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
-    """Returns the shortest `ltrepro train` command that trains a recipe, under whichever reading that is.
+    """Returns the shortest `ltrepro train` command that trains a recipe, under whichever reading or preset that is.
 
     Args:
         recipe: What is to be trained.
@@ -122,13 +122,16 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
     """
     from lt_repro.paper.dbn_mix.settings import READINGS
 
-    first = shlex.join(_train_arguments(recipe, dataset, parent, "paper"))
-    if "--set" not in first:  # no other reading can say less
+    first = shlex.join(_train_arguments(recipe, dataset, parent))
+    if "--set" not in first:  # no other way can say less
         return first
-    return min((shlex.join(_train_arguments(recipe, dataset, parent, reading)) for reading in READINGS), key=len)
+    ways = [*({"reading": name} for name in READINGS), *({"preset": name} for name in recipe.method.presets)]
+    return min((shlex.join(_train_arguments(recipe, dataset, parent, **way)) for way in ways), key=len)
 
 
-def _train_arguments(recipe: "Recipe", dataset: str, parent: str | None, reading: str) -> list[str]:
+def _train_arguments(
+    recipe: "Recipe", dataset: str, parent: str | None, reading: str = "paper", preset: str = ""
+) -> list[str]:
     from lt_repro.data.load import is_own
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import get, settings
@@ -138,12 +141,14 @@ def _train_arguments(recipe: "Recipe", dataset: str, parent: str | None, reading
     needs_ratio = is_own(recipe.dataset) and not recipe.parents  # without one, `train` takes the images as they are
     bare = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents)
     chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)}
-    usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, parents=recipe.parents, **chosen)
+    chosen["ratio"] = recipe.ratio
+    usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, preset, parents=recipe.parents, **chosen)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
     for parent_recipe in recipe.parents.values():
         words += ["--set", f"parent={parent or parent_recipe.key()}"]
     words += [] if reading == "paper" else ["--reading", reading]
+    words += ["--preset", preset] if preset else []
     words += ["--ratio", "as-is"] if natural and not recipe.parents else []
     for name in settings(method):
         value = get(recipe, name)

@@ -1,6 +1,7 @@
 """`train`: from options to a recipe, from a recipe to a run."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from lt_repro.errors import FailedError, RequestError, unknown
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
     from lt_repro.data.split import Split
+    from lt_repro.methods.base import ParentRole
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -39,6 +41,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
     reading: Reading = "paper",
+    preset: Annotated[str, typer.Option(help="A recipe of the method's own, such as published.")] = "",
     method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
     device: Device = "auto",
@@ -93,8 +96,10 @@ def train(
     given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
     if parent:
-        given["parents"] = {"features": parent.recipe}
+        given["parents"] = {_role(method or "dbn_mix", assign): parent.recipe}
     pool = load.load_pool(dataset or _dataset_of(parent), load.data_root(data_root))
+    if preset:
+        given["preset"] = preset
     recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
     counts = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
@@ -115,7 +120,8 @@ def train(
         (run,) = run_all([recipe], pool, folder, parents=beside, **kwargs)
     if isinstance(run, Failed):
         raise FailedError(*run.error.splitlines())
-    if parent and run.parents and run.parents["features"]["weights"] != (parent.weights or {}).get("sha256"):
+    origins = [start["weights"] for start in run.parents.values()]
+    if parent and origins and (parent.weights or {}).get("sha256") not in origins:
         raise RequestError(
             f"{run.path} started from other weights than those of {parent.path}",
             "allowed: one run of a recipe in a folder",
@@ -143,6 +149,24 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
         raise RequestError("parent is given twice", "allowed: one parent")
     others = [text for text in assign if not text.startswith("parent=")]
     return (find_run(named[0], run_folders([folder])) if named else None), others
+
+
+def _role(method: str, assign: Sequence[str]) -> "ParentRole":
+    """Returns in which role a method takes its only parent.
+
+    Raises:
+        RequestError: With these settings it takes none.
+    """
+    from lt_repro import fields
+    from lt_repro.recipe import find
+
+    cls = find(method)
+    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [method]).items()}
+    given = {"frozen": True} | given  # as in the recipe that a parent makes
+    roles = cls(**{name: value for name, value in given.items() if name in fields.types(cls)}).parents
+    if not roles:
+        raise RequestError(f"a parent with method {method}", "allowed: no parent, with these settings")
+    return roles[0]
 
 
 def _dataset_of(parent: "Run | None") -> str:
@@ -194,7 +218,7 @@ def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assi
         given[plain] = value
     if not given.keys() & {"ratio", "parents"}:
         given |= usual_ratio(pool, given.get("imb_type"))
-    for name in given:
+    for name in given.keys() - {"preset"}:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
     chosen = recipe(pool.name, method, reading, **given)

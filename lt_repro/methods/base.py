@@ -58,6 +58,20 @@ class MetaOptimizer(NamedTuple):
     weight_decay: float = 0.0
 
 
+class Preset(NamedTuple):
+    """Another recipe for a method, for example what its authors' code does.
+
+    Args:
+        source: Where it is written.
+        sets: Fields of the recipe and of the method, by name.
+        parent: The same of the run that it starts from, where it needs one.
+    """
+
+    source: str
+    sets: Mapping[str, Any]
+    parent: Mapping[str, Any] = {}
+
+
 class Net(Protocol):
     """A network as a method sees it: one batch per branch, or one for all, gives one (B, K) of logits per branch.
 
@@ -102,6 +116,12 @@ class Method(ABC):
 
     title: ClassVar[str]
 
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    """Other recipes by name; "published" is what the authors' paper or code does."""
+
+    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {}
+    """The method's fields that its authors chose for a data set and a ratio, by (data set, ratio)."""
+
     @classmethod
     def name(cls) -> str:
         """Returns the registry's name for this method, which is its file's."""
@@ -126,11 +146,11 @@ class Method(ABC):
         """Returns what network is trained, given that of the parent whose features or weights it starts from."""
         return parent or NetSpec()
 
-    def aux_modules(self, num_classes: int) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
         """Returns fresh modules of the method's own, by name; their parameters are "aux.NAME...".
 
         Args:
-            num_classes: K.
+            class_counts: (K,) float32, the training images of each class.
         """
         return {}
 

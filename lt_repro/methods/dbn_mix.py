@@ -14,7 +14,7 @@ from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.errors import RequestError
 from lt_repro.losses import branch_loss, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, RandomInput, Sampled, StepContext
-from lt_repro.mixing import bilateral_mixup, draw_lam, mixup
+from lt_repro.mixing import bilateral_mixup, draw_keys, draw_lam, mixup, mixup_within
 from lt_repro.nets.spec import NetSpec
 
 
@@ -144,13 +144,10 @@ class DbnMix(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         """Returns lambda where anything is mixed, and for mixup the keys that sort a batch into partners."""
         wanted: dict[str, RandomInput] = {} if self.mix == "none" else {"lam": self._lam}
-        return wanted | ({"partner": self._keys} if self.mix == "mixup" else {})
+        return wanted | ({"partner": draw_keys} if self.mix == "mixup" else {})
 
     def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
         return draw_lam(rng, self.alpha, steps if self.lam_per == "batch" else (steps, batch))
-
-    def _keys(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-        return rng.random((steps, batch))
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform batch and, with two branches or bilateral mixup, the reverse one."""
@@ -161,8 +158,7 @@ class DbnMix(Method):
         """Returns one (images (B, C, H, W), targets (B, K)) per branch: what the network is trained on."""
         pairs = [(images, one_hot(labels, len(ctx.class_counts)).float()) for images, labels in batches.values()]
         if self.mix == "mixup":
-            (x, y), partner = pairs[0], ctx.random["partner"].argsort()
-            return [mixup(x, y, x[partner], y[partner], ctx.random["lam"])]
+            return [mixup_within(*pairs[0], ctx.random["partner"], ctx.random["lam"])]
         if self.mix == "none":
             return pairs
         both = (*pairs[0], *pairs[1], ctx.random["lam"])

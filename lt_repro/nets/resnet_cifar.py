@@ -3,6 +3,7 @@
 Legend: B images of a batch, C channels, H x W pixels, D features, K classes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
@@ -82,7 +83,7 @@ class Cosine(nn.Module):
         scale: Factor of the cosines.
     """
 
-    def __init__(self, features: int, classes: int, scale: float = 30.0) -> None:
+    def __init__(self, features: int, classes: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.weight = nn.Parameter(functional.normalize(torch.empty(classes, features).uniform_(-1, 1)))
@@ -90,6 +91,16 @@ class Cosine(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Returns (B, K) logits."""
         return self.scale * functional.linear(functional.normalize(features), functional.normalize(self.weight))
+
+
+def _head(spec: NetSpec, features: int, classes: int) -> nn.Module:
+    """Returns the classifier of one branch."""
+    if spec.head == "cosine":
+        return Cosine(features, classes, spec.scale)
+    head = nn.Linear(features, classes)
+    if spec.head == "sigmoid":
+        nn.init.constant_(head.bias, -math.log(max(classes - 1, 1)))
+    return head
 
 
 class Heads(nn.ModuleList):
@@ -174,8 +185,7 @@ class ResNet(nn.Module):
         if spec.head == "joint":
             self.heads = Joint(len(spec.branches), last, classes)
         else:
-            head = {"linear": nn.Linear, "cosine": Cosine}[spec.head]
-            self.heads = Heads(head(last, classes) for _ in spec.branches)
+            self.heads = Heads(_head(spec, last, classes) for _ in spec.branches)
         self.aux = nn.ModuleDict()
         self.images_seen = 0
         for module in self.modules():

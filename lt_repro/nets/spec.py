@@ -9,10 +9,12 @@ class NetSpec(NamedTuple):
     Args:
         branches: The names of the branches.
         split_at: Where the branches split: before the last "block", or before the stage "layer3" or "layer2".
-        head: "linear" or "cosine", one per branch; or "joint", one linear head on the concatenated features.
+        head: "linear", "cosine" or "sigmoid" (linear, its bias started so that every sigmoid is 1 / K), one per branch;
+            or "joint", one linear head on the concatenated features.
         bn: Whether BatchNorm below the split normalises each branch's batch alone ("per_branch") or all batches
             together ("joint").
         widths: Channels of the three stages; above the split, of each branch.
+        scale: Factor of a cosine head's cosines.
     """
 
     branches: tuple[str, ...] = ("single",)
@@ -20,3 +22,4 @@ class NetSpec(NamedTuple):
     head: str = "linear"
     bn: str = "per_branch"
     widths: tuple[int, int, int] = (16, 32, 64)
+    scale: float = 30.0

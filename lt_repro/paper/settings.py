@@ -34,13 +34,16 @@ class Settings:
     chosen: Sequence[str] = ()
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
 
-    def recipe(self, dataset: str, method: str = "dbn_mix", reading: str = "paper", **given: Any) -> Recipe:
+    def recipe(
+        self, dataset: str, method: str = "dbn_mix", reading: str = "paper", preset: str = "", **given: Any
+    ) -> Recipe:
         """Returns a recipe: what is given wins, the paper's settings for the data set fill in the rest.
 
         Args:
             dataset: Any name.
             method: A registered method.
             reading: One of `readings`. What it sets is dropped where it is inactive.
+            preset: One of the method's `presets`, in place of the paper's settings; "" for none.
             given: Any field of the recipe or of the method, by name. A name like "crt.bn" is a field of one method, and
                 dropped for every other.
 
@@ -50,16 +53,21 @@ class Settings:
         cls, given = find(method), _plain(method, given)
         if reading not in self.readings:
             raise unknown("reading", reading, self.readings)
+        if preset and preset not in cls.presets:
+            raise unknown(f"preset of {method}", preset, cls.presets)
+        chosen = cls.presets[preset].sets if preset else {}
         points = [point for point in self.readings[reading].points if point.method in (None, method)]
         read = {name: value for point in points for name, value in point.sets.items()}
-        whole = self._filled(cls, dataset, read, given)
+        whole = self._filled(cls, dataset, read, chosen, given)
         idle = set(whole.inactive_fields())
         for point in points:
             if point.unless and all(get(whole, name) == value for name, value in point.unless.items()):
                 idle |= point.sets.keys()
         if not idle & read.keys():
             return whole
-        return self._filled(cls, dataset, {name: value for name, value in read.items() if name not in idle}, given)
+        return self._filled(
+            cls, dataset, {name: value for name, value in read.items() if name not in idle}, chosen, given
+        )
 
     def active(self, dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
         """Returns a recipe as `recipe` does, without the given settings that are inactive in it.
@@ -93,12 +101,21 @@ class Settings:
             pairs |= {f"parent {name}": pair for name, pair in self.departures(parent, reading).items()}
         return pairs
 
-    def _filled(self, method: type[Method], dataset: str, read: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
+    def _filled(
+        self,
+        method: type[Method],
+        dataset: str,
+        read: Mapping[str, Any],
+        preset: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> Recipe:
         known, row = settings(method), dict(self.datasets.get(dataset, self.others))
         usual = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(read)
         parents = given.get("parents", {})
         for parent in parents.values():
             usual |= {name: getattr(parent, name) for name in INHERITED}
+        ratio = given.get("ratio", usual["ratio"])
+        usual |= dict(method.tuned.get((dataset, ratio), {})) | dict(preset)
         first = parents.get("features") or parents.get("weights")
         if first:
             usual |= {"branches": len(first.spec.branches), "frozen": True}
@@ -107,6 +124,7 @@ class Settings:
         if first:  # a second stage is never longer than the first
             usual |= dict(row.get("second stage", {}))
             usual["epochs"] = min(usual["epochs"], first.epochs)
+        usual |= dict(preset)
         return Recipe.create(
             method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset}
         )

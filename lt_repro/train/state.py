@@ -162,7 +162,7 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(recipe.seed, "init", 0).integers(2**63)))
             net = self._network(recipe)
-            net.aux.update(recipe.method.aux_modules(len(self.images.split.counts)))
+            net.aux.update(recipe.method.aux_modules(self.class_counts.cpu()))
         for role, parent in recipe.parents.items():
             run, weights = runs.weights(parent, [*folders, self.out])
             if run.split["digest"] != self.images.split.digest:

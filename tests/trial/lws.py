@@ -33,8 +33,8 @@ class Lws(Method):
     param_groups: ClassVar[dict] = {"aux.scales.": (1.0, 0.0)}
     defaults: ClassVar[dict] = {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
 
-    def aux_modules(self, num_classes):
-        return {"scales": Scales(num_classes)}
+    def aux_modules(self, class_counts):
+        return {"scales": Scales(len(class_counts))}
 
     def samplers(self, progress):
         return (Sampled("balanced", ClassBalanced()),)

@@ -26,7 +26,7 @@ class MetaWeightNet(Method):
     title: ClassVar[str] = "Meta-Weight-Net"
     meta_optimizer = MetaOptimizer("adam", lr=1e-3, weight_decay=1e-4)
 
-    def aux_modules(self, num_classes):
+    def aux_modules(self, class_counts):
         return {"weighting": nn.Sequential(nn.Linear(1, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())}
 
     def samplers(self, progress):
