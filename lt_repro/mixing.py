@@ -1,5 +1,6 @@
 """Mixing images and labels, as pure functions. Legend: B images, K classes; equations are DBN-Mix's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ def draw_keys(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray[An
         batch: Images of a step.
     """
     return rng.random((steps, batch))
+
+
+def mixup_inputs(alpha: float) -> dict[str, Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]]:
+    """Returns the random inputs of conventional mixup: one lambda a step, and the keys that make partners.
+
+    Args:
+        alpha: Of Beta(alpha, alpha), > 0.
+    """
+    return {"lam": lambda rng, steps, batch: draw_lam(rng, alpha, steps), "partner": draw_keys}
 
 
 def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from lt_repro.data.samplers import ClassBalanced, Reverse, Uniform, class_probabilities, generator
-from lt_repro.losses import branch_loss, combine, complement_cross_entropy, soft_cross_entropy, temperatures
+from lt_repro.losses import (
+    branch_loss,
+    combine,
+    complement_cross_entropy,
+    deferred_weights,
+    effective_weights,
+    ldam_margins,
+    soft_cross_entropy,
+    temperatures,
+    weighted_cross_entropy,
+)
 from lt_repro.mixing import bilateral_mixup, bilateral_ratios, mixup
 
 CIFAR10 = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
@@ -315,3 +325,57 @@ def test_total_loss_follows_19_and_prediction_20():
     torch.testing.assert_close(combine([z_c, z_r]), 0.5 * (z_c + z_r))
     assert float(branch_loss([torch.tensor(2.5)])) == 2.5
     torch.testing.assert_close(combine([z_c]), z_c)
+
+
+# What rivals share
+
+
+@pytest.mark.parametrize(
+    ("counts", "beta", "first", "last"),
+    [
+        (CIFAR10, 0.9999, 0.050611, 3.992724),
+        (CIFAR100, 0.9999, 0.044876, 4.378313),
+        (CIFAR100, 0.9, 0.820194, 2.002866),
+        (CIFAR10, 0.99, 0.783832, 1.984417),
+        (CIFAR10, 1 - 1e-9, 0.0402365, 4.023650),  # close to 1 / N
+    ],
+)
+def test_class_weights_by_the_effective_number_of_images(counts, beta, first, last):
+    found = effective_weights(torch.tensor(counts.tolist()).float(), beta)
+    slow = [(1 - beta) / (1 - beta ** int(n)) for n in counts]
+    slow = [len(counts) * w / sum(slow) for w in slow]
+    assert found.tolist() == pytest.approx(slow, rel=1e-5)
+    assert (found[0].item(), found[-1].item()) == pytest.approx((first, last), abs=2e-6)
+
+
+def test_beta_zero_gives_equal_weights():
+    assert effective_weights(torch.tensor([9.0, 3.0, 1.0]), 0.0).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("epochs", [5, 10, 20, 60, 200, 300])
+def test_weights_begin_with_the_epoch_at_the_switch(epochs):
+    counts = torch.tensor([9.0, 1.0])
+    weighted = [
+        not torch.equal(deferred_weights(counts, 0.9, torch.tensor(e / epochs), 0.8), torch.ones(2))
+        for e in range(epochs)
+    ]
+    assert weighted == [e >= epochs * 8 // 10 for e in range(epochs)]
+
+
+def test_ldam_margins_fall_with_the_fourth_root_and_the_largest_is_as_given():
+    found = ldam_margins(torch.tensor(CIFAR10.tolist()).float(), 0.5)
+    assert found.tolist() == pytest.approx([0.5 * (50 / int(n)) ** 0.25 for n in CIFAR10], rel=1e-6)
+    assert (found[0].item(), found[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
+
+
+def test_weighted_cross_entropy_is_divided_by_the_weights_and_not_by_the_batch():
+    z, w = double(5, 4), torch.tensor([0.2, 0.5, 1.0, 3.0], dtype=torch.float64)
+    labels = torch.tensor([0, 3, 3, 1, 2])
+    y = torch.nn.functional.one_hot(labels, 4).double()
+    total = sum(w[k] * -math.log(math.exp(z[b, k]) / sum(map(math.exp, z[b].tolist()))) for b, k in enumerate(labels))
+    assert weighted_cross_entropy(z, y, w).item() == pytest.approx((total / w[labels].sum()).item(), rel=1e-12)
+    torch.testing.assert_close(weighted_cross_entropy(z, y, w), torch.nn.functional.cross_entropy(z, labels, weight=w))
+    mixed = 0.3 * y + 0.7 * y[[1, 2, 3, 4, 0]]
+    parts = [-(w * mixed[b] * torch.log_softmax(z[b], 0)).sum() for b in range(5)]
+    torch.testing.assert_close(weighted_cross_entropy(z, mixed, w), sum(parts) / (mixed @ w).sum())
+    torch.testing.assert_close(weighted_cross_entropy(z, mixed, 7 * torch.ones(4)), soft_cross_entropy(z, mixed))

@@ -1,0 +1,74 @@
+"""Balanced softmax: cross-entropy on logits that are raised by the log of the class sizes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lt_repro import fields
+from lt_repro.losses import soft_cross_entropy
+from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
+from lt_repro.mixing import mixup_inputs, mixup_within
+
+
+@dataclass(frozen=True)
+class BalancedSoftmax(Method):
+    """Cross-entropy of the softmax under the training prior; without the prior at test time it predicts balanced.
+
+    Source:
+        J. Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, Sec. 3.1: the balanced
+        softmax alone, without its meta sampler.
+    Equation:
+        L = mean_b CE(z_b + log N, y_b)
+        prediction: z
+    Deviations:
+        1. Training recipe. Paper: CIFAR with AutoAugment and Cutout, batches of 512, 13,000 steps along a cosine.
+           Code: the same, on a subset without a fixed seed. Ours: the recipe of every method here, crops and flips
+           alone, so that the published numbers are not comparable.
+        2. Mixup. Paper: none. Code: none. Ours: `mix` = "mixup" as a control: mixed images and mixed targets under the
+           same raised logits.
+    Reduces to:
+        - equal counts: cross-entropy, with mixup the conventional mixup.
+        - logit adjustment of the loss with tau = 1, whose priors differ from N by a common factor.
+
+    Args:
+        mix: "none", or "mixup" of a batch with itself.
+        alpha: Of Beta(alpha, alpha), > 0.
+
+    Raises:
+        RequestError: A value is not allowed.
+    """
+
+    title: ClassVar[str] = "Balanced softmax"
+
+    mix: Literal["none", "mixup"] = "none"
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        fields.check_bounds(self, {"alpha": (0.0, inf)}, open_below=frozenset({"alpha"}))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns it without and with mixup."""
+        return cls(), cls("mixup")
+
+    @property
+    def random_inputs(self) -> Mapping[str, RandomInput]:
+        """Returns lambda and the keys that sort a batch into partners, with mixup."""
+        return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
+
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
+        """Returns L."""
+        x, labels = batches["uniform"]
+        y = one_hot(labels, len(ctx.class_counts)).float()
+        if self.mix == "mixup":
+            x, y = mixup_within(x, y, ctx.random["partner"], ctx.random["lam"])
+        return soft_cross_entropy(net(x)[0] + ctx.class_counts.log(), y)
+
+    def inactive_fields(self) -> frozenset[str]:
+        """Returns alpha without mixup."""
+        return frozenset() if self.mix == "mixup" else frozenset({"alpha"})
