@@ -27,7 +27,7 @@ class Recipe:
         dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` or `folder:DIR` is called after it was read.
         ratio: n_max / n_min of the training set, >= 1.
         method: How batches become a loss.
-        net: One of `nets.resnet.BLOCKS`.
+        net: resnet8, resnet14, resnet20, resnet32, resnet44 or resnet56.
         epochs: Passes over the training set, >= 1.
         batch: Images per step and draw, >= 1.
         lr: Learning rate between warm-up and the first milestone, > 0.

@@ -15,14 +15,15 @@ MAY = {  # beyond PURE, which any room may import; a dotted name is the only mod
     "nets": set(),
     "data": set(),
     "methods": {"nets.spec", "data.samplers"},
+    "cards": {"methods"},
     "recipe": {"methods", "nets.spec"},
     "store": {"recipe"},
     "train": {"nets", "data", "methods", "store", "recipe"},
     "paper": {"recipe", "methods"},
-    "render": {"paper", "store", "recipe", "data.split"},
+    "render": {"cards", "paper", "store", "recipe", "data.split"},
     "bench": {"sweep", "train", "nets", "data", "methods", "store", "recipe"},
     "sweep": {"train", "paper", "store", "recipe", "data", "nets"},
-    "cli": {"bench", "sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},
+    "cli": {"bench", "cards", "sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},
     "__main__": {"cli"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
@@ -79,6 +80,7 @@ def spoken(path):
 SPEAK = [
     ROOT / "store/provenance.py",  # git's options
     ROOT / "render/readings.py",  # a page about a command
+    ROOT / "render/departures.py",  # likewise
     ROOT / "bench/start.py",  # starts the command line, to time it
 ]
 TYPED = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`ltrepro ")

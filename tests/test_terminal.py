@@ -118,6 +118,7 @@ COMMANDS = {
     "show": ["show", STORED[0]],
     "status": ["status", "--runs", RUNS],
     "methods": ["methods"],
+    "method": ["methods", "dbn_mix"],
     "make-dataset": ["make-dataset", "digits"],
 }
 NUMBER = r"[+−-]?\d+\.\d\d(?: ± \d+\.\d\d)?(?: \(\d+\))?(?=[ │])"  # of a cell: "51.04 ± 0.33 (3)"

@@ -1,15 +1,20 @@
 """`methods`, `readings` and `show`: what can be trained, how the paper can be read, and what came out."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.cli.options import CHOSEN_ELSEWHERE
 from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.cli.progress import clock
+from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
+    from lt_repro.cards import Card, Setting
+    from lt_repro.methods.base import Method
     from lt_repro.paper.claim import Paper
     from lt_repro.paper.table import Cell, Table
     from lt_repro.recipe import Recipe
@@ -21,23 +26,39 @@ DEFAULT_PAPER = "dbn_mix"
 
 
 @app.command()
-def methods(as_json: Json = False) -> None:
-    """List the methods, with their settings and defaults.
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, for what each of its settings means.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/departures.md.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the methods, or show one: its equation and source, what each setting means, where it departs from the paper.
 
     [bold]ltrepro methods[/bold]
-    """
-    from lt_repro import fields
-    from lt_repro.methods import METHODS
 
+    [bold]ltrepro methods dbn_mix[/bold]
+    """
+    from lt_repro import cards, fields
+    from lt_repro.methods import METHODS
+    from lt_repro.recipe import find
+    from lt_repro.render.departures import page
+
+    if markdown:
+        if name or as_json:
+            raise RequestError("--markdown with a method or --json", "allowed: --markdown alone")
+        for line in page(map(cards.card, METHODS.values())).splitlines():
+            put(line)
+        return
+    if name:
+        return _put_card(cards.card(find(name)), _recipe_settings(find(name)), as_json)
     listed: list[dict[str, Any]] = []
-    for name, cls in METHODS.items():
+    for method, cls in METHODS.items():
         allowed = {field: fields.describe(kind) for field, kind in fields.types(cls).items()}
         settings = [
             {"name": field.name, "default": str(field.default), "allowed": allowed[field.name]}
             for field in dataclasses.fields(cls)
         ]
         about = (cls.__doc__ or "").partition("\n")[0]
-        listed.append({"name": name, "title": cls.title, "about": about, "settings": settings})
+        listed.append({"name": method, "title": cls.title, "about": about, "settings": settings})
     if as_json:
         return put_json({"methods": listed})
     for entry in listed:
@@ -45,6 +66,57 @@ def methods(as_json: Json = False) -> None:
         out.print(
             text_grid(("setting", "default", "allowed"), [list(setting.values()) for setting in entry["settings"]])
         )
+
+
+def _recipe_settings(method: "type[Method]") -> "list[Setting]":
+    """Returns the settings that every method has, with the defaults of this one."""
+    from lt_repro import cards, fields
+    from lt_repro.recipe import Recipe
+
+    return [
+        dataclasses.replace(setting, default=fields.text(method().defaults[setting.name]))
+        if setting.name in method().defaults
+        else setting
+        for setting in cards.settings(Recipe)
+        if setting.name not in CHOSEN_ELSEWHERE
+    ]
+
+
+def _put_card(card: "Card", recipe: "Sequence[Setting]", as_json: bool) -> None:
+    """Prints a method's card, then the settings that every method has."""
+    from lt_repro.render.departures import NOT_MEASURED
+
+    if as_json:
+        return put_json(dataclasses.asdict(card) | {"recipe": [dataclasses.asdict(setting) for setting in recipe]})
+    put(f"{card.name}: {card.title}. {card.about}")
+    put(f"source: {card.source}")
+    put("equation:")
+    out.print(text_grid(("", ""), [("", line) for line in card.equation]))
+    _put_settings("settings, each --set name=value:", card.settings)
+    put("departures:" if card.departures else "departures: none known")
+    parts = [
+        row
+        for number, point in enumerate(card.departures, 1)
+        for row in (
+            (f"{number}.", "", point.topic),
+            ("", "paper", point.paper),
+            ("", "code", point.code),
+            ("", "ours", point.ours),
+            ("", "effect", point.effect or NOT_MEASURED),
+        )
+    ]
+    if parts:
+        out.print(text_grid(("", "", ""), parts))
+    put("reduces to:")
+    out.print(text_grid(("", ""), [("-", reduction) for reduction in card.reductions]))
+    _put_settings("settings of every method, likewise:", recipe)
+
+
+def _put_settings(title: str, settings: "Sequence[Setting]") -> None:
+    if settings:
+        put(title)
+        rows = [(s.name, s.default or "by data set", s.allowed, s.meaning) for s in settings]
+        out.print(text_grid(("setting", "default", "allowed", "meaning"), rows))
 
 
 @app.command()

@@ -30,11 +30,18 @@ class Bbn(Method):
         reverse sampler: class k with probability ~ (N_max / N_k)^(1 / gamma), gamma = 1
         prediction: alpha = 1/2, the same image to both branches
     Deviations:
-        1. One classifier with one bias, and the factor 2, as in BBN's code; the paper has two matrices, no bias.
-        2. This project's schedule for every method: the rate x0.1 at 0.6 and 0.8 of training, no Nesterov momentum, the
-           last short batch kept; BBN's code has x0.01, Nesterov momentum, and drops the short batch.
-        3. What a branch reaches alone is not said; here it is the classifier at alpha = 1 or 0, the bias shared.
-        4. The reverse batches are drawn as a stream of their own, not one for each image of the uniform batch.
+        1. Classifier. Paper: two matrices without a bias, their outputs weighted by alpha and 1 - alpha and summed.
+           Code: one matrix and one bias, on the features weighted by 2 alpha and 2 (1 - alpha). Ours: as the code.
+        2. Cumulative learning. Paper: alpha = 1 - (epoch / epochs)^2. Code: the same with epochs counted from 0; 90
+           epochs count as 100 and 180 as 200, so that alpha ends above 0. Ours: epochs counted from 0, for any number
+           of epochs.
+        3. Schedule. Paper: 200 epochs on CIFAR. Code: the rate x0.01 at 0.6 and again at 0.8 of training, Nesterov
+           momentum, the last short batch dropped. Ours: this project's schedule for every method: the rate x0.1 at
+           0.6 and 0.8 of training, no Nesterov momentum, the last short batch kept.
+        4. What a branch reaches alone. Paper: not said. Code: none. Ours: the classifier at alpha = 1 or 0, the bias
+           shared.
+        5. Reverse batches. Paper: a reversed sampler feeds the re-balancing branch. Code: one reverse image is drawn
+           for each image of the uniform batch. Ours: a stream of their own.
     Reduces to:
         - alpha = 1, the first epoch: cross-entropy of the conventional branch on the uniform batch, the other unmoved.
         - alpha = 0: cross-entropy of the re-balancing branch on the reverse batch.
@@ -42,7 +49,8 @@ class Bbn(Method):
         - prediction: the mean of what each branch predicts alone (alpha = 1 and alpha = 0).
 
     Args:
-        gamma: Of the reverse sampler, > 0; 1 is BBN's reversed distribution, infinity the class-balanced one.
+        gamma: How the reverse sampler draws classes, > 0; 1 is BBN's reversed distribution, infinity the
+            class-balanced one.
         branch_at: Where the branches part: own last block, or own stages from layer3 or layer2 on.
         bn: Whether the trunk normalises each branch's batch on its own or both together.
 

@@ -25,11 +25,14 @@ class Crt(Method):
         draws: a class uniformly, then one of its images uniformly; every head sees the same batch
         prediction: the mean of the heads' logits
     Deviations:
-        1. The draws are independent; the official sampler goes through the classes in turn, four images at a time.
-        2. `bn` = "eval" keeps the running statistics of the parent; in the official code, and with `bn` = "train",
-           they drift to the balanced distribution.
-        3. No recipe for CIFAR was published; ours is 10 epochs at rate 0.1 along a cosine.
-        4. A network of several branches keeps its branches, each under a linear head of its own, whatever it had.
+        1. Draws. Paper: class-balanced sampling. Code: the classes in turn, in a random order, four images at a time.
+           Ours: independent draws.
+        2. BatchNorm. Paper: the representation is fixed. Code: the network stays in training mode, so that the running
+           statistics drift to the balanced distribution. Ours: `bn` = "eval" keeps those of the parent, `bn` = "train"
+           is as the code.
+        3. Recipe for CIFAR. Paper: none published. Code: none. Ours: 10 epochs at rate 0.1 along a cosine.
+        4. Several branches. Paper: one classifier. Code: one classifier. Ours: a network of several branches keeps its
+           branches, each under a linear head of its own, whatever it had.
     Reduces to:
         - one branch: cross-entropy of a linear classifier of fixed features on class-balanced draws.
         - identical branches and heads: the loss and the prediction of one branch.

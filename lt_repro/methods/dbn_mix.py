@@ -36,23 +36,35 @@ class DbnMix(Method):
         released code, `temperature` = "released": B_k = eps K N_k / N_max + 1 - eps
         released code, `branch_loss` = "ce_complement": CE - sum_k (1 - y_k) log(1 - p_k) for each branch
     Deviations:
-        1. The prose says that re-balancing is stronger as gamma increases; we follow (2) as printed: infinity is
-           class-balanced, 1 is BBN's reversed distribution, which is stronger.
-        2. Where the branches part is not said; `branch_at` = "block" gives each its own last residual block, as BBN's
-           code does.
-        3. How BatchNorm in the trunk sees the two batches is not said; `bn` = "per_branch" normalises each on its own.
-        4. One lambda per batch or per sample is not said; `lam_per` = "batch", as in the code of the mixup paper.
-        5. The classifier is not said to be linear; `head` = "linear".
-        6. Two branches without mixup: the conventional one sees the uniform, the other the reverse batch (Sec. 3.1).
-        7. The uniform sampler (P = 1 / N) takes every image once an epoch, without replacement; an epoch is N images.
-        8. Not said, and settings of the recipe: warm-up over the first 2.5 % of training, rising with every step;
-           CIFAR-10's normalisation for both CIFARs; the last epoch is the result.
-        9. The authors' released code departs from the text in seven settings, together the reading "released":
-           `temperature`, `branch_loss`, `branch_at`, and of the recipe `milestones`, `nesterov`, `crop_pad` and
-           `normalise`. All together: 49.24 +- 0.41 % for 41.91 +- 0.63 % on CIFAR-100-LT (100), three seeds, 200
-           epochs. docs/two-readings.md has each point and, once measured, its effect.
-       10. Released code: of its loss the log of 1 - p is taken without cancellation (theirs is infinite at p = 1), and
-           its warm-up counts a step from its beginning, ours from its middle.
+        1. Strength of gamma. Paper: the prose says that re-balancing is stronger as gamma increases; by (2) infinity is
+           class-balanced and 1 is BBN's reversed distribution, which is stronger. Code: a class uniformly, then one of
+           its images uniformly. Ours: (2) as printed.
+        2. Where the branches part. Paper: "the DBN structure used in BBN". Code: each branch has its own third stage,
+           pooling and linear layer. Ours: `branch_at` = "block" gives each its own last residual block, as BBN's code
+           does; "layer3" is as the released code.
+        3. BatchNorm in the trunk. Paper: how it sees the two batches is not said. Code: one after the other, the
+           conventional batch first. Ours: `bn` = "per_branch" normalises each on its own.
+        4. Lambda. Paper: one per batch or per sample is not said. Code: one per batch. Ours: `lam_per` = "batch", as
+           also in the code of the mixup paper.
+        5. Classifier. Paper: not said to be linear. Code: linear on CIFAR. Ours: `head` = "linear".
+        6. Two branches without mixup. Paper: the conventional branch sees the uniform, the other the reverse batch
+           (Sec. 3.1). Code: bilateral mixup at lambda = 1, with the second sum of 11 in the loss. Ours: as the paper.
+        7. Uniform sampler. Paper: P = 1 / N. Code: every image once an epoch, shuffled. Ours: every image once an
+           epoch, without replacement; an epoch is N images.
+        8. Warm-up. Paper: not said. Code: over 5 epochs of 200, rising with every step, which counts from its
+           beginning. Ours: over the first 2.5 % of training, rising with every step, which counts from its middle.
+        9. Which epoch is the result. Paper: not said. Code: the best on test. Ours: the last.
+       10. Temperatures. Paper: (15). Code: (15) with a further factor K. Ours: `temperature` = "paper" or "released".
+       11. Loss of a branch. Paper: (18), the cross-entropy. Code: a second sum over log(1 - p_k), which is infinite at
+           p_k = 1. Ours: `branch_loss` = "ce", or "ce_complement", where the log is taken without cancellation.
+       12. Optimiser and images. Paper: the rate x0.1 at 0.6 and 0.8 of training, momentum, random crops;
+           normalisation is not said. Code: the rate x0.1 at 0.8 and 0.9, Nesterov's momentum, crops from a reflected
+           border, each data set's mean and deviation. Ours: as the paper, crops from a black border, CIFAR-10's
+           normalisation for both CIFARs; `milestones`, `nesterov`, `crop_pad` and `normalise` change them.
+       13. The released code as a whole. Paper: the reading "paper". Code: departs in seven settings, those of 2 and of
+           10 to 12. Ours: both readings; docs/two-readings.md has each point. Effect: all seven together reach
+           49.24 +- 0.41 % where the text reaches 41.91 +- 0.63 % on CIFAR-100-LT (100), three seeds, 200 epochs; each
+           alone is not measured.
     Reduces to:
         - tscale off, eps = 0 or eta = infinity: plain cross-entropy on the same samples.
         - bilateral mixup at lam = 1: the dual branch without mixing; one branch: the uniform sample alone.
@@ -63,16 +75,17 @@ class DbnMix(Method):
 
     Args:
         branches: 1, or 2 for the conventional and the re-balancing branch.
-        mix: "none", "mixup" (conventional, one branch only) or "bilateral".
-        tscale: Whether training divides the logits by the class temperatures.
-        alpha: Of Beta(alpha, alpha), > 0.
-        gamma: Of the reverse sampler, > 0; infinity is class-balanced.
-        eta: Of the temperatures, > 0; infinity turns them off.
-        eps: Of the temperatures, in [0, 1]; 0 turns them off.
+        mix: What is mixed: nothing ("none"), images of the uniform batch ("mixup", one branch only), or images of the
+            uniform with images of the reverse batch ("bilateral").
+        tscale: Whether training divides the logits by the class temperatures T of (15) and (16).
+        alpha: The parameter of lam ~ Beta(alpha, alpha), > 0; 1 draws lam uniformly.
+        gamma: How the reverse sampler (2) draws classes, > 0; infinity is class-balanced.
+        eta: Damps the temperatures in (16), > 0; infinity turns them off.
+        eps: How far the temperatures follow the class sizes in (15), in [0, 1]; 0 turns them off.
         branch_at: Where the branches part: own last block, or own stages from layer3 or layer2 on.
         bn: Whether the trunk normalises each branch's batch on its own or both together.
         lam_per: One lambda per batch or per sample.
-        head: "linear", or "cosine" with scale 30.
+        head: The classifier: "linear", or "cosine" with scale 30.
         temperature: (15) as printed ("paper"), or with the released code's factor K.
         branch_loss: Cross-entropy ("ce"), or with the released code's second sum ("ce_complement").
         frozen: Whether all below the heads is a parent's and stays as it is, so that only fresh heads are trained

@@ -24,7 +24,8 @@ class Lws(Method):
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020.
     Equation: L = CE(s * z, y), z the parent's logits, s (K,) trained on class-balanced draws
-    Deviations: the bias is scaled too.
+    Deviations:
+        1. Bias. Paper: dropped. Code: scaled too. Ours: as the code.
     Reduces to: the parent's prediction at s = 1.
     """
 

@@ -15,7 +15,8 @@ class TwoExperts(Method):
 
     Source: Wang et al., "Long-tailed Recognition by Routing Diverse Distribution-Aware Experts", ICLR 2021.
     Equation: L = mean_e CE(z_e, y) - diversity mean_e KL(p_e || p_mean)
-    Deviations: no temperatures, no routing.
+    Deviations:
+        1. Temperatures and routing. Paper: both. Code: none. Ours: neither.
     Reduces to: cross-entropy of one network where the experts are the same.
 
     Args:

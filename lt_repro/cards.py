@@ -1,0 +1,222 @@
+"""The card of a method: what its docstring says of it, as data. The docstring is the single source.
+
+A method's docstring has a description, the sections `Source:`, `Equation:`, `Deviations:` and `Reduces to:`, and under
+`Args:` an entry for each field. A section begins on the line of its title or below it; lines may break anywhere.
+
+Deviations are "none known", or entries numbered from 1: a topic, then what the paper, its public code and this project
+do, and the effect where it was measured. "Code: none" says that there is no public code, or that it was not read.
+
+    1. Topic. Paper: ... Code: ... Ours: ... Effect: ...
+"""
+
+import dataclasses
+import inspect
+import re
+from dataclasses import dataclass
+
+from lt_repro import fields
+from lt_repro.errors import RequestError
+from lt_repro.methods.base import Method
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of a dataclass, and what it means.
+
+    Args:
+        name: As typed in `--set name=value`.
+        default: As typed; None where there is none.
+        allowed: Its values, in words.
+        meaning: In one or more sentences.
+    """
+
+    name: str
+    default: str | None
+    allowed: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A point where this project, a paper and its public code differ, or where the paper says nothing.
+
+    Args:
+        topic: What it is about.
+        paper: What the paper says.
+        code: What its public code does; "none" where there is none, or it was not read.
+        ours: What this project does.
+        effect: What it changes in a result; None where that was not measured.
+    """
+
+    topic: str
+    paper: str
+    code: str
+    ours: str
+    effect: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a method's docstring says.
+
+    Args:
+        name: The registry's name.
+        title: The method's name in print.
+        about: What the method is, in one or more sentences.
+        source: The paper.
+        equation: Its lines, in their alignment.
+        settings: One per field, in the order of the fields.
+        departures: In the order of their numbers.
+        reductions: What the method is equal to at some settings.
+    """
+
+    name: str
+    title: str
+    about: str
+    source: str
+    equation: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    departures: tuple[Departure, ...]
+    reductions: tuple[str, ...]
+
+
+SECTIONS = ("Source", "Equation", "Deviations", "Reduces to", "Args", "Raises")
+REQUIRED = SECTIONS[:4]
+
+_TITLE = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*):(?= |$)(.*)")
+_NUMBERED = re.compile(r"(\d+)\. +(.*)")
+_ARGUMENT = re.compile(r"(\w+): +(.*)")
+_LABEL = re.compile(r"\b(Paper|Code|Ours|Effect):\s")
+_GRAMMAR = "N. Topic. Paper: ... Code: ... Ours: ... Effect: ... (Effect may be left out)"
+
+
+def card(method: type[Method]) -> Card:
+    """Returns the card of a method.
+
+    Raises:
+        RequestError: Its docstring has not the form above.
+    """
+    sections = _sections(method)
+    if lacking := [title for title in REQUIRED if title not in sections]:
+        raise _malformed(method, f"no section {lacking[0]}", f"the sections {', '.join(REQUIRED)}")
+    if not sections[""]:
+        raise _malformed(method, "no description", "a sentence above the sections")
+    return Card(
+        name=method.name(),
+        title=method.title,
+        about=_joined(sections[""]),
+        source=_joined(sections["Source"]),
+        equation=tuple(sections["Equation"]),
+        settings=settings(method),
+        departures=_departures(method, sections["Deviations"]),
+        reductions=_items(sections["Reduces to"]),
+    )
+
+
+def settings(owner: type) -> tuple[Setting, ...]:
+    """Returns the fields of a dataclass with what its docstring says of each under `Args:`.
+
+    Args:
+        owner: A method, or the recipe.
+
+    Raises:
+        RequestError: A field has no meaning there, a meaning has no field, or a name is there twice.
+    """
+    meanings: dict[str, list[str]] = {}
+    entry: list[str] = []
+    for line in _sections(owner).get("Args", []):
+        if found := _ARGUMENT.fullmatch(line):  # continued lines are indented
+            if found[1] in meanings:
+                raise _malformed(owner, f"{found[1]} is twice under Args", "each field once")
+            entry = meanings[found[1]] = [found[2]]
+        elif entry and line[:1] in (" ", ""):
+            entry.append(line)
+        else:
+            raise _malformed(owner, f"Args has the line {line!r}", "name: meaning, continued lines indented")
+    kinds = fields.types(owner)
+    if odd := [*(kinds.keys() - meanings.keys()), *(meanings.keys() - kinds.keys())]:
+        what = "has no meaning under Args" if odd[0] in kinds else "is under Args and no field"
+        raise _malformed(owner, f"{odd[0]} {what}", f"the fields: {', '.join(kinds) or 'none'}")
+    return tuple(
+        Setting(field.name, _default(field), fields.describe(kinds[field.name]), _joined(meanings[field.name]))
+        for field in dataclasses.fields(owner)
+    )
+
+
+def _default(field: "dataclasses.Field[object]") -> str | None:
+    return None if field.default is dataclasses.MISSING else fields.text(field.default)
+
+
+def _sections(owner: type) -> dict[str, list[str]]:
+    """Returns the lines of each section of a docstring, without their common indentation; the description is ""."""
+    texts: dict[str, list[str]] = {"": []}
+    title = ""
+    for line in inspect.cleandoc(owner.__doc__ or "").splitlines():
+        found = _TITLE.fullmatch(line)
+        if found and (found[1] in SECTIONS or not found[2]):
+            title = found[1]
+            if title not in SECTIONS:
+                raise _malformed(owner, f"a section {title}", f"the sections {', '.join(SECTIONS)}")
+            if title in texts:
+                raise _malformed(owner, f"the section {title} is there twice", "each section once")
+            texts[title] = [found[2]]
+        elif title and line and not line.startswith(" "):
+            raise _malformed(owner, f"the line {line!r} is in no section", "indented lines below a section's title")
+        else:
+            texts[title].append(line)
+    sections = {title: inspect.cleandoc("\n".join(lines)).splitlines() for title, lines in texts.items()}
+    if empty := [title for title, lines in sections.items() if title and not any(lines)]:
+        raise _malformed(owner, f"nothing in the section {empty[0]}", "at least one line")
+    return sections
+
+
+def _departures(owner: type, lines: list[str]) -> tuple[Departure, ...]:
+    if re.fullmatch(r"none known\.?", _joined(lines)):
+        return ()
+    entries: list[list[str]] = []
+    for line in map(str.strip, lines):
+        if found := _NUMBERED.fullmatch(line):
+            if int(found[1]) != len(entries) + 1:
+                raise _malformed(owner, f"deviation {found[1]} after {len(entries)}", "deviations numbered from 1")
+            entries.append([found[2]])
+        elif entries:
+            entries[-1].append(line)
+        else:
+            raise _malformed(owner, f"deviations begin with {line!r}", f'"none known", or {_GRAMMAR}')
+    return tuple(_departure(owner, number, _joined(entry)) for number, entry in enumerate(entries, 1))
+
+
+def _departure(owner: type, number: int, entry: str) -> Departure:
+    topic, *parts = _LABEL.split(f"{entry} ")  # the space lets a label without text be found
+    labels, texts = parts[::2], [_sentence(text) for text in (topic, *parts[1::2])]
+    if labels not in (["Paper", "Code", "Ours"], ["Paper", "Code", "Ours", "Effect"]) or not all(texts):
+        raise _malformed(
+            owner, f"deviation {number} has {', '.join(labels) or 'no labels'}", f"{_GRAMMAR}, each with text"
+        )
+    if not topic.endswith(". "):
+        raise _malformed(owner, f"the topic of deviation {number} has no full stop", _GRAMMAR)
+    return Departure(*texts)
+
+
+def _sentence(text: str) -> str:
+    """Returns a text as it is shown in a cell, without its last full stop."""
+    return text.strip().removesuffix(".")
+
+
+def _items(lines: list[str]) -> tuple[str, ...]:
+    """Returns the items of a list with hyphens, or the whole text where it is no list."""
+    items: list[list[str]] = []
+    for line in lines:
+        if line.startswith("- ") or not items:
+            items.append([line.removeprefix("- ")])
+        else:
+            items[-1].append(line)
+    return tuple(_sentence(_joined(item)) for item in items)
+
+
+def _joined(lines: list[str]) -> str:
+    return " ".join(" ".join(lines).split())
+
+
+def _malformed(owner: type, what: str, allowed: str) -> RequestError:
+    return RequestError(f"docstring of {owner.__name__}: {what}", f"allowed: {allowed}")
