@@ -85,7 +85,7 @@ REQUIRED = SECTIONS[:4]
 
 _TITLE = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*):(?= |$)(.*)")
 _NUMBERED = re.compile(r"(\d+)\. +(.*)")
-_ARGUMENT = re.compile(r"(\w+): +(.*)")
+_ARGUMENT = re.compile(r"(\w+):(| .*)")
 _LABEL = re.compile(r"\b(Paper|Code|Ours|Effect):\s")
 _GRAMMAR = "N. Topic. Paper: ... Code: ... Ours: ... Effect: ... (Effect may be left out)"
 
@@ -133,12 +133,12 @@ def settings(owner: type) -> tuple[Setting, ...]:
             entry.append(line)
         else:
             raise _malformed(owner, f"Args has the line {line!r}", "name: meaning, continued lines indented")
-    kinds = fields.types(owner)
-    if odd := [*(kinds.keys() - meanings.keys()), *(meanings.keys() - kinds.keys())]:
+    kinds, texts = fields.types(owner), {name: _joined(lines) for name, lines in meanings.items()}
+    if odd := [name for name in (*kinds, *texts) if name not in kinds or not texts.get(name)]:
         what = "has no meaning under Args" if odd[0] in kinds else "is under Args and no field"
         raise _malformed(owner, f"{odd[0]} {what}", f"the fields: {', '.join(kinds) or 'none'}")
     return tuple(
-        Setting(field.name, _default(field), fields.describe(kinds[field.name]), _joined(meanings[field.name]))
+        Setting(field.name, _default(field), fields.describe(kinds[field.name]), texts[field.name])
         for field in dataclasses.fields(owner)
     )
 

@@ -37,7 +37,8 @@ DOCSTRING = """Margins by class
     Args:
         scale: Of the cosine,
             > 0.
-        joint: Whether both.
+        joint:
+            Whether both.
 
     Raises:
         RequestError: A value is not allowed.
@@ -104,11 +105,11 @@ def test_layout_is_free():
         ("Ours: none. Effect", "Ours: none. Ours: more. Effect", "deviation 2 has Paper, Code, Ours, Ours, Effect"),
         ("Effect: 0.3 +- 0.1 points.", "Effect:", "deviation 2 has Paper, Code, Ours, Effect"),
         ("2. Bias. Paper: not said. Code: a bias. Ours: none. Effect: 0.3 +- 0.1 points.", "2. Bias.", "no labels"),
-        ("        joint: Whether both.\n", "", "joint has no meaning under Args"),
-        ("        joint: Whether", "        joined: Whether", "joint has no meaning under Args"),
-        ("        joint: ", "        other: What.\n        joint: ", "other is under Args and no field"),
-        ("        joint: ", "        scale: Again.\n        joint: ", "scale is twice under Args"),
-        ("        joint: Whether", "        joint Whether", "Args has the line 'joint Whether both.'"),
+        ("            Whether both.\n", "", "joint has no meaning under Args"),
+        ("        joint:", "        joined:", "joint has no meaning under Args"),
+        ("        joint:", "        other: What.\n        joint:", "other is under Args and no field"),
+        ("        joint:", "        scale: Again.\n        joint:", "scale is twice under Args"),
+        ("        joint:\n", "        joint\n", "Args has the line 'joint'"),
     ],
 )
 def test_a_malformed_docstring_is_named_in_a_line(old, new, what):

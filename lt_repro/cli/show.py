@@ -92,7 +92,7 @@ def _put_card(card: "Card", recipe: "Sequence[Setting]", as_json: bool) -> None:
     put(f"source: {card.source}")
     put("equation:")
     out.print(text_grid(("", ""), [("", line) for line in card.equation]))
-    _put_settings("settings, each --set name=value:", card.settings)
+    _put_settings(f"settings of {card.name}", card.settings)
     put("departures:" if card.departures else "departures: none known")
     parts = [
         row
@@ -109,12 +109,12 @@ def _put_card(card: "Card", recipe: "Sequence[Setting]", as_json: bool) -> None:
         out.print(text_grid(("", "", ""), parts))
     put("reduces to:")
     out.print(text_grid(("", ""), [("-", reduction) for reduction in card.reductions]))
-    _put_settings("settings of every method, likewise:", recipe)
+    _put_settings("settings of every method", recipe)
 
 
 def _put_settings(title: str, settings: "Sequence[Setting]") -> None:
     if settings:
-        put(title)
+        put(f"{title}, each --set name=value; a data set may have another default:")
         rows = [(s.name, s.default or "by data set", s.allowed, s.meaning) for s in settings]
         out.print(text_grid(("setting", "default", "allowed", "meaning"), rows))
 
