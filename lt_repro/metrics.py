@@ -1,6 +1,7 @@
 """Accuracies and calibration as pure functions. Accuracies are fractions. Legend: n test images, K classes."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,20 +26,39 @@ def accuracies(
     return {"all": float(right.mean())} | {name: float(share) for name, share in shares.items()}
 
 
-def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[float]:
+def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[float | None]:
     """Returns the fraction of each class's test images that were classified correctly.
 
     Args:
         predicted: (n,) class indices.
-        labels: (n,) class indices; every class has at least one image.
+        labels: (n,) class indices.
         classes: K.
 
     Returns:
-        K fractions.
+        K fractions, None for a class without images.
     """
-    right = np.bincount(labels[predicted == labels], minlength=classes)
-    shares: list[float] = (right / np.bincount(labels, minlength=classes)).tolist()
-    return shares
+    right, images = confusion(predicted, labels, classes).diagonal(), np.bincount(labels, minlength=classes)
+    return [float(hits / count) if count else None for hits, count in zip(right, images, strict=True)]
+
+
+def balanced_accuracy(per_class: Sequence[float | None]) -> float:
+    """Returns the mean over the classes of their accuracies, a fraction: every class counts the same.
+
+    Args:
+        per_class: (K,) fractions; a class without images (None) is left out.
+    """
+    return statistics.fmean(share for share in per_class if share is not None)
+
+
+def confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Returns how many test images of each class (row) were classified as which (column), (K, K) int64.
+
+    Args:
+        predicted: (n,) class indices.
+        labels: (n,) class indices.
+        classes: K.
+    """
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 class Reliability(NamedTuple):

@@ -87,7 +87,7 @@ def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run,
     weights.unlink()
     key = parent.recipe.key()
     message = refused("train", "--method", "crt", "--set", f"parent={key}")
-    assert f"the weights file of parent {key} is missing" in message
+    assert f"the weights file of {key} is missing" in message
     assert "--force" in message
     _, out, err = run("crt", *DATASET, "--plan")
     assert f"note: parent {key} has no weights file" in err

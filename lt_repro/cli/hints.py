@@ -4,7 +4,7 @@ import re
 
 _HINTS = {  # by the error's class, or by its first line
     "NotThere": "`ltrepro make-dataset {error.name}` downloads it; --data-root or LTREPRO_DATA names another folder",
-    "MissingWeights": "train the parent again: --force does it in this folder, --out DIR in another",
+    "MissingWeights": "train that run again: --force does it in this folder, --out DIR in another",
     r"^unknown method ": "`ltrepro methods` lists them",
     r"^method \w+ without a parent": "add --set parent=RUN",
     r"^mix = 'mixup' with branches = 2": "type --arch dbn --mix bilateral, or leave --arch dbn out",

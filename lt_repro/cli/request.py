@@ -280,6 +280,23 @@ def run_wanted(
     return filled
 
 
+def dataset_of(run: "Run") -> str:
+    """Returns the name by which the images of a stored run are found.
+
+    Raises:
+        RequestError: They are a user's, which are known by their content, not by where they are.
+    """
+    from lt_repro.data.load import is_own
+
+    if is_own(run.recipe.dataset):
+        raise RequestError(
+            f"{run.recipe.key()} was trained on {run.recipe.dataset}, which is not a known data set",
+            "allowed: the images it was trained on",
+            "add --dataset npz:FILE or --dataset folder:DIR",
+        )
+    return run.recipe.dataset
+
+
 def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
     """Returns the settings that `--ratio` gives: a number's, those of the images as they are ("as-is"), or none.
 

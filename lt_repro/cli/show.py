@@ -245,18 +245,32 @@ def _has(recipe: "Recipe", name: str) -> bool:
     return hasattr(recipe, name) or hasattr(recipe.method, name)
 
 
+def accuracy_names(run: "Run") -> list[str]:
+    """Returns the accuracies to show: over all images and by class group; balanced where the test set is not."""
+    balanced = ["balanced"] if run.accuracy("balanced") is not None else []
+    return ["all", *balanced, "many", "medium", "few"]
+
+
+def percent(fraction: float | None) -> str:
+    """Returns an accuracy in percent; "n/a" where there is none, as of a group without classes."""
+    return "n/a" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def put_balance(run: "Run") -> None:
+    """Prints a note where the test set is not balanced."""
+    if run.accuracy("balanced") is not None:
+        put("the test set is not balanced: all is top-1 over its images, balanced the mean over its classes")
+
+
 def put_result(run: "Run") -> None:
     """Prints a run's accuracies, combined and by branch, or where it diverged."""
     if run.result is None:
         return put(f"diverged: {run.diverged}")
-    groups = ("all", "many", "medium", "few")
-    parts = {"combined": run.result["accuracy"]} if len(run.result["branches"]) > 1 else {}
-    parts |= {name: branch["accuracy"] for name, branch in run.result["branches"].items()}
-    rows = [
-        [name, *(f"{100 * accuracy[group]:.2f}" if group in accuracy else "n/a" for group in groups)]
-        for name, accuracy in parts.items()
-    ]
-    put_grid(["top-1 %, last epoch", *groups], rows, fixed=1)
+    outputs = ([None] if len(run.result["branches"]) > 1 else []) + list(run.result["branches"])
+    names = accuracy_names(run)
+    rows = [[branch or "combined", *map(percent, (run.accuracy(name, branch) for name in names))] for branch in outputs]
+    put_grid(["top-1 %, last epoch", *names], rows, fixed=1)
+    put_balance(run)
     best = run.result["best"]
     beside = f"best on test {100 * best['all']:.2f} % at epoch {best['epoch']} (not the result)"
     cost = f"{run.images_per_second:,.0f} images/s, {clock(run.seconds)} on {run.device}, {run.precision}"

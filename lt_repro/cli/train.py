@@ -10,7 +10,7 @@ import typer
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
 from lt_repro.cli.options import parse_settings
 from lt_repro.cli.progress import Watch
-from lt_repro.cli.request import DEFAULT_RATIO, Reading, ratio_settings, usual_ratio
+from lt_repro.cli.request import DEFAULT_RATIO, Reading, dataset_of, ratio_settings, usual_ratio
 from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
 
@@ -66,7 +66,8 @@ def train(
     [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
 
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
-    parent, images, network and seed are the parent's; its features are frozen, its heads are trained again.
+    parent, images, network and seed are the parent's; its features are frozen, its heads are trained again. The logits
+    of a run and its confusion matrix come from its weights: `ltrepro evaluate RUN`.
     """
     from lt_repro.data import load
     from lt_repro.store.locks import lock
@@ -97,7 +98,7 @@ def train(
     parent, assign = _parent(assign or [], folder)
     if parent:
         given["parents"] = {_role(method or "dbn_mix", assign): parent.recipe}
-    pool = load.load_pool(dataset or _dataset_of(parent), load.data_root(data_root))
+    pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
     if preset:
         given["preset"] = preset
     recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
@@ -167,20 +168,6 @@ def _role(method: str, assign: Sequence[str]) -> "ParentRole":
     if not roles:
         raise RequestError(f"a parent with method {method}", "allowed: no parent, with these settings")
     return roles[0]
-
-
-def _dataset_of(parent: "Run | None") -> str:
-    from lt_repro.data import load
-
-    if parent is None:
-        return "cifar100"
-    if parent.recipe.dataset not in load.NAMES:
-        raise RequestError(
-            f"the parent was trained on {parent.recipe.dataset}, which is not a known data set",
-            "allowed: the images it was trained on",
-            "add --dataset npz:FILE or --dataset folder:DIR",
-        )
-    return parent.recipe.dataset
 
 
 def _dropped(pool: "Pool", split: "Split") -> list[str]:

@@ -1,4 +1,6 @@
-"""Figures: accuracy by setting, by class, by group and by confidence. Drawn without pyplot, which has global state.
+"""Figures: accuracy by setting, by class, by group and by confidence; confusion.
+
+They are drawn without pyplot, which has global state.
 
 Every figure is drawn under `_SETTINGS`: the user's matplotlibrc, styles and environment change no byte of it.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lt_repro.errors import FailedError, first_line
 from lt_repro.paper.table import Table, Variant
@@ -249,6 +252,39 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         axes.set_visible(False)
     figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
     _legend(figure)
+    return figure
+
+
+@_drawing()
+def confusion_figure(title: str, counts: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """Returns a confusion matrix whose rows are shares of the true class, in percent; up to 20 classes with numbers.
+
+    Args:
+        title: The title.
+        counts: (K, K), test images by true class (row) and predicted class (column).
+        class_names: K names.
+    """
+    k = len(counts)
+    images = counts.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
+    side = 7.5 if k > 20 else max(4.5, 0.45 * k + 1.5)
+    figure = Figure(figsize=(side + 1.0, side), layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(shown, ax=axes, label="share of the true class (%)", shrink=0.8)
+    if k <= 20:
+        for row, column in np.argwhere(counts):
+            share = shares[row, column]
+            look: dict[str, Any] = {"color": "white" if share > 60 else "black", "fontsize": "small"}
+            axes.text(column, row, f"{share:.0f}" if share >= 0.5 else "<1", ha="center", va="center", **look)
+    ticks = range(0, k, math.ceil(k / 25) if k > 30 else 1)
+    names = [_short(class_names[i], 16) for i in ticks]
+    turned: dict[str, Any] = {"rotation": 90} if max(map(len, names)) * len(names) > 40 else {}
+    small: dict[str, Any] = {"fontsize": "small", "parse_math": False}
+    axes.set_xticks(ticks, names, **small, **turned)
+    axes.set_yticks(ticks, names, **small)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.suptitle(_folded(title, int(10 * side)), fontsize="medium", parse_math=False)
     return figure
 
 

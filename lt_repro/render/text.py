@@ -249,6 +249,8 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
+    if any(run.accuracy("balanced") is not None for run in used):
+        yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."
     varied = {name for variant in (*table.rows, *table.columns) for name in variant.edits}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from lt_repro.errors import DamagedError, RequestError
+from lt_repro.metrics import balanced_accuracy
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
 
@@ -22,9 +23,10 @@ class Run:
     Args:
         recipe: What was trained.
         status: "diverged" if a loss was not finite; then `result` is None and `diverged` says where.
-        result: accuracy {all, many, medium, few; a group without classes is absent}, per_class (K), branches {name:
-            {accuracy, per_class}}, best {epoch, all} of the curve (picked on test, so never the headline), ece, and
-            reliability {images, confidence, accuracy}, its 15 bins; the means of an empty bin are null.
+        result: accuracy {all, many, medium, few, balanced}, per_class (K), branches {name: {accuracy, per_class}},
+            best {epoch, all} of the curve (picked on test, so never the headline), ece, and reliability {images,
+            confidence, accuracy}, its 15 bins; the means of an empty bin are null. A group without classes is absent;
+            so is balanced, the mean over the classes, where all classes have as many test images: there it is `all`.
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
         curve: [{epoch, all}], test accuracy after that many epochs.
         history: {"loss": [mean training loss of each epoch], NAME: [mean of what the method logged, or None]}.
@@ -74,11 +76,17 @@ class Run:
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
-        """Returns an accuracy of the last epoch, of the combined output or one branch; None if there is none."""
+        """Returns an accuracy of the last epoch, of the combined output or one branch; None if there is none.
+
+        "balanced" is the mean over the classes, and None where the test set is balanced: there it is "all".
+        """
         if self.result is None:
             return None
         part = self.result if branch is None else self.result["branches"].get(branch, {})
         value: float | None = part.get("accuracy", {}).get(metric)
+        if metric == "balanced" and value is None and part:  # older files lack it
+            mean = balanced_accuracy(part["per_class"])
+            return mean if abs(mean - part["accuracy"]["all"]) > 1e-9 else None
         return value
 
     @property
@@ -181,14 +189,14 @@ def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Ten
         if run.weights and run.weights_path:
             return run, checkpoint.load_weights(run.weights_path, run.weights["sha256"])
     if any(run.status == "diverged" for run in found):
-        raise RequestError(f"the parent {key} diverged", "allowed: a parent that finished training")
+        raise RequestError(f"the run {key} diverged", "allowed: a run that finished training")
     if found:
         raise MissingWeights(
-            f"the weights file of parent {key} is missing: no {key}.pt beside {paths[0]}",
-            "allowed: a parent with its weights file beside its run file",
-            "train the parent again, here or into another folder",
+            f"the weights file of {key} is missing: no {key}.pt beside {paths[0]}",
+            "allowed: a run with its weights file beside its run file",
+            "train that run again, here or into another folder",
         )
-    raise RequestError(f"the parent {key} has not run", "allowed: a parent that finished training", "train it first")
+    raise RequestError(f"{key} has not run", "allowed: a run that finished training", "train it first")
 
 
 _NAMES = "allowed: a path, a key, or a unique beginning of a key"

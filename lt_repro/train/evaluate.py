@@ -52,27 +52,42 @@ def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
     return float((logits.combined.argmax(axis=1) == labels).mean())
 
 
+def scores(logits: Logits, images: Images, branches: Sequence[str]) -> dict[str, Any]:
+    """Returns the accuracies of a run's result: accuracy and per_class of the combined output, and of the branches.
+
+    Where the test classes differ in size, `accuracy` has `balanced` too.
+
+    Args:
+        logits: Of the test images.
+        images: Their labels, and the training images of each class.
+        branches: The branches' names.
+    """
+    labels, counts = images.test_labels, images.split.counts
+    groups, even = class_groups(counts), np.ptp(np.bincount(labels, minlength=len(counts))) == 0
+
+    def of_output(output: NDArray[np.float64]) -> dict[str, Any]:
+        predicted = output.argmax(axis=1)
+        per_class = metrics.per_class_accuracy(predicted, labels, len(counts))
+        accuracy = metrics.accuracies(predicted, labels, groups)
+        if not even:
+            accuracy["balanced"] = metrics.balanced_accuracy(per_class)
+        return {"accuracy": accuracy, "per_class": per_class}
+
+    named = zip(branches, logits.branches, strict=True)
+    return of_output(logits.combined) | {"branches": {name: of_output(output) for name, output in named}}
+
+
 def result(logits: Logits, images: Images, branches: Sequence[str], curve: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns the result that a run file holds (`store.runs.Run`).
 
     Args:
         logits: Of the test images, after the last epoch.
-        images: Their labels, and the training images of each class.
-        branches: The branches' names.
+        images: As in `scores`.
+        branches: As in `scores`.
         curve: Test accuracy along training, {epoch, all} each.
     """
-    labels, counts = images.test_labels, images.split.counts
-
-    def scores(branch_logits: NDArray[np.float64]) -> dict[str, Any]:
-        predicted = branch_logits.argmax(axis=1)
-        per_class = metrics.per_class_accuracy(predicted, labels, len(counts))
-        return {"accuracy": metrics.accuracies(predicted, labels, class_groups(counts)), "per_class": per_class}
-
-    bins = metrics.reliability(logits.combined, labels)
-    return scores(logits.combined) | {
-        "branches": {
-            name: scores(branch_logits) for name, branch_logits in zip(branches, logits.branches, strict=True)
-        },
+    bins = metrics.reliability(logits.combined, images.test_labels)
+    return scores(logits, images, branches) | {
         "best": max(curve, key=lambda point: point["all"]),
         "ece": metrics.calibration_error(bins),
         "reliability": {name: _or_null(values) for name, values in bins._asdict().items()},

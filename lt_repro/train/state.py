@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from lt_repro.data.images import Images
-from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.samplers import generator
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.methods.base import Batch, StepContext
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, provenance, runs
-from lt_repro.train import evaluate
+from lt_repro.train import evaluate, network
 from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_source
 from lt_repro.train.device import pick_precision
 
@@ -161,8 +160,7 @@ class TrainState:
         recipe = self.recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(recipe.seed, "init", 0).integers(2**63)))
-            net = self._network(recipe)
-            net.aux.update(recipe.method.aux_modules(self.class_counts.cpu()))
+            net = network.fresh(recipe, self.images)
         for role, parent in recipe.parents.items():
             run, weights = runs.weights(parent, [*folders, self.out])
             if run.split["digest"] != self.images.split.digest:
@@ -172,19 +170,11 @@ class TrainState:
                 )
             self.parents[role] = {"key": parent.key(), "weights": (run.weights or {})["sha256"]}
             if role == "teacher":
-                teacher = self._network(parent)
-                teacher.load_parent(weights, heads=True)
-                self.teachers[role] = self._placed(teacher).eval().requires_grad_(False)
+                teacher = network.trained(parent, weights, self.images, self.device)
+                self.teachers[role] = teacher.requires_grad_(False)
             else:
                 net.load_parent(weights, heads=role == "weights")
-        return self._placed(net)
-
-    def _network(self, recipe: Recipe) -> ResNet:
-        statistics = channel_statistics(recipe.dataset, recipe.normalise, self.images.train_images)
-        return ResNet(recipe.net, recipe.spec, len(self.images.split.counts), *statistics)
-
-    def _placed(self, net: ResNet) -> ResNet:
-        return net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return network.placed(net, self.device)
 
     def _optimizer(self) -> torch.optim.SGD | None:
         """Returns SGD over what the method trains, None where that is nothing; every other parameter is frozen."""
