@@ -20,7 +20,14 @@ from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, RELIABILIT
 from lt_repro.render import figures
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
-from lt_repro.render.figures import class_figure, group_figure, hparam_figure, reliability_figure, save
+from lt_repro.render.figures import (
+    class_figure,
+    confusion_figure,
+    group_figure,
+    hparam_figure,
+    reliability_figure,
+    save,
+)
 from lt_repro.render.reliability import csv, panels
 
 
@@ -220,6 +227,22 @@ def test_reliability_pools_the_test_images_of_all_seeds():
     assert [note.get_text() for axes in figure.axes[1:] for note in axes.texts] == ["not run"] * 3
 
 
+def test_confusion_figure_has_shares_of_the_true_class_in_colour_and_numbers_where_there_is_room():
+    few = confusion_figure("t", np.array([[3, 1, 0], [0, 5, 0], [1, 0, 999]]), ["a", "$b$", "c" * 30]).axes[0]
+    (image,) = few.images
+    assert image.get_array() == pytest.approx(np.array([[75, 25, 0], [0, 100, 0], [0.1, 0, 99.9]]))
+    assert (image.norm.vmin, image.norm.vmax) == (0, 100)
+    drawn = {note.get_position()[::-1]: note.get_text() for note in few.texts}
+    assert drawn == {(0, 0): "75", (0, 1): "25", (1, 1): "100", (2, 0): "<1", (2, 2): "100"}
+    assert [label.get_text() for label in few.get_yticklabels()] == ["a", "$b$", "c" * 15 + "…"]
+    many = confusion_figure("t", 7 * np.eye(100, dtype=int), [f"name {i}" for i in range(100)]).axes[0]
+    assert not many.texts
+    assert [label.get_text() for label in many.get_xticklabels()] == [f"name {i}" for i in range(0, 100, 4)]
+    assert many.images[0].norm(5) > 0.2  # 5 % can be seen
+    none = confusion_figure("t", np.array([[0, 0], [1, 1]]), ["a", "b"]).axes[0].images[0]
+    assert none.get_array() == pytest.approx(np.array([[0, 0], [50, 50]]))
+
+
 def test_the_foot_of_a_figure_is_below_it_and_never_mathematics(tmp_path):
     paths = save(group_figure(GROUPS, measure(GROUPS, [])), tmp_path / "groups", ["costs $5 or $6", "word " * 60])
     drawn = ElementTree.fromstring(paths[1].read_text())
@@ -240,6 +263,7 @@ DRAWN = {
     "group": lambda: group_figure(GROUPS, half(GROUPS)),
     "class": lambda: class_figure("t", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25], [0.4, 0.3]]})),
     "reliability": lambda: reliability_figure("t", panels(measure(RELIABILITY, []))),
+    "confusion": lambda: confusion_figure("t", np.array([[3, 1], [0, 5]]), ["a", "b"]),
 }
 
 

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from lt_repro.metrics import accuracies, calibration_error, per_class_accuracy, reliability
+from lt_repro.metrics import (
+    accuracies,
+    balanced_accuracy,
+    calibration_error,
+    confusion,
+    per_class_accuracy,
+    reliability,
+)
 from lt_repro.schedules import learning_rate
 
 
@@ -19,6 +26,21 @@ def test_accuracies_against_a_loop():
     assert "medium" not in found
     by_class = [sum(p == y for p, y in pairs if y == k) / 20 for k in range(5)]
     assert per_class_accuracy(predicted, labels, 5) == pytest.approx(by_class)
+
+
+def test_confusion_against_a_loop():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 3, 90), rng.integers(0, 4, 90)
+    counts = confusion(predicted, labels, 4)
+    pairs = list(zip(labels.tolist(), predicted.tolist(), strict=True))
+    assert counts.tolist() == [[pairs.count((y, p)) for p in range(4)] for y in range(4)]
+
+
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_have_images():
+    labels, predicted = np.array([0, 0, 0, 0, 1, 3]), np.array([0, 0, 0, 1, 1, 0])
+    per_class = per_class_accuracy(predicted, labels, 4)
+    assert per_class == [0.75, 1.0, None, 0.0]
+    assert balanced_accuracy(per_class) == pytest.approx(1.75 / 3)
 
 
 def slow_calibration_error(logits, labels, bins):

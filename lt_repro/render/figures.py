@@ -45,6 +45,7 @@ with _defaults():
     import matplotlib
     from matplotlib import font_manager
     from matplotlib.axes import Axes
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
@@ -270,7 +271,8 @@ def confusion_figure(title: str, counts: NDArray[np.int64], class_names: Sequenc
     side = 7.5 if k > 20 else max(4.5, 0.45 * k + 1.5)
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.add_subplot()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    scale = PowerNorm(0.5 if k > 20 else 1.0, 0, 100)  # without numbers, small shares need a colour one can see
+    shown = axes.imshow(shares, cmap="Blues", norm=scale, interpolation="nearest")
     figure.colorbar(shown, ax=axes, label="share of the true class (%)", shrink=0.8)
     if k <= 20:
         for row, column in np.argwhere(counts):

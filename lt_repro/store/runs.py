@@ -84,7 +84,7 @@ class Run:
             return None
         part = self.result if branch is None else self.result["branches"].get(branch, {})
         value: float | None = part.get("accuracy", {}).get(metric)
-        if metric == "balanced" and value is None and part:  # older files lack it
+        if metric == "balanced" and value is None and part.get("per_class"):  # older files lack it
             mean = balanced_accuracy(part["per_class"])
             return mean if abs(mean - part["accuracy"]["all"]) > 1e-9 else None
         return value
