@@ -230,7 +230,7 @@ def test_reliability_pools_the_test_images_of_all_seeds():
 def test_confusion_figure_has_shares_of_the_true_class_in_colour_and_numbers_where_there_is_room():
     few = confusion_figure("t", np.array([[3, 1, 0], [0, 5, 0], [1, 0, 999]]), ["a", "$b$", "c" * 30]).axes[0]
     (image,) = few.images
-    assert image.get_array() == pytest.approx(np.array([[75, 25, 0], [0, 100, 0], [0.1, 0, 99.9]]))
+    assert np.asarray(image.get_array()) == pytest.approx(np.array([[75, 25, 0], [0, 100, 0], [0.1, 0, 99.9]]))
     assert (image.norm.vmin, image.norm.vmax) == (0, 100)
     drawn = {note.get_position()[::-1]: note.get_text() for note in few.texts}
     assert drawn == {(0, 0): "75", (0, 1): "25", (1, 1): "100", (2, 0): "<1", (2, 2): "100"}
@@ -240,7 +240,7 @@ def test_confusion_figure_has_shares_of_the_true_class_in_colour_and_numbers_whe
     assert [label.get_text() for label in many.get_xticklabels()] == [f"name {i}" for i in range(0, 100, 4)]
     assert many.images[0].norm(5) > 0.2  # 5 % can be seen
     none = confusion_figure("t", np.array([[0, 0], [1, 1]]), ["a", "b"]).axes[0].images[0]
-    assert none.get_array() == pytest.approx(np.array([[0, 0], [50, 50]]))
+    assert np.asarray(none.get_array()) == pytest.approx(np.array([[0, 0], [50, 50]]))
 
 
 def test_the_foot_of_a_figure_is_below_it_and_never_mathematics(tmp_path):
