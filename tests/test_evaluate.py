@@ -252,12 +252,10 @@ def test_where_the_test_set_is_not_balanced_the_mean_over_classes_is_beside_top_
     assert "was trained on mine-" in refused("evaluate", key, "--dataset", "digits")
     shown = [out, run("show", key)[1], run("evaluate", key, "--dataset", "npz:mine.npz")[1]]
     for text in shown:
-        lines = [line.split() for line in text.splitlines()]
-        (header,) = [words for words in lines if words[1:3] == ["top-1", "%,"]]
-        rows = [words for words in lines if words[1:2] in (["single"], ["single,"])]
-        shares = f"{100 * stored.accuracy():.2f}", f"{100 * mean:.2f}"
-        assert header[header.index("all") :: 2][:2] == ["all", "balanced"]
-        assert {(words[-9], words[-7]) for words in rows} == {shares}
+        (header,) = [line.split("┃") for line in text.splitlines() if "top-1 %, last epoch" in line]
+        rows = {tuple(line.split("│")[2:4]) for line in text.splitlines() if line.startswith("│ single")}
+        assert [word.strip() for word in header[2:4]] == ["all", "balanced"]
+        assert rows == {(f" {100 * stored.accuracy():.2f} ", f" {100 * mean:>8.2f} ")}
         assert NOTE in text.splitlines()
 
 
