@@ -346,7 +346,7 @@ def test_methods_are_listed_with_their_settings(run):
 # help and wrong requests
 
 COMMANDS = ["make-dataset", "train", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams", "methods"]
-COMMANDS += ["show", "demo", "reproduce", "check", "readings"]
+COMMANDS += ["show", "evaluate", "demo", "reproduce", "check", "readings"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
