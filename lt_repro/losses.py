@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid, one_hot
 
 
 def temperatures(counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released"] = "paper") -> Tensor:
@@ -155,3 +156,30 @@ def combine(logits: Sequence[Tensor]) -> Tensor:
         (B, K).
     """
     return torch.stack(list(logits)).mean(dim=0)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float, form: Literal["sigmoid", "softmax"]) -> Tensor:
+    """Returns the focal loss of each image (Lin et al. 2017), over the sigmoids (Cui et al. 2019) or the softmax.
+
+    "sigmoid": F = sum_k -(1 - p_k)^gamma log p_k, p_k = sigmoid(z_k) for the label's class, sigmoid(-z_k) for others.
+    "softmax": F = -(1 - p)^gamma log p, p = softmax(z) at the label. (1 - p)^gamma is exp(gamma log(1 - p)), with
+    log(1 - p) free of cancellation: no logit meets log 0, or the infinite slope of x^gamma at 0 for gamma < 1.
+
+    Args:
+        logits: (B, K), K >= 2, floating point; computed in fp32 or higher.
+        labels: (B,) int64.
+        gamma: >= 0, finite; 0 gives cross-entropy, or the sum of binary cross-entropies.
+        form: "sigmoid" or "softmax".
+
+    Returns:
+        (B,).
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    correct = one_hot(labels, logits.shape[1]).bool()
+    if form == "sigmoid":
+        signed = torch.where(correct, logits, -logits)
+        return -((gamma * logsigmoid(-signed)).exp() * logsigmoid(signed)).sum(dim=1)
+    log_p = torch.log_softmax(logits, dim=1)
+    log_rest = log_p.masked_fill(correct, -torch.inf).logsumexp(dim=1)
+    return -(gamma * log_rest).exp() * log_p.gather(1, labels[:, None]).squeeze(1)
