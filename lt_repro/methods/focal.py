@@ -49,7 +49,7 @@ class Focal(Method):
     title: ClassVar[str] = "focal loss"
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
-            "the scripts of the code of Cui et al. 2019; no setting here: pixels as x / 128 - 1, shortcuts that average "
+            "the scripts of Cui et al. 2019's code; no setting here: pixels as x / 128 - 1, shortcuts that average "
             "instead of sub-sampling, an unseeded subset, batches that run on over the end of an epoch",
             {"milestones": (0.8, 0.9), "lr_decay": 0.01},
         )
