@@ -402,7 +402,8 @@ def keys(table):
 def test_a_setting_of_one_method_is_named_with_it_and_reaches_no_other(run, refused):
     for words in (["table6a", "--set", "bn=train"], ["table5", "--set", "gamma=2"]):
         assert "is a setting of several methods" in refused("reproduce", *words, "--dry-run")
-    assert "allowed: bbn.gamma, dbn_mix.gamma" in refused("reproduce", "table5", "--set", "gamma=2", "--dry-run")
+    line = refused("reproduce", "table5", "--set", "gamma=2", "--dry-run").splitlines()[1]
+    assert {"bbn.gamma", "dbn_mix.gamma"} <= set(line.removeprefix("  allowed: ").split(", "))
     whole, bbn = keys(TABLE5), keys(TABLE5.with_settings(**{"bbn.gamma": 2.0}))
     assert {row for row, key in bbn.items() if key != whole[row]} == {row for row in whole if row.startswith("bbn/")}
     child = next(TABLE6A.with_settings(**{"crt.bn": "train"}).cells()).recipe
