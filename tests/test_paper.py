@@ -11,6 +11,7 @@ from lt_repro.paper import papers
 from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.claims import CLAIMS
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.rivals import TABLE1, TABLE2, TABLE3
 from lt_repro.paper.dbn_mix.tables import (
     FIG1,
     FIG3,
@@ -21,9 +22,6 @@ from lt_repro.paper.dbn_mix.tables import (
     READINGS_DBN,
     READINGS_SBN,
     RELIABILITY,
-    TABLE1,
-    TABLE2,
-    TABLE3,
     TABLE4,
     TABLE5,
     TABLE6,

@@ -15,8 +15,9 @@ import lt_repro.paper
 from lt_repro.data.load import known_split, load_pool
 from lt_repro.errors import RequestError
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.rivals import TABLE2
 from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import TABLE2, TABLE4, TABLE5, TABLE6A, TABLE6B
+from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A, TABLE6B
 from lt_repro.paper.table import PROFILES
 from lt_repro.store.runs import Run
 from lt_repro.sweep import cost

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from lt_repro import fields
 from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, Sampled, StepContext
+from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext
 from lt_repro.mixing import mix
 from lt_repro.nets.spec import NetSpec
 
@@ -59,6 +59,13 @@ class Bbn(Method):
     """
 
     title: ClassVar[str] = "BBN"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "BBN's code (commit 7992e90) for CIFAR-LT; no setting here: a warm-up from a third of the rate, the short "
+            "batch dropped, the best epoch on test",
+            {"milestones": (0.6, 0.8), "lr_decay": 0.01, "nesterov": True},
+        )
+    }
 
     gamma: float = 1.0
     branch_at: Literal["block", "layer3", "layer2"] = "block"

@@ -84,21 +84,24 @@ class Settings:
             return whole
         return self.recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
 
-    def departures(self, actual: Recipe, reading: str = "paper") -> dict[str, tuple[Any, Any]]:
+    def departures(self, actual: Recipe, reading: str = "paper", preset: str = "") -> dict[str, tuple[Any, Any]]:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 
-        What an experiment chooses is no departure: data set, ratio, seed, parents and the `chosen` fields. Where a
-        parent departs, so does the run, under "parent NAME".
+        With a preset of the method, those that differ from it. What an experiment chooses is no departure: data set,
+        ratio, seed, parents and the `chosen` fields. Where a parent departs, so does the run, under "parent NAME".
         """
         method = type(actual.method)
         free = {name: getattr(actual.method, name) for name in self.chosen if name in settings(method)}
         if actual.parents:
             free["parents"] = actual.parents
-        default = self.recipe(actual.dataset, method.name(), reading, ratio=actual.ratio, seed=actual.seed, **free)
+        whose = actual.dataset, method.name(), reading, preset
+        default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free)
         pairs = {name: (get(actual, name), get(default, name)) for name in settings(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
-            pairs |= {f"parent {name}": pair for name, pair in self.departures(parent, reading).items()}
+            inner = self.departures(parent, reading)
+            pairs |= {f"parent {name}": pair for name, pair in inner.items() if name not in chosen}
         return pairs
 
     def _filled(

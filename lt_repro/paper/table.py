@@ -27,7 +27,7 @@ class Variant(NamedTuple):
     """A row or a column: its label in files, its title for readers, the settings that make it, and what it shows.
 
     `metric` is "all", "many", "medium" or "few", `branch` the name of a branch; None leaves it to the other variant of
-    the cell, and at last to "all" and the combined output.
+    the cell, and at last to "all" and the combined output. `notes` say where a published number's protocol is not ours.
     """
 
     label: str
@@ -35,6 +35,7 @@ class Variant(NamedTuple):
     edits: Mapping[str, Any] = {}
     metric: str | None = None
     branch: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def ratios(*values: float) -> tuple[Variant, ...]:
@@ -56,7 +57,7 @@ class Cell:
     """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
 
     `lacks` is None where it can be trained, else what is missing: "no method ride yet" (then there are no recipes) or
-    "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow.
+    "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the method's or "".
     """
 
     row: Variant
@@ -65,6 +66,7 @@ class Cell:
     published: Published | None
     lacks: str | None = None
     reading: str = "paper"
+    preset: str = ""
 
     @property
     def recipe(self) -> Recipe | None:
@@ -123,6 +125,17 @@ class Table:
     best: bool = False
     changed: bool = False
 
+    @property
+    def notes(self) -> list[str]:
+        """Returns the notes of the rows, each once, in the order in which they are numbered from 1."""
+        return list(dict.fromkeys(note for row in self.rows for note in row.notes)) if self.published else []
+
+    def titles(self) -> list[str]:
+        """Returns the rows' titles with the numbers of their notes: "LDAM-DRW [1, 2]"."""
+        numbers = {note: f"{number}" for number, note in enumerate(self.notes, 1)}
+        marks = [", ".join(mark for note, mark in numbers.items() if note in row.notes) for row in self.rows]
+        return [row.title + (f" [{mark}]" if mark else "") for row, mark in zip(self.rows, marks, strict=True)]
+
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
         yield from self._cells
@@ -147,8 +160,9 @@ class Table:
                     recipes = built[same]
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
-                reading = edits.get("reading", "paper")
-                cells.append(Cell(row, column, recipes, self.published.get((row.label, column.label)), lacks, reading))
+                published = self.published.get((row.label, column.label))
+                way = edits.get("reading", "paper"), edits.get("preset", "")
+                cells.append(Cell(row, column, recipes, published, lacks, *way))
         return cells
 
     def recipes(self) -> list[Recipe]:

@@ -300,6 +300,7 @@ def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
         "gain_ci95": half,
         "published": published and published.value,
         "source": published and published.source,
+        "notes": list(entry.cell.row.notes) if published else [],
         "measured_by_paper": published and published.measured,
         "recipe": entry.cell.recipe and entry.cell.recipe.key(),
         "reason": entry.reason,

@@ -21,7 +21,7 @@ def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (),
 
     Columns that do not fit beside each other in a text of 345 pt (the article class at 10 pt) go into a further table.
     """
-    room = whole = _WIDTH - _wide(row.title for row in table.rows)
+    room = whole = _WIDTH - _wide(table.titles())
     blocks: list[list[tuple[str, dict[str, list[str]]]]] = [[]]
     for title, parts in _no_wider(whole, columns_of(table, measured, best)):
         wide = max(_wide([title], 5.0), sum(_wide([name, *texts]) for name, texts in parts.items()))
@@ -68,7 +68,7 @@ def _float(table: Table, block: Sequence[tuple[str, Mapping[str, list[str]]]], n
         under += parts
         at += len(parts)
     texts = [texts for _, parts in block for texts in parts.values()]
-    lines = [[row.title, *(column[i] for column in texts)] for i, row in enumerate(table.rows)]
+    lines = [[title, *(column[i] for column in texts)] for i, title in enumerate(table.titles())]
     return [
         r"\begin{table}",
         r"\centering\small\setlength{\tabcolsep}{4pt}",

@@ -35,7 +35,7 @@ def rows(
         measured: Its cells as `measure` returns them.
         best: Whether to show the best accuracy along the curve beside the last one.
     """
-    header, lines = ["top-1 accuracy, percent"], [[row.title] for row in table.rows]
+    header, lines = ["top-1 accuracy, percent"], [[title] for title in table.titles()]
     for title, parts in columns_of(table, measured, best):
         header += [title, *list(parts)[1:]]
         for i, line in enumerate(lines):
@@ -242,21 +242,28 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
             quoted.setdefault(row, {}).setdefault(published.source, []).append(column)
     if quoted:
         yield "† quoted by the paper, not measured in it:"
+    by_source: dict[str, list[str]] = {}
     for row, origins in quoted.items():
         for source, columns in origins.items():
             where = f" ({', '.join(columns)})" if len(origins) > 1 else ""
-            yield f"† {row}{where}: {source}."
+            by_source.setdefault(source, []).append(row + where)
+    for source, places in by_source.items():
+        yield f"† {'; '.join(places)}: {source}."
+    for number, note in enumerate(table.notes, 1):
+        yield f"[{number}] {note}."
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
     if any(run.accuracy("balanced") is not None for run in used):
         yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."
-    varied = {name for variant in (*table.rows, *table.columns) for name in variant.edits}
+    varied = {name.rpartition(".")[2] for variant in (*table.rows, *table.columns) for name in variant.edits}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for entry in measured
         if entry.cell.recipe
-        for name, (actual, default) in table.settings.departures(entry.cell.recipe, entry.cell.reading).items()
+        for name, (actual, default) in table.settings.departures(
+            entry.cell.recipe, entry.cell.reading, entry.cell.preset
+        ).items()
         if name not in varied
     )
     if departs:

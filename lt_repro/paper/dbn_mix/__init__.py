@@ -3,6 +3,7 @@
 from lt_repro.paper.claim import Paper
 from lt_repro.paper.dbn_mix.claims import CLAIMS
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
+from lt_repro.paper.dbn_mix.rivals import RIVALS, TABLE1, TABLE2, TABLE3
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import (
     FIG1,
@@ -11,9 +12,6 @@ from lt_repro.paper.dbn_mix.tables import (
     READINGS_DBN,
     READINGS_SBN,
     RELIABILITY,
-    TABLE1,
-    TABLE2,
-    TABLE3,
     TABLE4,
     TABLE5,
     TABLE6,
@@ -33,6 +31,7 @@ PAPER = Paper(
         "table5": (TABLE5,),
         "table6": TABLE6,
         "fig3": FIG3,
+        "rivals": (RIVALS,),
         "groups": (GROUPS,),
         "reliability": (RELIABILITY,),
         "readings": (READINGS_DBN, READINGS_SBN),

@@ -1,7 +1,8 @@
 """What DBN-Mix claims in words, each as comparisons of cells."""
 
 from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.dbn_mix.tables import CIFARS, FIG3A, FIG3B, FIG3C, ROWS, TABLE3, TABLE4
+from lt_repro.paper.dbn_mix.rivals import CIFARS, TABLE3
+from lt_repro.paper.dbn_mix.tables import FIG3A, FIG3B, FIG3C, ROWS, TABLE4
 from lt_repro.paper.table import Table
 
 

@@ -6,12 +6,13 @@ from math import inf
 from typing import Any
 
 from lt_repro import fields
+from lt_repro.methods.base import ParentRole
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
 from lt_repro.paper.settings import INHERITED
 from lt_repro.paper.table import Published, Table, Variant, ratios
-from lt_repro.recipe import Recipe, find, get
+from lt_repro.recipe import Recipe, get
 
-_table = partial(Table, settings=SETTINGS)
+paper_table = partial(Table, settings=SETTINGS)
 ROWS = (
     Variant("sbn", "Single branch, vanilla"),
     Variant("sbn+mixup", "Single branch + mixup", {"mix": "mixup"}),
@@ -40,7 +41,7 @@ _QUOTED = {  # rows that the paper did not measure itself, and where its numbers
 }
 
 
-TABLE4 = _table(
+TABLE4 = paper_table(
     id="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
     build=active,
@@ -64,7 +65,7 @@ def _over(name: str, *values: float) -> tuple[Variant, ...]:
     return tuple(Variant(f"{value:g}", f"{name} = {value:g}", {name: float(value)}) for value in values)
 
 
-FIG3A = _table(
+FIG3A = paper_table(
     id="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling (Fig. 3a of the paper; the grid is ours).",
     build=active,
@@ -77,7 +78,7 @@ FIG3A = _table(
     axis="eta",
     lines="eps",
 )
-FIG3B = _table(
+FIG3B = paper_table(
     id="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper).",
     build=active,
@@ -89,7 +90,7 @@ FIG3B = _table(
     form="lines",
     axis="alpha",
 )
-FIG3C = _table(
+FIG3C = paper_table(
     id="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper; the grid is ours).",
     build=active,
@@ -103,10 +104,10 @@ FIG3C = _table(
 )
 FIG3 = (FIG3A, FIG3B, FIG3C)
 
-_GROUPS = tuple(Variant(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
+CLASS_GROUPS = tuple(Variant(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional branch", None: "final"}
 
-TABLE5 = _table(
+TABLE5 = paper_table(
     id="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
     build=active,
@@ -116,7 +117,7 @@ TABLE5 = _table(
         for label, title, edits in (("bbn", "BBN", {"method": "bbn"}), ("dbn+bm+ts", "DBN-Mix", _DBN_MIX))
         for branch, words in _BRANCHES.items()
     ),
-    columns=_GROUPS,
+    columns=CLASS_GROUPS,
     published={
         (row, column): Published(round(value / 100, 4), "DBN-Mix, Table 5")
         for row, values in {  # percent
@@ -132,30 +133,30 @@ TABLE5 = _table(
 )
 
 
-def _second(parent: Recipe, method: str = "dbn_mix", **given: Any) -> Recipe:
+def second_stage(parent: Recipe, method: str = "dbn_mix", role: ParentRole = "features", **given: Any) -> Recipe:
     """Returns a second stage: the given settings, except its length and what it takes from the parent."""
     kept = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return active(parent.dataset, method, parents={"features": parent}, **kept)
+    return active(parent.dataset, method, parents={role: parent}, **kept)
 
 
-def _stage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is given for a recipe, the reading with it, without what is given for its method."""
+def of_the_stage(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is given for a recipe, the reading with it, without what is given for the parent's method."""
     kept = {"reading", *fields.types(Recipe)}
     return {name: value for name, value in given.items() if name in kept or "." in name}
 
 
 def _representation(dataset: str, **variant: Any) -> Recipe:
-    return _second(active(dataset, **variant), "crt", **_stage(variant))
+    return second_stage(active(dataset, **variant), "crt", **of_the_stage(variant))
 
 
 def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
     parent = active(dataset, mix="mixup", **shared)
-    return _second(parent, branches=branches, mix=mix, tscale=tscale, **shared)
+    return second_stage(parent, branches=branches, mix=mix, tscale=tscale, **shared)
 
 
 def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequence[float]) -> Table:
     rows = ROWS[5:]  # the dual-branch ones
-    return _table(
+    return paper_table(
         id=f"table6{half}",
         caption=f"{title} (Table 6{half} of the paper, CIFAR-LT-100 (100)).",
         build=build,
@@ -184,7 +185,7 @@ TABLE6B = _table6(
 )
 TABLE6 = (TABLE6A, TABLE6B)
 
-FIG1 = _table(
+FIG1 = paper_table(
     id="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
     build=active,
@@ -206,7 +207,7 @@ FIG1 = _table(
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
 _BBN = Variant("bbn", "BBN", {"method": "bbn"})
-GROUPS = _table(
+GROUPS = paper_table(
     id="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
     build=active,
@@ -226,7 +227,7 @@ GROUPS = _table(
         if row.endswith("/final")
     },
 )
-RELIABILITY = _table(
+RELIABILITY = paper_table(
     id="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
     build=active,
@@ -257,7 +258,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     for point in points:
         edits = {"reading": "released"} | {name: get(text, name) for name in point.sets}
         rows.append(Variant(f"released-{point.label}", f"code − {point.title}", edits))
-    return _table(
+    return paper_table(
         id=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), and each point between them (a table of ours).",
         build=active,
@@ -273,192 +274,8 @@ READINGS_DBN = _readings(
     "dbn",
     "DBN-Mix",
     _DBN_MIX,
-    (*_GROUPS, *(Variant(name, words, branch=name) for name, words in _BRANCHES.items() if name)),
+    (*CLASS_GROUPS, *(Variant(name, words, branch=name) for name, words in _BRANCHES.items() if name)),
     {column: TABLE5.published["dbn+bm+ts/final", column] for column in ("all", "many", "medium", "few")}
     | {name: TABLE5.published[f"dbn+bm+ts/{name}", "all"] for name in ("rebalancing", "conventional")},
 )
-READINGS_SBN = _readings("sbn", "SBN-Mix", _SBN_MIX, _GROUPS, {"all": TABLE4.published["sbn+bm+ts", "100"]})
-
-_META = "another subset of CIFAR, with a balanced meta set beside it"
-_JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
-_RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
-_ZHOU = "quoted from BBN (Zhou et al. 2020)"
-_MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
-_OWN = ("sbn+bm+ts", "dbn+bm+ts", "dbn+bm+ts/extended")  # the rows of Tables 1 to 3 that the paper measured
-
-
-def _quoting(
-    number: int, columns: Sequence[str], values: Mapping[str, Sequence[float | None]], origins: Mapping[str, str]
-) -> dict[tuple[str, str], Published]:
-    """Returns what a table prints, given in percent; None is a dash. An origin is a row's, or a cell's "row/column"."""
-    table = f"DBN-Mix, Table {number}"
-    printed = {}
-    for row, numbers in values.items():
-        for column, value in zip(columns, numbers, strict=True):
-            if value is not None:
-                source = table if row in _OWN else f"{table}, {origins.get(f'{row}/{column}') or origins[row]}"
-                printed[row, column] = Published(round(value / 100, 4), source, row in _OWN)
-    return printed
-
-
-def _staged(dataset: str, method: str = "dbn_mix", **variant: Any) -> Recipe:
-    """Returns the recipe; a method that needs a parent gets one branch trained as the row says."""
-    if find(method)().parents:
-        return _second(active(dataset, **variant), method, **_stage(variant))
-    return active(dataset, method, **variant)
-
-
-CIFARS = tuple(
-    Variant(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
-    for dataset in ("cifar10", "cifar100")
-    for ratio in (200, 100, 50, 20, 10)
-)
-TABLE1 = _table(
-    id="table1",
-    caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper): top-1 test accuracy in percent. The "
-    "paper quotes the other methods, each from training of its own kind.",
-    build=_staged,
-    base={"dataset": "cifar10"},
-    rows=(
-        Variant("sbn", "Cross-entropy"),
-        Variant("focal", "Focal loss", {"method": "focal"}),
-        Variant("sbn+mixup", "Mixup", {"mix": "mixup"}),
-        Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
-        Variant("m2m", "M2m + LDAM", {"method": "m2m"}),
-        Variant("remix", "Remix", {"method": "remix"}),
-        Variant("bbn", "BBN", {"method": "bbn"}),
-        Variant("meta_weight_net", "Meta-weight net", {"method": "meta_weight_net"}),
-        Variant("mcw", "MCW + Focal", {"method": "mcw"}),
-        Variant("metasaug", "MetaSAug + LDAM", {"method": "metasaug"}),
-        Variant("mislas", "MiSLAS", {"method": "mislas"}),
-        Variant("ride", "RIDE", {"method": "ride"}),
-        Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
-        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
-    ),
-    columns=CIFARS,
-    published=_quoting(
-        1,
-        [column.label for column in CIFARS],
-        {
-            "sbn": (65.87, 70.14, 74.94, 82.44, 86.18, 34.70, 38.46, 44.02, 51.06, 55.73),
-            "focal": (65.29, 70.38, 76.71, 82.76, 86.66, 35.62, 38.41, 44.32, 51.95, 55.78),
-            "sbn+mixup": (None, 73.06, 77.82, None, 87.10, None, 39.54, 44.99, None, 58.02),
-            "ldam": (None, 77.03, None, None, 88.16, 38.45, 42.89, 47.97, 52.99, 58.78),
-            "m2m": (None, 79.10, None, None, 87.50, None, 43.50, None, None, 57.60),
-            "remix": (None, 79.76, None, None, 89.02, None, 46.77, None, None, 61.23),
-            "bbn": (None, 79.82, 82.18, None, 88.32, None, 42.56, 47.02, None, 59.12),
-            "meta_weight_net": (67.20, 73.57, 79.10, 84.45, 87.55, 36.62, 41.61, 45.66, 53.04, 58.91),
-            "mcw": (74.43, 78.90, 82.88, 86.10, 88.37, 39.34, 44.70, 50.08, 55.73, 59.59),
-            "metasaug": (77.35, 80.66, 84.34, 88.10, 89.68, 43.09, 48.01, 52.27, 57.53, 61.28),
-            "mislas": (None, 82.10, 85.70, None, 90.00, None, 47.00, 52.30, None, 63.20),
-            "ride": (None, None, None, None, None, None, 49.10, None, None, None),
-            "sbn+bm+ts": (69.87, 76.33, 81.04, 86.91, 89.84, 40.30, 45.07, 50.39, 57.28, 62.37),
-            "dbn+bm+ts": (79.58, 83.47, 86.82, 89.11, 90.87, 46.21, 51.04, 54.93, 61.07, 64.98),
-        },
-        {
-            "sbn": _RERUN,
-            "focal": "quoted from Cui et al. 2019 (sigmoid focal loss)",
-            "sbn+mixup": _ZHOU,
-            "ldam": "quoted from LDAM (Cao et al. 2019)",
-            "m2m": "quoted from M2m (Kim et al. 2020)",
-            "remix": "quoted from Remix (Chou et al. 2020: Remix-DRW, 300 epochs)",
-            "bbn": _ZHOU,
-            "meta_weight_net": _JAMAL,
-            "mcw": _JAMAL,
-            "metasaug": f"quoted from MetaSAug (Li et al. 2021; {_META})",
-            "mislas": _MISLAS,
-            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
-        }
-        | {f"ldam/{column.label}": _RERUN for column in CIFARS[5:]},
-    ),
-)
-"""Names without a method file here are rows to come."""
-
-
-_LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
-TABLE2 = _table(
-    id="table2",
-    caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
-    "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
-    build=_staged,
-    base={"dataset": "imagenet_lt", "ratio": 256.0},
-    rows=(
-        Variant("sbn", "CE"),
-        Variant("sbn/extended", "CE, extended schedule", _LONGER),
-        Variant("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
-        Variant("lws", "LWS", {"method": "lws"}),
-        Variant("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
-        Variant("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas"} | _LONGER),
-        Variant("ride", "RIDE", {"method": "ride"}),
-        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
-        Variant("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
-    ),
-    columns=(Variant("accuracy", "accuracy"),),
-    published=_quoting(
-        2,
-        ["accuracy"],
-        {
-            "sbn": (41.6,),
-            "sbn/extended": (44.6,),
-            "ldam/extended": (48.8,),
-            "lws": (47.7,),
-            "lws/extended": (52.0,),
-            "mislas/extended": (52.7,),
-            "ride": (55.4,),
-            "dbn+bm+ts": (55.9,),
-            "dbn+bm+ts/extended": (56.6,),
-        },
-        {
-            "sbn": "quoted from Kang et al. 2020 (90 epochs)",
-            "sbn/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
-            "ldam/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
-            "lws": "quoted from Kang et al. 2020 (90 epochs)",
-            "lws/extended": f"{_MISLAS}, with mixup, 180 epochs",
-            "mislas/extended": f"{_MISLAS}, 180 epochs",
-            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
-        },
-    ),
-)
-TABLE3 = _table(
-    id="table3",
-    caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
-    build=_staged,
-    base={"dataset": "inat2018", "ratio": 500.0},
-    rows=(
-        Variant("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
-        Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
-        Variant("bbn", "BBN", {"method": "bbn"}),
-        Variant("remix", "Remix", {"method": "remix"}),
-        Variant("crt", "cRT (printed cRW)", {"method": "crt"}),
-        Variant("lws", "LWS", {"method": "lws"}),
-        Variant("mislas", "MiSLAS", {"method": "mislas"}),
-        Variant("ride", "RIDE", {"method": "ride"}),
-        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
-    ),
-    columns=(Variant("accuracy", "accuracy"),),
-    published=_quoting(
-        3,
-        ["accuracy"],
-        {
-            "cb_focal": (61.1,),
-            "ldam": (68.0,),
-            "bbn": (69.6,),
-            "remix": (70.5,),
-            "crt": (70.2,),
-            "lws": (70.9,),
-            "mislas": (71.6,),
-            "ride": (72.6,),
-            "dbn+bm+ts": (74.7,),
-        },
-        {
-            "cb_focal": f"{_MISLAS}, there of Cui et al. 2019",
-            "ldam": f"{_MISLAS}, there of Cao et al. 2019",
-            "bbn": f"{_MISLAS}, there of Zhou et al. 2020, twice the schedule",
-            "remix": f"{_MISLAS}, there of Chou et al. 2020: Remix-DRW, 200 epochs",
-            "crt": f"{_MISLAS}: cRT with mixup (traced, not re-checked)",
-            "lws": f"{_MISLAS}: LWS with mixup (traced, not re-checked)",
-            "mislas": _MISLAS,
-            "ride": f"{_MISLAS} by the caption; RIDE's own release (Wang et al. 2021) has it too",
-        },
-    ),
-)
+READINGS_SBN = _readings("sbn", "SBN-Mix", _SBN_MIX, CLASS_GROUPS, {"all": TABLE4.published["sbn+bm+ts", "100"]})

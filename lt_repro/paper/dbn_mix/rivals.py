@@ -1,0 +1,311 @@
+"""Tables 1 to 3 of DBN-Mix: its rivals, whose numbers it quotes; and all rivals under one recipe, a table of ours."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lt_repro.methods import METHODS
+from lt_repro.paper.dbn_mix.settings import SETTINGS, active
+from lt_repro.paper.dbn_mix.tables import CLASS_GROUPS, ROWS, of_the_stage, paper_table, second_stage
+from lt_repro.paper.table import Published, Variant
+from lt_repro.recipe import Recipe, find
+
+_SBN_MIX, _DBN_MIX = ROWS[4].edits, ROWS[-1].edits
+
+_META = "another subset of CIFAR, with a balanced meta set beside it"
+_JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
+_RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
+_ZHOU = "quoted from BBN (Zhou et al. 2020)"
+_MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
+_OWN = ("sbn+bm+ts", "dbn+bm+ts", "dbn+bm+ts/extended")  # the rows of Tables 1 to 3 that the paper measured
+
+
+def _quoting(
+    number: int, columns: Sequence[str], values: Mapping[str, Sequence[float | None]], origins: Mapping[str, str]
+) -> dict[tuple[str, str], Published]:
+    """Returns what a table prints, given in percent; None is a dash. An origin is a row's, or a cell's "row/column"."""
+    table = f"DBN-Mix, Table {number}"
+    printed = {}
+    for row, numbers in values.items():
+        for column, value in zip(columns, numbers, strict=True):
+            if value is not None:
+                source = table if row in _OWN else f"{table}, {origins.get(f'{row}/{column}') or origins[row]}"
+                for label in (row, f"{row}@published"):
+                    printed[label, column] = Published(round(value / 100, 4), source, row in _OWN)
+    return printed
+
+
+def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: Any) -> Recipe:
+    """Returns the recipe of a row; a method that needs a parent gets one branch, trained as the row says.
+
+    There "mix" is the parent's field, "lws.bn" the method's. The parent of a preset has the preset's settings too.
+    """
+    cls = find(method)
+    fields = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith(f"{method}.")}
+    roles = cls(**fields).parents
+    if not roles:
+        return active(dataset, method, preset=preset, **variant)
+    parent = active(dataset, **variant | dict(cls.presets[preset].parent if preset else {}))
+    if roles[0] == "teacher":  # beside a run of full length
+        return active(dataset, method, preset=preset, parents={"teacher": parent}, **variant)
+    return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
+
+
+_BEST = "published: the best epoch on the test set; ours: the last"
+_DROPS = "published: the rate x0.01 at epochs 160 and 180; ours: x0.1 at 120 and 160"
+_BBN_DROPS = "published: the rate x0.01 at epochs 120 and 160, Nesterov's momentum; ours: x0.1, plain momentum"
+_HELD_OUT = (
+    "published: ten images of each class moved out of the training set into a balanced meta set, batches of 100, "
+    "weight decay 5e-4, crops from reflected borders"
+)
+
+
+def _with_own_recipes(rows: Iterable[Variant]) -> Iterator[Variant]:
+    """Yields every row under the shared recipe, and below it under its method's own where that is a preset."""
+    for row in rows:
+        yield row
+        method = METHODS.get(row.edits.get("method", ""))
+        if method and "published" in method.presets:
+            yield Variant(
+                f"{row.label}@published",
+                f"{row.title}, its own recipe",
+                dict(row.edits) | {"preset": "published"},
+                notes=(f"own recipe: {method.presets['published'].source}",),
+            )
+
+
+CIFARS = tuple(
+    Variant(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
+    for dataset in ("cifar10", "cifar100")
+    for ratio in (200, 100, 50, 20, 10)
+)
+TABLE1 = paper_table(
+    id="table1",
+    caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper): top-1 test accuracy in percent. The "
+    "paper quotes the other methods, each from training of its own kind.",
+    build=_staged,
+    base={"dataset": "cifar10"},
+    rows=tuple(
+        _with_own_recipes(
+            (
+                Variant("sbn", "Cross-entropy"),
+                Variant("focal", "Focal loss", {"method": "focal"}, notes=(_DROPS,)),
+                Variant(
+                    "sbn+mixup",
+                    "Mixup",
+                    {"mix": "mixup"},
+                    notes=(_BBN_DROPS,),
+                ),
+                Variant("ldam", "LDAM-DRW", {"method": "ldam"}, notes=(_DROPS, _BEST)),
+                Variant(
+                    "m2m",
+                    "M2m + LDAM",
+                    {"method": "m2m", "m2m.base": "ldam"},
+                    notes=(_DROPS, "published: tested on 9,000 images, the other 1,000 chose the epoch"),
+                ),
+                Variant("remix", "Remix", {"method": "remix"}, notes=("published: Remix-DRW, 300 epochs",)),
+                Variant("bbn", "BBN", {"method": "bbn"}, notes=(_BBN_DROPS, _BEST)),
+                Variant("meta_weight_net", "Meta-weight net", {"method": "meta_weight_net"}, notes=(_HELD_OUT, _BEST)),
+                Variant("mcw", "MCW + Focal", {"method": "mcw"}, notes=(_HELD_OUT, _DROPS, _BEST)),
+                Variant("metasaug", "MetaSAug + LDAM", {"method": "metasaug"}, notes=(_HELD_OUT, _DROPS, _BEST)),
+                Variant(
+                    "mislas",
+                    "MiSLAS",
+                    {"method": "mislas", "mix": "mixup"},
+                    notes=("published: the rate x0.1 at epochs 160 and 180 of the first stage", _BEST),
+                ),
+                Variant(
+                    "ride",
+                    "RIDE",
+                    {"method": "ride", "ride.experts": 4},
+                    notes=(
+                        _DROPS,
+                        "published: four experts, by reports of its users distilled from six; images rotated by up to "
+                        "15 degrees, weight decay 5e-4, Nesterov's momentum",
+                        _BEST,
+                    ),
+                ),
+                Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
+                Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+            )
+        )
+    ),
+    columns=CIFARS,
+    published=_quoting(
+        1,
+        [column.label for column in CIFARS],
+        {
+            "sbn": (65.87, 70.14, 74.94, 82.44, 86.18, 34.70, 38.46, 44.02, 51.06, 55.73),
+            "focal": (65.29, 70.38, 76.71, 82.76, 86.66, 35.62, 38.41, 44.32, 51.95, 55.78),
+            "sbn+mixup": (None, 73.06, 77.82, None, 87.10, None, 39.54, 44.99, None, 58.02),
+            "ldam": (None, 77.03, None, None, 88.16, 38.45, 42.89, 47.97, 52.99, 58.78),
+            "m2m": (None, 79.10, None, None, 87.50, None, 43.50, None, None, 57.60),
+            "remix": (None, 79.76, None, None, 89.02, None, 46.77, None, None, 61.23),
+            "bbn": (None, 79.82, 82.18, None, 88.32, None, 42.56, 47.02, None, 59.12),
+            "meta_weight_net": (67.20, 73.57, 79.10, 84.45, 87.55, 36.62, 41.61, 45.66, 53.04, 58.91),
+            "mcw": (74.43, 78.90, 82.88, 86.10, 88.37, 39.34, 44.70, 50.08, 55.73, 59.59),
+            "metasaug": (77.35, 80.66, 84.34, 88.10, 89.68, 43.09, 48.01, 52.27, 57.53, 61.28),
+            "mislas": (None, 82.10, 85.70, None, 90.00, None, 47.00, 52.30, None, 63.20),
+            "ride": (None, None, None, None, None, None, 49.10, None, None, None),
+            "sbn+bm+ts": (69.87, 76.33, 81.04, 86.91, 89.84, 40.30, 45.07, 50.39, 57.28, 62.37),
+            "dbn+bm+ts": (79.58, 83.47, 86.82, 89.11, 90.87, 46.21, 51.04, 54.93, 61.07, 64.98),
+        },
+        {
+            "sbn": _RERUN,
+            "focal": "quoted from Cui et al. 2019 (sigmoid focal loss)",
+            "sbn+mixup": _ZHOU,
+            "ldam": "quoted from LDAM (Cao et al. 2019)",
+            "m2m": "quoted from M2m (Kim et al. 2020)",
+            "remix": "quoted from Remix (Chou et al. 2020: Remix-DRW, 300 epochs)",
+            "bbn": _ZHOU,
+            "meta_weight_net": _JAMAL,
+            "mcw": _JAMAL,
+            "metasaug": f"quoted from MetaSAug (Li et al. 2021; {_META})",
+            "mislas": _MISLAS,
+            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
+        }
+        | {f"ldam/{column.label}": _RERUN for column in CIFARS[5:]},
+    ),
+)
+"""Each method under the shared recipe and, where it differs, under its own. Names without a file are rows to come."""
+
+
+_LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
+TABLE2 = paper_table(
+    id="table2",
+    caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
+    "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
+    build=_staged,
+    base={"dataset": "imagenet_lt", "ratio": 256.0},
+    rows=(
+        Variant("sbn", "CE"),
+        Variant("sbn/extended", "CE, extended schedule", _LONGER),
+        Variant("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
+        Variant("lws", "LWS", {"method": "lws"}),
+        Variant("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
+        Variant("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas", "mix": "mixup"} | _LONGER),
+        Variant("ride", "RIDE", {"method": "ride", "ride.experts": 4}),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+        Variant("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
+    ),
+    columns=(Variant("accuracy", "accuracy"),),
+    published=_quoting(
+        2,
+        ["accuracy"],
+        {
+            "sbn": (41.6,),
+            "sbn/extended": (44.6,),
+            "ldam/extended": (48.8,),
+            "lws": (47.7,),
+            "lws/extended": (52.0,),
+            "mislas/extended": (52.7,),
+            "ride": (55.4,),
+            "dbn+bm+ts": (55.9,),
+            "dbn+bm+ts/extended": (56.6,),
+        },
+        {
+            "sbn": "quoted from Kang et al. 2020 (90 epochs)",
+            "sbn/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
+            "ldam/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
+            "lws": "quoted from Kang et al. 2020 (90 epochs)",
+            "lws/extended": f"{_MISLAS}, with mixup, 180 epochs",
+            "mislas/extended": f"{_MISLAS}, 180 epochs",
+            "ride": "quoted from RIDE (Wang et al. 2021, four experts)",
+        },
+    ),
+)
+TABLE3 = paper_table(
+    id="table3",
+    caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
+    build=_staged,
+    base={"dataset": "inat2018", "ratio": 500.0},
+    rows=(
+        Variant("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
+        Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
+        Variant("bbn", "BBN", {"method": "bbn"}),
+        Variant("remix", "Remix", {"method": "remix"}),
+        Variant("crt", "cRT (printed cRW)", {"method": "crt", "mix": "mixup"}),
+        Variant("lws", "LWS", {"method": "lws", "mix": "mixup"}),
+        Variant("mislas", "MiSLAS", {"method": "mislas", "mix": "mixup"}),
+        Variant("ride", "RIDE", {"method": "ride", "ride.experts": 4}),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+    ),
+    columns=(Variant("accuracy", "accuracy"),),
+    published=_quoting(
+        3,
+        ["accuracy"],
+        {
+            "cb_focal": (61.1,),
+            "ldam": (68.0,),
+            "bbn": (69.6,),
+            "remix": (70.5,),
+            "crt": (70.2,),
+            "lws": (70.9,),
+            "mislas": (71.6,),
+            "ride": (72.6,),
+            "dbn+bm+ts": (74.7,),
+        },
+        {
+            "cb_focal": f"{_MISLAS}, there of Cui et al. 2019",
+            "ldam": f"{_MISLAS}, there of Cao et al. 2019",
+            "bbn": f"{_MISLAS}, there of Zhou et al. 2020, twice the schedule",
+            "remix": f"{_MISLAS}, there of Chou et al. 2020: Remix-DRW, 200 epochs",
+            "crt": f"{_MISLAS}: cRT with mixup (traced, not re-checked)",
+            "lws": f"{_MISLAS}: LWS with mixup (traced, not re-checked)",
+            "mislas": _MISLAS,
+            "ride": f"{_MISLAS} by the caption; RIDE's own release (Wang et al. 2021) has it too",
+        },
+    ),
+)
+
+
+def _rival(label: str, title: str, method: str, **edits: Any) -> Variant:
+    """Returns a row of `RIVALS`; "mix" without a dot is the parent's, "lws__bn" is the method's "lws.bn"."""
+    return Variant(label, title, {"method": method} | {name.replace("__", "."): value for name, value in edits.items()})
+
+
+RIVALS = paper_table(
+    id="rivals",
+    caption="Every method under one recipe (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
+    build=_staged,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
+    rows=(
+        Variant("sbn", "Cross-entropy"),
+        _rival("focal", "Focal loss (sigmoid)", "focal"),
+        _rival("focal-softmax", "Focal loss (softmax)", "focal", focal__form="softmax"),
+        _rival("cb_focal", "Class-balanced focal loss", "cb_focal"),
+        _rival("drw", "CE-DRW", "drw"),
+        _rival("drs", "CE-DRS", "drw", drw__rule="resample"),
+        _rival("ldam-plain", "LDAM", "ldam", ldam__rule="none"),
+        _rival("ldam", "LDAM-DRW", "ldam"),
+        _rival("balanced_softmax", "Balanced softmax", "balanced_softmax"),
+        _rival("logit_adjustment", "Logit adjustment, post-hoc", "logit_adjustment", logit_adjustment__frozen=True),
+        _rival("crt", "cRT", "crt"),
+        _rival("lws", "LWS", "lws"),
+        _rival("tau_norm", "tau-normalisation", "tau_norm"),
+        Variant("sbn+mixup", "Mixup", {"mix": "mixup"}),
+        _rival("remix-plain", "Remix", "remix", remix__rule="none"),
+        _rival("drw+mixup", "Mixup-DRW", "drw", drw__mix="mixup"),
+        _rival("remix", "Remix-DRW", "remix"),
+        _rival("balanced_softmax+mixup", "Balanced softmax + mixup", "balanced_softmax", balanced_softmax__mix="mixup"),
+        _rival(
+            "logit_adjustment+mixup",
+            "Mixup + logit adjustment, post-hoc",
+            "logit_adjustment",
+            mix="mixup",
+            logit_adjustment__frozen=True,
+        ),
+        _rival("crt+mixup", "Mixup + cRT", "crt", mix="mixup"),
+        _rival("lws+mixup", "Mixup + LWS", "lws", mix="mixup"),
+        _rival("mislas", "MiSLAS", "mislas", mix="mixup"),
+        Variant("bbn", "BBN", {"method": "bbn"}),
+        Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
+        Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
+    ),
+    columns=CLASS_GROUPS,
+    published={
+        (row, "all"): published
+        for (row, column), published in TABLE1.published.items()
+        if column == "cifar100-100" and "@" not in row
+    },
+)
+"""The first row is plain cross-entropy; second stages start from the row "Cross-entropy" or "Mixup"."""
