@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from lt_repro.errors import RequestError
+
 
 class NetSpec(NamedTuple):
     """The branches of a network, where they split, and their heads.
@@ -23,3 +25,22 @@ class NetSpec(NamedTuple):
     bn: str = "per_branch"
     widths: tuple[int, int, int] = (16, 32, 64)
     scale: float = 30.0
+
+
+def require_linear(spec: NetSpec, what: str) -> NetSpec:
+    """Returns the spec if every branch has a linear head, so that there are class vectors and biases to change.
+
+    Args:
+        spec: The network of a parent.
+        what: What needs it, for the error.
+
+    Raises:
+        RequestError: The heads are cosine or joint.
+    """
+    if spec.head not in ("linear", "sigmoid"):
+        raise RequestError(
+            f"{what} on a parent with head={spec.head}",
+            "allowed: a parent with a linear head for each branch",
+            "use a parent of another method, or one trained with head=linear",
+        )
+    return spec

@@ -1,0 +1,139 @@
+"""LWS: one learnable scale for each class on the logits of a frozen network, trained on class-balanced draws."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, one_hot
+
+from lt_repro import fields
+from lt_repro.data.samplers import ClassBalanced
+from lt_repro.losses import branch_loss, combine, soft_cross_entropy
+from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.nets.spec import NetSpec, require_linear
+
+
+class ClassScales(nn.Module):
+    """One learnable scale for each class, 1 at first, shared by all branches.
+
+    Args:
+        classes: K.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(classes))
+
+    def forward(self, logits: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the logits (B, K) of every branch, each class times its scale."""
+        return [self.weight * branch for branch in logits]
+
+
+@dataclass(frozen=True)
+class Lws(Method):
+    """Learnable weight scaling: a parent's whole network is frozen, its logits are scaled class by class.
+
+    Source:
+        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4.4,
+        and its public code for what the paper leaves open.
+    Equation:
+        z_k = s_k (w_k f + b_k), s (K,) starts at 1 and is all that is trained; `bias` = "dropped": z_k = s_k w_k f
+        L = mean over heads of CE(z, y)
+        draws: a class uniformly, then one of its images uniformly
+        prediction: the mean of the heads' z
+    Deviations:
+        1. Bias. Paper: z_k = s_k w_k f, no bias. Code: the frozen bias is scaled too. Ours: as the code; `bias` =
+           "dropped" is the paper's.
+        2. Weight decay. Paper: not said. Code: acts on the scales, so it pulls them to 0, not to 1. Ours: as the code.
+        3. BatchNorm. Paper: not said. Code: uses the batch's statistics and moves the running ones to the balanced
+           distribution. Ours: `bn` = "eval" keeps the parent's; "train" is the code's.
+        4. Draws. Paper: class-balanced. Code: goes through the classes in turn, four images at a time. Ours:
+           independent draws.
+        5. Recipe for CIFAR. Paper: none. Code: none. Ours: 10 epochs at rate 0.1 along a cosine; the preset
+           "bagoftricks" is a public one.
+        6. Checkpoint. Paper: not said. Code: the best epoch on validation images. Ours: the last epoch.
+        7. Several branches. Paper: one. Code: one. Ours: the same scales for every head.
+    Reduces to:
+        - scales 1, bias scaled: the parent's prediction.
+        - identical branches and heads: the loss and the prediction of one branch.
+
+    Args:
+        bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
+        bias: Whether the parent's bias is "scaled" with its class, or "dropped", which needs linear heads.
+
+    Raises:
+        RequestError: A value is not allowed, or the bias of heads that are not linear is to be dropped.
+    """
+
+    title: ClassVar[str] = "LWS"
+
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "the authors' code for ImageNet-LT (cls_lws.yaml); not its choice of the best epoch on validation images",
+            {"epochs": 5, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0}
+            | {"bn": "train"},
+            {"epochs": 90, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0},
+        ),
+    }
+
+    bn: Literal["eval", "train"] = "eval"
+    bias: Literal["scaled", "dropped"] = "scaled"
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns the code's head under fixed statistics, and the paper's under moving ones."""
+        return cls(), cls("train", "dropped")
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Returns the length and the schedule of a second stage."""
+        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+
+    @property
+    def parents(self) -> tuple[ParentRole, ...]:
+        """Returns that the whole network is a parent's."""
+        return ("weights",)
+
+    def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
+        """Returns the parent's network."""
+        spec = parent or NetSpec()
+        return require_linear(spec, "lws with bias = 'dropped'") if self.bias == "dropped" else spec
+
+    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+        """Returns the scales."""
+        return {"scales": ClassScales(len(class_counts))}
+
+    @property
+    def param_groups(self) -> Mapping[str, tuple[float, float]]:
+        """Returns the scales."""
+        return {"aux.scales.": (1.0, 1.0)}
+
+    @property
+    def update_bn_stats(self) -> bool:
+        """Returns whether the running statistics move."""
+        return self.bn == "train"
+
+    def samplers(self, progress: float) -> tuple[Sampled, ...]:
+        """Returns the class-balanced batch."""
+        return (Sampled("balanced", ClassBalanced()),)
+
+    def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns the mean of the branches' scaled logits, and those of each branch."""
+        if self.bias == "scaled":
+            logits = net(images)
+        else:
+            heads: Any = net.heads
+            logits = [linear(f, head.weight) for f, head in zip(net.features(images), heads, strict=True)]
+        branches = net.aux["scales"](logits)
+        return combine(branches), branches
+
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
+        """Returns the mean over heads of the cross-entropy of the scaled logits."""
+        images, labels = batches["balanced"]
+        targets = one_hot(labels, len(ctx.class_counts)).float()
+        return branch_loss([soft_cross_entropy(logits, targets) for logits in self.predict(net, images)[1]])
