@@ -157,7 +157,8 @@ class Recipe:
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
         idle = self.method.inactive_fields() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
-        return idle | (set() if self.crop else {"crop_pad"})
+        idle |= set() if self.crop else {"crop_pad"}
+        return idle if self.method.param_groups else idle | TRAINING
 
     @classmethod
     def create(cls, method: type[Method], **values: Any) -> Self:
@@ -225,6 +226,13 @@ class Recipe:
 
 SHARED = ("dataset", "ratio", "imb_type", "split_seed", "net", "normalise")
 """What a run shares with its parents: the images, and the network that the weights belong to."""
+
+
+TRAINING = frozenset(
+    {"epochs", "batch", "lr", "weight_decay", "momentum", "warmup", "milestones", "lr_decay", "schedule", "nesterov"}
+    | {"epoch_images", "epoch_steps", "crop", "crop_pad", "flip"}
+)
+"""What decides nothing where nothing is trained."""
 
 
 def find(name: str) -> type[Method]:

@@ -10,8 +10,25 @@ from torch.nn.functional import one_hot
 from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Sampled, StepContext
+from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.nets.spec import NetSpec
+
+BAG_OF_TRICKS = Preset(
+    "BagofTricks-LT's configurations for CIFAR (github.com/zhangyongshun/BagofTricks-LT). They do not set "
+    "BACKBONE.FREEZE; here all below the heads is frozen. Not its warm-up from a third of the rate, its dropped short "
+    "batch, or its choice of the best epoch on test",
+    {"epochs": 30, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "schedule": "steps", "warmup": 1 / 6}
+    | {"milestones": (1 / 3, 2 / 3), "lr_decay": 0.1, "nesterov": True, "bn": "train"},
+    {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "warmup": 0.025}
+    | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "nesterov": True},
+)
+"""A public recipe for CIFAR of cRT and LWS, whose authors published none."""
+KANG: Mapping[str, Any] = {"batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0}
+"""What both stages of cRT and LWS have in their authors' code for ImageNet-LT."""
+KANG_SOURCE = (
+    "the authors' code for ImageNet-LT (github.com/facebookresearch/classifier-balancing); not its choice of the best "
+    "epoch on validation images"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,11 @@ class Crt(Method):
     """
 
     title: ClassVar[str] = "cRT"
+
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(KANG_SOURCE, {**KANG, "epochs": 10, "bn": "train"}, {**KANG, "epochs": 90}),
+        "bagoftricks": BAG_OF_TRICKS,
+    }
 
     bn: Literal["eval", "train"] = "eval"
 

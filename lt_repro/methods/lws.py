@@ -12,6 +12,7 @@ from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.crt import BAG_OF_TRICKS, KANG, KANG_SOURCE
 from lt_repro.nets.spec import NetSpec, require_linear
 
 
@@ -70,12 +71,8 @@ class Lws(Method):
     title: ClassVar[str] = "LWS"
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "published": Preset(
-            "the authors' code for ImageNet-LT (cls_lws.yaml); not its choice of the best epoch on validation images",
-            {"epochs": 5, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0}
-            | {"bn": "train"},
-            {"epochs": 90, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0},
-        ),
+        "published": Preset(KANG_SOURCE, {**KANG, "epochs": 5, "bn": "train"}, {**KANG, "epochs": 90}),
+        "bagoftricks": BAG_OF_TRICKS,
     }
 
     bn: Literal["eval", "train"] = "eval"
