@@ -37,7 +37,7 @@ class Lws(Method):
     """Learnable weight scaling: a parent's whole network is frozen, its logits are scaled class by class.
 
     Source:
-        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4.4,
+        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4,
         and its public code for what the paper leaves open.
     Equation:
         z_k = s_k (w_k f + b_k), s (K,) starts at 1 and is all that is trained; `bias` = "dropped": z_k = s_k w_k f
@@ -47,14 +47,14 @@ class Lws(Method):
     Deviations:
         1. Bias. Paper: z_k = s_k w_k f, no bias. Code: the frozen bias is scaled too. Ours: as the code; `bias` =
            "dropped" is the paper's.
-        2. Weight decay. Paper: not said. Code: acts on the scales, so it pulls them to 0, not to 1. Ours: as the code.
-        3. BatchNorm. Paper: not said. Code: uses the batch's statistics and moves the running ones to the balanced
+        2. Weight decay. Paper: not checked. Code: acts on the scales, pulling them to 0, not to 1. Ours: as the code.
+        3. BatchNorm. Paper: not checked. Code: uses the batch's statistics and moves the running ones to the balanced
            distribution. Ours: `bn` = "eval" keeps the parent's; "train" is the code's.
         4. Draws. Paper: class-balanced. Code: goes through the classes in turn, four images at a time. Ours:
            independent draws.
         5. Recipe for CIFAR. Paper: none. Code: none. Ours: 10 epochs at rate 0.1 along a cosine; the preset
            "bagoftricks" is a public one.
-        6. Checkpoint. Paper: not said. Code: the best epoch on validation images. Ours: the last epoch.
+        6. Checkpoint. Paper: not checked. Code: the best epoch on validation images. Ours: the last epoch.
         7. Several branches. Paper: one. Code: one. Ours: the same scales for every head.
     Reduces to:
         - scales 1, bias scaled: the parent's prediction.

@@ -34,13 +34,13 @@ class Mislas(Method):
         2. Equal counts. Paper: 0 / 0. Code: not a number. Ours: e_least for every class.
         3. Classifier. Paper: W stays, a matrix learned from 0 is added. Code: W and b are learned at `head_lr` times
            the rate, s at the rate itself. Ours: as the code; the same function, but weight decay acts on W.
-        4. Weight decay. Paper: not said. Code: acts on s too, so it pulls s to 0, not to 1. Ours: as the code.
+        4. Weight decay. Paper: not checked. Code: acts on s too, so it pulls s to 0, not to 1. Ours: as the code.
         5. BatchNorm. Paper: shifted, its running statistics move to the balanced distribution. Code: not for CIFAR-10.
            Ours: `bn`, chosen as in the code; the affine part is frozen.
         6. Draws. Paper: class-balanced. Code: goes through the classes in turn, four images at a time, and has one
            batch more in an epoch. Ours: independent draws, an epoch is N images.
-        7. Rate. Paper: a cosine. Code: a cosine that moves once an epoch. Ours: it moves at every step.
-        8. Checkpoint. Paper: not said. Code: the best epoch on test, of both stages. Ours: the last of both.
+        7. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
+        8. Checkpoint. Paper: not checked. Code: the best epoch on test, of both stages. Ours: the last of both.
         9. Several branches. Paper: one. Code: one. Ours: each head is tuned, all under the same scales.
     Reduces to:
         - smoothing 0 and scales 1: cRT's loss on the same network.

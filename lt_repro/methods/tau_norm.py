@@ -19,7 +19,7 @@ class TauNorm(Method):
     """Classifier normalisation after training: a parent's class vectors are divided by a power of their length.
 
     Source:
-        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4.3,
+        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4,
         and its public code for what the paper leaves open.
     Equation:
         z_k = w_k f / |w_k|^tau, f the parent's features; `bias` = "kept": + b_k, as it is
