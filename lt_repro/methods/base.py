@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 import numpy as np
 from torch import Tensor, nn
 
-from lt_repro.data.samplers import Sampler, Uniform
+from lt_repro.data.samplers import ClassBalanced, Sampler, Uniform
 from lt_repro.losses import combine
 from lt_repro.nets.spec import NetSpec
 
@@ -216,3 +216,16 @@ class Method(ABC):
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
         return frozenset()
+
+
+def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:
+    """Returns the uniform batch or, where deferred re-sampling (Cao et al. 2019) has begun, a class-balanced one.
+
+    Args:
+        resample: Whether the method re-samples at all.
+        progress: The fraction of training that has passed.
+        switch: The fraction of training from which on draws are class-balanced: 0.8 of 200 epochs is epoch 160, from 0.
+    """
+    if resample and progress >= switch:
+        return (Sampled("balanced", ClassBalanced()),)
+    return (Sampled("uniform", Uniform()),)

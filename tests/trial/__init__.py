@@ -1,8 +1,7 @@
 """Methods of the tests' own: each uses a part of the contract that no method of the package uses yet."""
 
-from trial.ldam_drw import LdamDrw
 from trial.meta_weight_net import MetaWeightNet
 from trial.probe import Probe
 from trial.two_experts import TwoExperts
 
-TRIAL = {cls.name(): cls for cls in (LdamDrw, MetaWeightNet, Probe, TwoExperts)}
+TRIAL = {cls.name(): cls for cls in (MetaWeightNet, Probe, TwoExperts)}

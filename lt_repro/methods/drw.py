@@ -1,0 +1,111 @@
+"""Deferred re-weighting and re-sampling: plain training first, balanced classes from a point of training on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lt_repro import fields
+from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
+from lt_repro.methods.base import Batch, Method, Net, Preset, RandomInput, Sampled, StepContext, deferred_draws
+from lt_repro.mixing import draw_keys, draw_lam, mixup_within
+
+
+@dataclass(frozen=True)
+class Drw(Method):
+    """Cross-entropy, then with class weights (CE-DRW) or class-balanced draws (CE-DRS); with or without mixup.
+
+    Source:
+        K. Cao, C. Wei, A. Gaidon, N. Arechiga, T. Ma, "Learning Imbalanced Datasets with Label-Distribution-Aware
+        Margin Loss", NeurIPS 2019, Algorithm 1, and its public code.
+    Equation:
+        L = sum_b sum_k w_k y_bk (-log p_bk) / sum_b sum_k w_k y_bk
+        "reweight": w_k = 1 before the switch, then ~ (1 - beta) / (1 - beta^N_k), with mean 1 over the classes
+        "resample": w_k = 1; draws are uniform before the switch, then a class uniformly and one of its images
+        mix = "mixup": x = lam x_i + (1 - lam) x_j, likewise y; j a permutation of the batch, lam ~ Beta(alpha, alpha)
+    Deviations:
+        1. Class weights. Paper: 1 / N_k. Code: the effective number with beta = 0.9999, divided by the sum of the
+           weights in the batch. Ours: the code's. BBN's code has beta = 0.999999, nearly 1 / N_k.
+        2. Switch. Paper: the last drop of the rate. Code: epoch 160 of 200, counted from 0, the first drop of two.
+           Ours: 0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule.
+        3. Re-sampling. Paper: class-balanced draws. Code: its sampler is made after the loader and never used, so
+           that all draws are uniform; it would draw by effective numbers. Ours: the paper's, N draws with replacement.
+        4. Schedule. Paper: warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180. Code: the same, the
+           warm-up in steps of an epoch. Ours: the shared schedule; preset "published" has the code's, the warm-up
+           rising with every step.
+        5. Mixup. Paper: none. Code: none. Ours: `mix` = "mixup", the control that Remix needs; the class weights apply
+           to both labels of a pair.
+    Reduces to:
+        - before the switch, or switch = 1: cross-entropy on uniform draws.
+        - "reweight" at beta = 0: cross-entropy.
+        - "resample" at switch = 0: cross-entropy on class-balanced draws.
+        - mixup at lam = 1: without mixup; before the switch: conventional mixup.
+
+    Args:
+        rule: What begins at the switch: class weights ("reweight") or class-balanced draws ("resample").
+        switch: Fraction of training at whose epoch it begins, in [0, 1].
+        beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
+        mix: "none", or "mixup" within the batch.
+        alpha: Of Beta(alpha, alpha), > 0.
+
+    Raises:
+        RequestError: A value is not allowed.
+    """
+
+    title: ClassVar[str] = "CE-DRW / CE-DRS"
+
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
+            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
+            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
+        )
+    }
+
+    rule: Literal["reweight", "resample"] = "reweight"
+    switch: float = 0.8
+    beta: float = 0.9999
+    mix: Literal["none", "mixup"] = "none"
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        bounds = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999), "alpha": (0.0, 1e6)}
+        fields.check_bounds(self, bounds, open_below=frozenset({"alpha"}))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns both rules, early enough that a short run sees them, and mixup."""
+        return cls(switch=0.5), cls("resample", 0.5), cls(switch=0.5, mix="mixup")
+
+    def samplers(self, progress: float) -> tuple[Sampled, ...]:
+        """Returns the uniform batch, or the class-balanced one of "resample" from the switch on."""
+        return deferred_draws(self.rule == "resample", progress, self.switch)
+
+    @property
+    def random_inputs(self) -> Mapping[str, RandomInput]:
+        """Returns, for mixup, lambda and the keys that sort a batch into partners."""
+        return {} if self.mix == "none" else {"lam": self._lam, "partner": draw_keys}
+
+    def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+        return draw_lam(rng, self.alpha, steps)
+
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
+        """Returns L."""
+        ((images, labels),) = batches.values()
+        targets = one_hot(labels, len(ctx.class_counts)).float()
+        if self.mix == "mixup":
+            images, targets = mixup_within(images, targets, ctx.random["partner"], ctx.random["lam"])
+        (logits,) = net(images)
+        if self.rule == "resample":
+            return soft_cross_entropy(logits, targets)
+        weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
+        return weighted_cross_entropy(logits, targets, weights)
+
+    def inactive_fields(self) -> frozenset[str]:
+        """Returns the fields without effect: alpha unmixed, beta without class weights."""
+        idle = {"alpha"} if self.mix == "none" else set[str]()
+        return frozenset(idle if self.rule == "reweight" else idle | {"beta"})
