@@ -152,7 +152,7 @@ def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     names = (
-        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 published source"
+        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 published source notes"
         " measured_by_paper recipe reason status keys"
     )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
@@ -326,7 +326,7 @@ def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
             sources.append(source)
         parts = 1 + (5 if table.ablation else 4) * len(table.columns)  # ours, best, published, difference, gain
         assert sum(width for width, _ in tabulars) - len(tabulars) < parts
-    assert len(sources) == 18
+    assert len(sources) == 20
     if not LATEX:
         return
     body = "\n\\clearpage\n".join(sources)

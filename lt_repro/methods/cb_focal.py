@@ -49,7 +49,7 @@ class CbFocal(Method):
         RequestError: A value is not allowed.
     """
 
-    title: ClassVar[str] = "class-balanced focal loss"
+    title: ClassVar[str] = "Class-balanced focal loss"
     presets: ClassVar[Mapping[str, Preset]] = Focal.presets
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
         ("cifar100", 100.0): {"beta": 0.9},

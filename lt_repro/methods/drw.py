@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-import numpy as np
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro import fields
 from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, Preset, RandomInput, Sampled, StepContext, deferred_draws
-from lt_repro.mixing import draw_keys, draw_lam, mixup_within
+from lt_repro.mixing import mixup_inputs, mixup_within
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,7 @@ class Drw(Method):
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
         """Returns, for mixup, lambda and the keys that sort a batch into partners."""
-        return {} if self.mix == "none" else {"lam": self._lam, "partner": draw_keys}
-
-    def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-        return draw_lam(rng, self.alpha, steps)
+        return {} if self.mix == "none" else mixup_inputs(self.alpha)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""

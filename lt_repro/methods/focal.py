@@ -46,7 +46,7 @@ class Focal(Method):
         RequestError: A value is not allowed.
     """
 
-    title: ClassVar[str] = "focal loss"
+    title: ClassVar[str] = "Focal loss"
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the scripts of Cui et al. 2019's code; no setting here: pixels as x / 128 - 1, shortcuts that average "

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -13,7 +12,7 @@ from torch.nn.functional import one_hot
 from lt_repro import fields
 from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, Preset, RandomInput, Sampled, StepContext, deferred_draws
-from lt_repro.mixing import draw_keys, draw_lam, mix
+from lt_repro.mixing import mix, mixup_inputs
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,7 @@ class Remix(Method):
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
         """Returns lambda and the keys that sort a batch into partners, as mixup has them."""
-        return {"lam": self._lam, "partner": draw_keys}
-
-    def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-        return draw_lam(rng, self.alpha, steps)
+        return mixup_inputs(self.alpha)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""

@@ -44,7 +44,7 @@ class TauNorm(Method):
         RequestError: A value is not allowed, or the parent's heads are not linear.
     """
 
-    title: ClassVar[str] = "tau-normalisation"
+    title: ClassVar[str] = "Tau-normalisation"
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "bagoftricks": Preset(BAG_OF_TRICKS.source, {"tau": 1.0, "bias": "kept"}, BAG_OF_TRICKS.parent)
