@@ -1,6 +1,7 @@
 """Made-up images and recipes, small enough to train in a moment."""
 
 import dataclasses
+import functools
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.store import provenance
 from lt_repro.sweep import cost
 
 ROWS = {
@@ -45,6 +47,15 @@ def _one_thread():
 def _known_speed(monkeypatch):
     """Networks train on 1,000 images/s, so that no plan takes seconds to measure it."""
     monkeypatch.setattr(cost, "measure_speed", lambda net, side, device: 1000.0)
+
+
+commit = functools.cache(provenance.commit)
+
+
+@pytest.fixture(autouse=True)
+def _known_commit(monkeypatch):
+    """Git is run once, not three times for each of hundreds of runs."""
+    monkeypatch.setattr(provenance, "commit", commit)
 
 
 @pytest.fixture

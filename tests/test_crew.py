@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE6A
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
+from lt_repro.sweep import workers
 from lt_repro.sweep.progress import RunProgress
 from lt_repro.sweep.runner import Failed, run_all
 from lt_repro.sweep.workers import run_jobs
@@ -46,6 +48,14 @@ def wait_for(what, seconds=60.0):
 
 
 @pytest.fixture
+def forked(monkeypatch):
+    """Workers are forked by a process that has imported torch once, which takes each of them seconds otherwise."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch._dynamo", "lt_repro.sweep.workers"])
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: server)
+
+
+@pytest.fixture
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -53,7 +63,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_two_at_once_come_out_as_one_by_one(one_thread):
+def test_two_at_once_come_out_as_one_by_one(one_thread, forked):
     parents = [brief(branches=2, seed=seed) for seed in (0, 1)]
     wanted = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
     seen = []
@@ -73,7 +83,7 @@ def test_two_at_once_come_out_as_one_by_one(one_thread):
     assert not list(Path("two").glob("*.lock")) + list(Path("two").glob("*.ckpt"))
 
 
-def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_thread):
+def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_thread, forked):
     wanted = [brief(20, seed=seed) for seed in (0, 1)]
     killed = []
 
@@ -92,7 +102,7 @@ def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_t
     assert multiprocessing.active_children() == []
 
 
-def test_a_wrong_request_in_a_worker_is_one_here():
+def test_a_wrong_request_in_a_worker_is_one_here(forked):
     with pytest.raises(RequestError, match="ratio"):
         list(run_jobs([brief(ratio=1e6, seed=seed) for seed in (0, 1)], digits(), Path("runs"), jobs=2))
     assert multiprocessing.active_children() == []
@@ -113,17 +123,43 @@ def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
     assert third.status == "done"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_workers_leave_with_their_queue_which_can_be_resumed(signum, run):
-    words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=25", "--jobs", "2"]
-    queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        wait_for(lambda: len(list(Path("runs").glob("*.lock"))) == 2)
+def signal_when_both_train(folder, signal_all):
+    """Calls `signal_all` from a thread when two runs are under way."""
+
+    def wait_and_signal():
+        wait_for(lambda: len(list(folder.glob("*.lock"))) == 2)
         time.sleep(0.3)
+        signal_all()
+
+    threading.Thread(target=wait_and_signal, daemon=True).start()
+
+
+def test_the_workers_leave_with_their_queue_which_can_be_resumed(run, forked):
+    words = [*LONG, "--set", "epochs=25"]
+    signal_when_both_train(Path("runs"), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    code, _, err = run(*words, "--jobs", "2")
+    assert code == 143, err
+    assert "Traceback" not in err
+    assert multiprocessing.active_children() == []
+    assert len(list(Path("runs").glob("*.ckpt"))) == 2
+    assert run(*words)[0] == 0
+    runs = [Run.read(path) for path in Path("runs").glob("*.json")]
+    assert [[attempt["ended"] for attempt in run.attempts] for run in runs] == [["stopped", "done"]] * 2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_its_queue(signum):
+    words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=2000", "--jobs", "2"]
+    queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def signal_all():
         if signum == signal.SIGINT:
             os.killpg(queue.pid, signum)  # as a terminal does it
         else:
             queue.send_signal(signum)
+
+    try:
+        signal_when_both_train(Path("runs"), signal_all)
         _, stderr = queue.communicate(timeout=60)
     finally:
         queue.kill()
@@ -131,10 +167,6 @@ def test_the_workers_leave_with_their_queue_which_can_be_resumed(signum, run):
     assert "Traceback" not in stderr
     wait_for(lambda: not any(map(locks.held, Path("runs").glob("*.lock"))), 20.0)
     assert len(list(Path("runs").glob("*.ckpt"))) == 2
-    if signum == signal.SIGTERM:
-        assert run(*LONG, "--set", "epochs=25")[0] == 0
-        runs = [Run.read(path) for path in Path("runs").glob("*.json")]
-        assert [[attempt["ended"] for attempt in run.attempts] for run in runs] == [["stopped", "done"]] * 2
 
 
 def at_epoch(key, epoch):
