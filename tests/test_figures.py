@@ -2,6 +2,7 @@
 
 import csv as comma
 import io
+import json
 import math
 import os
 import subprocess
@@ -279,36 +280,51 @@ def test_settings_of_the_process_change_no_byte(draw, tmp_path):
 RC = b"text.usetex: True\nfont.size: 30\nno such key\nfont.size: big\nsavefig.facecolor: red\n"
 
 
-@pytest.mark.parametrize(
-    ("files", "variables"),
-    [
-        ({"matplotlibrc": RC}, {"MPLBACKEND": "nonsense", "SOURCE_DATE_EPOCH": "1", "LC_ALL": "de_DE.UTF-8"}),
-        ({"matplotlibrc": b"font.size: \xff"}, {"FREETYPE_PROPERTIES": "truetype:interpreter-version=35"}),
-        ({"mine": RC}, {"MATPLOTLIBRC": "mine", "MPLSTYLE": "ggplot"}),
-        ({"mpl/matplotlibrc": RC, "mpl/stylelib/default.mplstyle": RC}, {"MPLCONFIGDIR": "mpl"}),
-    ],
-    ids=["folder", "damaged", "variable", "home"],
-)
-def test_files_and_variables_of_the_user_change_no_byte(files, variables, elsewhere, tmp_path):
-    for name, content in files.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(content)
-    paths = {name: str(tmp_path / value) for name, value in variables.items() if (tmp_path / value).exists()}
-    script = (
-        "from pathlib import Path; from lt_repro.render.figures import class_figure, save; from lt_repro.render.classes"
-        " import Classes; save(class_figure('hamburg', Classes(['a', 'b'], [9, 3], {'run': [[0.5, 0.25]]})), Path('x'))"
-    )
+OF_THE_USER = {  # files in the folder and variables, under which a figure is drawn
+    "folder": ({"matplotlibrc": RC}, {"MPLBACKEND": "nonsense", "SOURCE_DATE_EPOCH": "1", "LC_ALL": "de_DE.UTF-8"}),
+    "damaged": ({"matplotlibrc": b"font.size: \xff"}, {"FREETYPE_PROPERTIES": "truetype:interpreter-version=35"}),
+    "variable": ({"mine": RC}, {"MATPLOTLIBRC": "mine", "MPLSTYLE": "ggplot"}),
+    "home": ({"mpl/matplotlibrc": RC, "mpl/stylelib/default.mplstyle": RC}, {"MPLCONFIGDIR": "mpl"}),
+}
+DRAW = """
+import json, os, sys
+from pathlib import Path
+import lt_repro.paper.table  # and with it torch, which takes seconds
+
+assert "matplotlib" not in sys.modules
+for folder, variables in json.loads(sys.argv[1]).items():
+    if not os.fork():
+        os.chdir(folder)
+        os.environ.update(variables)
+        from lt_repro.render.classes import Classes
+        from lt_repro.render.figures import class_figure, save
+
+        save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), Path("x"))
+        sys.exit()
+    assert os.wait()[1] == 0
+"""
+
+
+def test_files_and_variables_of_the_user_change_no_byte(tmp_path):
+    folders = {}
+    for case, (files, variables) in OF_THE_USER.items():
+        for name, content in files.items():
+            (tmp_path / case / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / case / name).write_bytes(content)
+        paths = {name: str(path) for name, value in variables.items() if (path := tmp_path / case / value).exists()}
+        folders[str(tmp_path / case)] = variables | paths
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", DRAW, json.dumps(folders)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env=os.environ | variables | paths | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert (done.returncode, done.stderr) == (0, "")
     usual = save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), tmp_path / "usual")
-    assert [Path(f"x{path.suffix}").read_bytes() for path in usual] == [path.read_bytes() for path in usual]
+    for folder in map(Path, folders):
+        assert [(folder / f"x{path.suffix}").read_bytes() for path in usual] == [path.read_bytes() for path in usual]
 
 
 @pytest.mark.parametrize("place", ["lt_repro.render.figures._legend", "matplotlib.figure.Figure.savefig"])

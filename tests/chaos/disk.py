@@ -15,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 
 from chaos import processes, small
+from lt_repro import cli
 from lt_repro.errors import DamagedError, LtReproError
 from lt_repro.store import checkpoint, status
 from lt_repro.store.runs import Run
@@ -29,7 +30,7 @@ REMOVING = {
 
 
 def round(count, seed, folder):
-    """Returns what became of `count` faults or more: every call of two small runs, as often as it takes.
+    """Returns what became of `count` faults or more: every call of two small runs in turn, or of drawn ones if few.
 
     From a hundred on there are real file systems among them.
     """
@@ -38,6 +39,8 @@ def round(count, seed, folder):
     with small.quick():
         scenes = [Scene(folder / "fresh", damaged=False), Scene(folder / "resumed", damaged=True)]
         points = [(scene, n) for scene in scenes for n in range(len(scene.calls))]
+        if count < len(points):
+            points = [points[i] for i in rng.permutation(len(points))[:count]]
         for turn in range(-(-count // len(points))):
             for scene, n in points:
                 allowed = REMOVING.get(scene.calls[n], FAULTS)
@@ -240,11 +243,19 @@ def _files(folder):
 
 
 def real(count, seed, folder):
+    """Returns what `main` does."""
+    return processes.run_module("chaos.disk", 120 * count, count=count, seed=seed, folder=str(folder))
+
+
+def main(count, seed, folder):
     """Returns what the command line did on `count` small file systems that fill up, and on a read-only one.
 
     Where nothing may be mounted, a limit on the size of files takes the place of the full disk.
     """
+    import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
+
     rng, unclear, lost = np.random.default_rng([seed, 3]), [], []
+    folder = Path(folder)
     place = folder / "disk"
     place.mkdir(parents=True)
     words = ["train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--json"]
@@ -288,21 +299,32 @@ def _mount(options, place):
 
 def _typed(*words, limit=None):
     """Returns exit code, stdout and stderr of a command; no file grows beyond `limit` bytes."""
+    readers, writers = zip(*(os.pipe() for _ in range(2)), strict=True)
+    pid = processes.fork(_command, words, writers, limit)
+    for descriptor in writers:
+        os.close(descriptor)
+    code = processes.ended(pid, 120)  # what it prints fits into a pipe
+    if code is None:
+        processes.kill(pid)
+    printed = []
+    for descriptor in readers:
+        with os.fdopen(descriptor) as stream:
+            printed.append(stream.read())
+    return code, *printed
 
-    def limited():
+
+def _command(words, descriptors, limit):
+    """Is the command line in this process."""
+    for descriptor, place in zip(descriptors, (1, 2), strict=True):
+        os.dup2(descriptor, place)
+    if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    begin = limited if limit is not None else None
-    done = subprocess.run(
-        [sys.executable, "-m", "lt_repro", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=processes.environment(),
-        preexec_fn=begin,
-    )
-    return done.returncode, done.stdout, done.stderr
+    sys.argv = ["ltrepro", *words]
+    try:
+        cli.main()
+    except SystemExit as left:
+        sys.stdout.flush()
+        os._exit(left.code or 0)
 
 
 def _bad_errors(done):
@@ -311,3 +333,7 @@ def _bad_errors(done):
     lines = err.strip().splitlines()
     if code not in (1, 2) or out or not 1 <= len(lines) <= 3 or not lines[0].startswith("error: cannot write"):
         yield f"exit {code}, {out}{err}"
+
+
+if __name__ == "__main__":
+    processes.answer(main)

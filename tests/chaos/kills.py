@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from chaos import processes
-from chaos.small import VOLATILE
 
-SETTINGS = {"epochs": 12, "batch": 96}
+EPOCHS = 12
 TRAINING = ["write", "fsync", "replace", "loop.train_step", "TrainState.save"]
 POINTS = [*TRAINING, "unlink", "TrainState.predict", "loop.publish", "Run.publish", "hardlink_to"]
 WITHIN = (0.0, 0.05, 60.0)  # seconds between checkpoints inside an epoch: every step, some steps, none
@@ -37,10 +36,10 @@ def round(count, seed, folder, forgets=False):
 
 def recipes():
     """Returns a run of two branches, and heads trained on its features."""
-    from lt_repro.paper.dbn_mix.settings import recipe
+    from chaos import small
 
-    parent = recipe("digits", branches=2, mix="bilateral", tscale=True, **SETTINGS)
-    return [parent, recipe("digits", "crt", parents={"features": parent}, **SETTINGS)]
+    parent = small.made(branches=2, mix="bilateral", tscale=True, epochs=EPOCHS)
+    return [parent, small.made(method="crt", parents={"features": parent}, epochs=EPOCHS)]
 
 
 def train(plan, out, log):
@@ -53,7 +52,7 @@ def train(plan, out, log):
     """
     import torch
 
-    from lt_repro.data.load import load_pool
+    from chaos import small
     from lt_repro.store import checkpoint, provenance
     from lt_repro.sweep import runner
     from lt_repro.train.state import TrainState
@@ -80,7 +79,7 @@ def train(plan, out, log):
     runner.fit = functools.partial(runner.fit, save_every=0.0, save_within=plan["within"])
     if "point" in plan:
         _arm(**{name: plan[name] for name in ("point", "when", "nth")})
-    for ended in runner.run_all(recipes(), load_pool("digits", out), out, device="cpu", eval_every=2):
+    for ended in runner.run_all(recipes(), small.pool(), out, device="cpu", eval_every=2):
         assert not isinstance(ended, runner.Failed), ended.error
 
 
@@ -186,21 +185,18 @@ class Chain:
 
     def compare(self, reference):
         """Returns what differs from the reference runs, and the files that should not be there."""
+        from chaos import small
+
         for key in self.keys:
-            killed, expected_run = (
-                json.loads((folder / f"{key}.json").read_text()) for folder in (self.out, reference)
-            )
-            differs = [
-                name
-                for name in killed.keys() | expected_run
-                if name not in VOLATILE and killed[name] != expected_run[name]
-            ]
+            killed, expected_run = (small.content(folder / f"{key}.json") for folder in (self.out, reference))
+            differs = [name for name in killed.keys() | expected_run if killed.get(name) != expected_run.get(name)]
             self._check(not differs, f"{key} differs in {differs}")
             same = (self.out / f"{key}.pt").read_bytes() == (reference / f"{key}.pt").read_bytes()
             self._check(same, f"{key} has other weights")
             expected = [{"epoch": epoch, "step": step, "ended": "lost"} for epoch, step in self.trail[key]]
             expected[-1]["ended"] = "done"
-            places = [{name: attempt[name] for name in ("epoch", "step", "ended")} for attempt in killed["attempts"]]
+            attempts = json.loads((self.out / f"{key}.json").read_text())["attempts"]
+            places = [{name: attempt[name] for name in ("epoch", "step", "ended")} for attempt in attempts]
             self._check(places == expected, f"{key} lists {places}, there were {expected}")
         usual = {f"{key}.{suffix}" for key in self.keys for suffix in ("json", "pt")}
         return self.wrong, sorted({path.name for path in self.out.iterdir()} - usual)

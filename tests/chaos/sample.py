@@ -1,0 +1,25 @@
+"""What `make test` does of the rounds that need processes: few of each, all in one that has imported torch."""
+
+from pathlib import Path
+
+from chaos import disk, kills, leaving, processes, writers
+
+
+def round(folder):
+    """Returns what each of the rounds found, by name."""
+    return processes.run_module("chaos.sample", 600, folder=str(folder))
+
+
+def main(folder):
+    """Returns what `round` does."""
+    place = Path(folder)
+    return {
+        "kills": kills.main(6, 1, place / "kills", forgets=False),
+        "writers": writers.main(30, 0, place / "writers", in_place=False),
+        "leaving": leaving.main(2, 0, place / "leaving"),
+        "real disk": disk.main(1, 0, place / "disk"),
+    }
+
+
+if __name__ == "__main__":
+    processes.answer(main)

@@ -1,0 +1,40 @@
+"""SIGKILL of training, of writing, of locking; signals that ask to leave; a full disk: `make chaos` has more of it."""
+
+import pytest
+from chaos import claiming, sample
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return sample.round(tmp_path_factory.mktemp("sample"))
+
+
+def test_killed_training_comes_out_as_a_calm_run(found):
+    kills = found["kills"]
+    assert kills["kills"] >= 6
+    assert kills["different"] == kills["left_behind"] == 0
+    assert kills["resumed"] >= 0.6 * kills["kills"]
+    assert len(kills["resumed_epochs"]) >= 2
+
+
+def test_killed_writers_leave_no_torn_file(found):
+    assert (found["writers"]["kills"], found["writers"]["torn"]) == (30, 0)
+
+
+def test_every_run_is_done_once_though_its_owners_are_killed(tmp_path):
+    found = claiming.round(1, 0, tmp_path)
+    assert found["exactly_once"] == found["keys"] == 200
+    assert found["overlaps"] == 0
+    assert found["taken_over"] > 0
+
+
+def test_a_signal_ends_training_within_five_seconds_and_a_second_ctrl_c_at_once(found):
+    leaving = found["leaving"]
+    assert (leaving["signals"], leaving["wrong"]) == (4, [])
+    assert max(leaving["slowest_s"].values()) < 5
+
+
+def test_a_full_and_a_read_only_file_system_under_the_command_line(found):
+    disk = found["real disk"]
+    assert disk["faults"] >= 1
+    assert (disk["lost"], disk["unclear"]) == ([], [])
