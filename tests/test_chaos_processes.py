@@ -1,7 +1,7 @@
 """SIGKILL of training, of writing, of locking; signals that ask to leave; a full disk: `make chaos` has more of it."""
 
 import pytest
-from chaos import claiming, sample
+from chaos import claiming, disk, sample
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_signal_ends_training_within_five_seconds_and_a_second_ctrl_c_at_once(
     assert max(leaving["slowest_s"].values()) < 5
 
 
-def test_a_full_and_a_read_only_file_system_under_the_command_line(found):
-    disk = found["real disk"]
-    assert disk["faults"] >= 1
-    assert (disk["lost"], disk["unclear"]) == ([], [])
+def test_a_full_and_a_read_only_file_system_under_the_command_line(tmp_path):
+    found = disk.real(1, 0, tmp_path)
+    assert found["faults"] >= 1
+    assert (found["lost"], found["unclear"]) == ([], [])

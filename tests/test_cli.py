@@ -306,7 +306,13 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
     assert f"skipped {other.path.name}: different split" in err
 
 
-def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch):
+@pytest.fixture
+def one_core(monkeypatch):
+    """The demo trains in this process: workers, which test_crew has, take seconds to start."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch, one_core):
     monkeypatch.setitem(SETTINGS.datasets, "digits", SETTINGS.datasets["digits"] | {"epochs": 1, "epoch_steps": 1})
     code, out, _ = run("demo", "--out", "shown")
     assert code == 0
@@ -486,7 +492,7 @@ def bad_files():
 
 
 @pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
-def test_a_wrong_request_exits_with_2_and_changes_nothing(words, refused, bad_files, tmp_path):
+def test_a_wrong_request_exits_with_2_and_changes_nothing(words, refused, bad_files, one_core, tmp_path):
     before = sorted(path for path in tmp_path.rglob("*"))
     message = refused(*words).replace(str(tmp_path), "HERE")
     assert sorted(path for path in tmp_path.rglob("*")) == before

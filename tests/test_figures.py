@@ -4,7 +4,6 @@ import csv as comma
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from chaos import processes
 from test_render import fake
 
 from lt_repro.metrics import calibration_error, reliability
@@ -319,7 +319,7 @@ def test_files_and_variables_of_the_user_change_no_byte(tmp_path):
         text=True,
         timeout=120,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=processes.environment(),  # of one thread: forking is safe
     )
     assert (done.returncode, done.stderr) == (0, "")
     usual = save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), tmp_path / "usual")

@@ -1,8 +1,8 @@
-"""What `make test` does of the rounds that need processes: few of each, all in one that has imported torch."""
+"""What `make test` does of the rounds that kill training and writers: few of each, all in one that has imported torch."""
 
 from pathlib import Path
 
-from chaos import disk, kills, leaving, processes, writers
+from chaos import kills, leaving, processes, writers
 
 
 def round(folder):
@@ -17,7 +17,6 @@ def main(folder):
         "kills": kills.main(6, 1, place / "kills", forgets=False),
         "writers": writers.main(30, 0, place / "writers", in_place=False),
         "leaving": leaving.main(2, 0, place / "leaving"),
-        "real disk": disk.main(1, 0, place / "disk"),
     }
 
 
