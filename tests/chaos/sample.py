@@ -1,4 +1,4 @@
-"""What `make test` does of the rounds that kill training and writers: few of each, all in one that has imported torch."""
+"""What `make test` does of the rounds that kill training and writers: few of each, all in one process with torch."""
 
 from pathlib import Path
 
