@@ -259,7 +259,9 @@ def main(count, seed, folder):
     place = folder / "disk"
     place.mkdir(parents=True)
     words = ["train", "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--json"]
-    expected = json.loads(_typed(*words, "--out", str(folder / "calm"))[1])
+    code, out, err = _typed(*words, "--out", str(folder / "calm"))
+    assert code == 0, err
+    expected = json.loads(out)
     size = sum(path.stat().st_size for path in (folder / "calm").iterdir())
     arguments = [*words, "--out", str(place)]
     mounted = _mount("size=2m", place)
@@ -315,8 +317,7 @@ def _typed(*words, limit=None):
 
 def _command(words, descriptors, limit):
     """Is the command line in this process."""
-    for descriptor, place in zip(descriptors, (1, 2), strict=True):
-        os.dup2(descriptor, place)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w") for descriptor in descriptors)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["ltrepro", *words]
@@ -324,6 +325,7 @@ def _command(words, descriptors, limit):
         cli.main()
     except SystemExit as left:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(left.code or 0)
 
 
