@@ -115,4 +115,4 @@ def test_a_method_that_trains_nothing_is_evaluated_as_it_is(folders, tmp_path):
             torch.load(folder / f"{key}.pt", weights_only=True)
             for folder, key in ((folders[0] / "parents", parent.key()), (tmp_path, made.key()))
         )
-        assert all(torch.equal(value, old[name]) for name, value in new.items())
+        assert all(torch.equal(new[name], value) for name, value in old.items())
