@@ -49,6 +49,13 @@ BAD = [
 ]
 
 
+EACH_CLASS = pytest.mark.parametrize("cls", METHODS.values())
+EACH_CARD = pytest.mark.parametrize("cls", [*METHODS.values(), *TRIAL.values()])
+EACH = pytest.mark.parametrize("name", EVERY)
+TRAINED = [name for name, method in EVERY.items() if method.param_groups]
+EACH_TRAINED = pytest.mark.parametrize("name", TRAINED)
+
+
 def test_every_method_is_found_by_being_there():
     files = {path.stem for path in Path(lt_repro.methods.__file__).parent.glob("[a-z]*.py")} - {"base"}
     assert set(METHODS) == files
@@ -79,12 +86,12 @@ class Plain(Method):
     assert [method.title for method in found["plain"].examples()] == ["plain"]
 
 
-@pytest.mark.parametrize("cls", METHODS.values())
+@EACH_CLASS
 def test_no_field_is_also_a_field_of_the_recipe(cls):
     assert not {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(Recipe)}
 
 
-@pytest.mark.parametrize("cls", METHODS.values())
+@EACH_CLASS
 def test_a_value_of_the_wrong_kind_is_refused_in_every_field(cls):
     for field in dataclasses.fields(cls):
         for value in ("nonsense", math.nan, None):
@@ -92,7 +99,7 @@ def test_a_value_of_the_wrong_kind_is_refused_in_every_field(cls):
                 cls(**{field.name: value})
 
 
-@pytest.mark.parametrize("cls", [*METHODS.values(), *TRIAL.values()])
+@EACH_CARD
 def test_docstring_is_a_card(cls):
     """Its sections are there, its deviations are in their form, and each field has a meaning."""
     made = card(cls)
@@ -127,7 +134,7 @@ def trained(method, net):
             yield parameter
 
 
-@pytest.mark.parametrize("name", EVERY)
+@EACH
 @pytest.mark.parametrize("kind", [{}, {"rows": 1}, {"absent": (0, 3)}])
 def test_loss_is_a_finite_scalar(name, kind):
     net, batches, ctx = step(EVERY[name], **kind)
@@ -136,10 +143,7 @@ def test_loss_is_a_finite_scalar(name, kind):
     assert torch.isfinite(loss)
 
 
-TRAINED = [name for name, method in EVERY.items() if method.param_groups]
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@EACH_TRAINED
 def test_gradient_reaches_every_parameter(name):
     net, batches, ctx = step(EVERY[name])
     EVERY[name].loss(net, batches, ctx).backward()
@@ -162,7 +166,7 @@ def test_meta_gradients_are_of_auxiliary_parameters_and_leave_the_network_alone(
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("name", EVERY)
+@EACH
 def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
     net, batches, ctx = step(EVERY[name])
     before = {key: (batch.images.clone(), batch.labels.clone()) for key, batch in batches.items()}
@@ -179,7 +183,7 @@ def test_inputs_are_left_alone_and_the_same_draws_give_the_same_loss(name):
     assert not torch.equal(first, EVERY[name].loss(*other))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@EACH
 def test_loss_is_a_mean_over_rows(name):
     net, batches, ctx = step(EVERY[name])
     net.eval()  # without batch statistics, twice the rows must give the same mean
@@ -198,7 +202,7 @@ def test_loss_is_a_mean_over_rows(name):
     )
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@EACH_TRAINED
 def test_twenty_steps_on_32_images_lower_the_loss(name):
     method = EVERY[name]
     net, batches, ctx = step(method, rows=32)
@@ -214,7 +218,7 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
     assert losses[-1] < (0.97 if method.random_inputs or method.parents else 0.8) * losses[0]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@EACH
 def test_json_round_trip(name, trial):
     method = EVERY[name]
     parents = {role: recipe("digits", ratio=60.0, branches=len(method.net_spec().branches)) for role in method.parents}
