@@ -1,6 +1,7 @@
 """Our loop, in turns: the same `TrainState` and `train_step` as `fit`, timed from outside."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,12 +26,13 @@ class Ours:
         recipe: What to train.
         images: What it trains and tests on.
         device: What it runs on.
+        parents: Folders with the runs that the recipe starts from.
     """
 
     eval_every = 10  # what `train` and `reproduce` do
 
-    def __init__(self, recipe: Recipe, images: Images, device: torch.device) -> None:
-        self.state = TrainState(recipe, images, Path("unwritten"), device)
+    def __init__(self, recipe: Recipe, images: Images, device: torch.device, parents: Sequence[Path] = ()) -> None:
+        self.state = TrainState(recipe, images, Path("unwritten"), device, parents)
 
     def turn(self, steps: int, tested: int) -> Turn:
         """Returns the times of a turn: starting an epoch, `steps` steps of it, and testing `tested` images."""

@@ -1,5 +1,6 @@
 """`bench`: how fast training is on this device, beside the field's usual loop and beside what the device can do."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +10,17 @@ from lt_repro.cli.app import Device, Json, app, put, put_json, say
 
 @app.command()
 def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="With --methods: which; all by default.")
+    ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of our loop: auto, fp32 or bf16.")] = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender, one after the other.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of a turn.")] = 10,
     growth: Annotated[bool, typer.Option("--growth", help="Also: classes, images and runs in parallel.")] = False,
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Instead: each method beside plain cross-entropy.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time our training loop against a textbook loop, side by side in one run.
@@ -21,6 +28,8 @@ def bench(
     [bold]ltrepro bench[/bold]
 
     [bold]ltrepro bench --rounds 5 --steps 30 --json[/bold]
+
+    [bold]ltrepro bench --methods bbn crt[/bold]
 
     The textbook loop is that of LDAM-DRW's (single branch) and BBN's code (dual branch): PIL images and torchvision's
     transforms in DataLoader workers, fp32, NCHW, the loss read at every step, a test after every epoch. Images are
@@ -33,6 +42,12 @@ def bench(
 
     if precision not in ("auto", "fp32", "bf16"):
         raise RequestError(f"--precision {precision}", "allowed: auto, fp32 or bf16")
+    if names and not methods:
+        raise RequestError(f"{names[0]} without --methods", "allowed: method names after --methods")
+    if growth and methods:
+        raise RequestError("--growth with --methods", "allowed: one of them")
+    if methods:
+        return _bench_methods(names or [], device, precision, rounds, steps, as_json)
     found = compare(device, precision, rounds, steps, say)
     found["start"] = start.measure(random_pool(), device)._asdict()
     if growth:
@@ -47,6 +62,24 @@ def bench(
     else:
         for line in _lines(found):
             put(line)
+
+
+def _bench_methods(names: Sequence[str], device: str, precision: str, rounds: int, steps: int, as_json: bool) -> None:
+    """Prints what methods cost, all of them unless some are named."""
+    from lt_repro.bench import costs
+    from lt_repro.methods import METHODS
+    from lt_repro.recipe import find
+    from lt_repro.render import costs as render
+
+    chosen = list(map(find, names)) or METHODS.values()
+    found = costs.measure(chosen, device, precision, rounds, steps, say)
+    if as_json:
+        return put_json(found)
+    put(f"{render.conditions(found)}; {rounds} rounds of {steps} steps")
+    put("")
+    header, *rows = render.rows(found["costs"], [cls.name() for cls in chosen])
+    for cells in (header, ["---", "---", *["---:"] * (len(header) - 2)], *rows):
+        put(f"| {' | '.join(cells)} |")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -1,7 +1,9 @@
 """`methods`, `readings` and `show`: what can be trained, how the paper can be read, and what came out."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
+
+COSTS = Path(__file__).parents[1] / "methods/costs.json"
+"""What `bench --methods --json` gave; part of the package."""
 
 DEFAULT_PAPER = "dbn_mix"
 """Whose settings and open questions apply to a run that is no cell of any paper."""
@@ -40,6 +45,7 @@ def methods(
     from lt_repro import cards, fields
     from lt_repro.methods import METHODS
     from lt_repro.recipe import find
+    from lt_repro.render import costs
     from lt_repro.render.departures import page
 
     if markdown:
@@ -50,6 +56,7 @@ def methods(
         return
     if name:
         return _put_card(cards.card(find(name)), _recipe_settings(find(name)), as_json)
+    measured = json.loads(COSTS.read_text(encoding="utf-8"))
     listed: list[dict[str, Any]] = []
     for method, cls in METHODS.items():
         allowed = {field: fields.describe(kind) for field, kind in fields.types(cls).items()}
@@ -58,14 +65,20 @@ def methods(
             for field in dataclasses.fields(cls)
         ]
         about = (cls.__doc__ or "").partition("\n")[0]
-        listed.append({"name": method, "title": cls.title, "about": about, "settings": settings})
+        found = [entry for entry in measured["costs"] if entry["method"] == method]
+        listed.append({"name": method, "title": cls.title, "about": about, "settings": settings, "costs": found})
     if as_json:
-        return put_json({"methods": listed})
+        where = {name: value for name, value in measured.items() if name != "costs"}
+        return put_json({"methods": listed, "costs_measured": where})
     for entry in listed:
         put(f"{entry['name']}: {entry['title']}. {entry['about']}")
         out.print(
             text_grid(("setting", "default", "allowed"), [list(setting.values()) for setting in entry["settings"]])
         )
+    put("what each costs, 1 for plain cross-entropy; of a method with a parent, its own stage:")
+    header, *rows = costs.rows(measured["costs"], METHODS)
+    out.print(text_grid(header, rows))
+    put(f"{costs.conditions(measured)}; `ltrepro bench --methods` measures again")
 
 
 def _recipe_settings(method: "type[Method]") -> "list[Setting]":
