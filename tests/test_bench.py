@@ -1,19 +1,29 @@
 """The benchmark: its rival is a fair one, its arithmetic is right, and the command prints and stores it."""
 
+import dataclasses
 import json
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from lt_repro.bench import compare, floor, growth, start, textbook
+from lt_repro import fields
+from lt_repro.bench import compare, costs, floor, growth, start, textbook
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
+from lt_repro.cli import show
+from lt_repro.data.samplers import Uniform
+from lt_repro.methods import METHODS
+from lt_repro.methods.base import Method, Sampled
 from lt_repro.nets.resnet_cifar import ResNet
+from lt_repro.render.costs import rows
 from lt_repro.sweep import workers
 from lt_repro.sweep.runner import images_of
+from lt_repro.train.loop import train_step
 
 
 @pytest.fixture
@@ -179,3 +189,127 @@ def test_a_queue_trains_one_run_a_core_up_to_four(monkeypatch, threads, jobs):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert workers.usual_jobs(torch.device("cpu")) == jobs
     assert workers.usual_jobs(torch.device("cuda")) == 1
+
+
+# what a method costs
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(Method):
+    """From its switch on it also passes a batch of further images."""
+
+    title: ClassVar[str] = "late"
+    switch: float = 0.8
+
+    def samplers(self, progress):
+        further = Sampled("further", Uniform(), source="further")
+        return Sampled("uniform", Uniform()), *([further] if progress >= self.switch else [])
+
+    def loss(self, net, batches, ctx):
+        passed = [cross_entropy(net(images)[0], labels) for images, labels in batches.values()]
+        return torch.stack(passed).mean()
+
+
+def entries(found, name):
+    return [entry for entry in found["costs"] if entry["method"] == name]
+
+
+def test_costs_are_those_of_the_work_that_a_method_does(small_images, trial):
+    """Counts are exact; of a time, only that it was taken."""
+    names = ("dbn_mix", "crt", "logit_adjustment", "meta_weight_net")
+    found = costs.measure([METHODS[name] for name in names], "cpu", "fp32", 1, 1)
+    plain, *variants = entries(found, "dbn_mix")
+    assert (plain["settings"], plain["epochs"], plain["arithmetic"]) == ({}, 200, [1.0, 1.0])
+    assert (plain["memory"], plain["trained"], plain["stored"]) == (1.0, 1.0, 1.0)
+    dual = next(entry for entry in variants if entry["settings"] == {"branches": "2"})
+    assert dual["arithmetic"] == [2.0, 2.0]
+    assert dual["memory"] == pytest.approx(2.0, abs=0.01)
+    assert 1 < dual["trained"] == dual["stored"] < 2
+    heads = entries(found, "crt")[0]
+    assert heads["epochs"] == 10
+    assert heads["arithmetic"] == [pytest.approx(1 / 3, abs=0.02)] * 2  # a forward pass of three
+    assert heads["memory"] < 0.01 > heads["trained"] > 0
+    assert heads["stored"] == 1.0
+    assert heads["run"] == pytest.approx(10 / 200 * sum(heads["epoch"]) / 2)
+    nothing = next(entry for entry in entries(found, "logit_adjustment") if entry["settings"].get("frozen") == "true")
+    assert (nothing["epochs"], nothing["epoch"], nothing["arithmetic"]) == (0, [], [])
+    assert (nothing["run"], nothing["memory"], nothing["trained"], nothing["stored"]) == (0.0, 0.0, 0.0, 1.0)
+    meta = entries(found, "meta_weight_net")[0]
+    assert min(meta["arithmetic"]) > 2
+    assert meta["memory"] > 1
+    assert meta["stored"] > 1
+    assert all(ratio > 0 for entry in found["costs"] for ratio in (entry["test"], *entry["epoch"]))
+
+
+def test_operations_are_those_that_torch_counts(small_images):
+    state = Ours(compare.recipe(precision="fp32"), small_images, torch.device("cpu")).state
+    found = costs._epoch_operations(state, 0.0)
+    state.step = 0
+    with FlopCounterMode(display=False) as counter:
+        train_step(state)
+    assert found == counter.get_total_flops() * state.steps > 0
+
+
+def test_a_cost_that_changes_on_the_way_is_weighted_by_the_switch(small_images):
+    (late,) = costs.measure([Late], "cpu", "fp32", 1, 1)["costs"]
+    early, after = late["epoch"]
+    assert late["arithmetic"] == [1.0, 2.0]
+    assert late["run"] == pytest.approx(0.8 * early + 0.2 * after)
+
+
+def test_bytes_kept_for_the_backward_pass_are_counted_once(small_images):
+    """Of a network whose loss is a square of its logits: one more (B, K) than of their sum, and no parameter."""
+
+    class Summed(Late):
+        def loss(self, net, batches, ctx):
+            return net(batches["uniform"].images)[0].sum()
+
+    class Squared(Late):
+        def loss(self, net, batches, ctx):
+            logits = net(batches["uniform"].images)[0]
+            return (logits * logits).sum()
+
+    recipe = compare.recipe(precision="fp32")
+    kept = []
+    for method in (Summed(1.0), Squared(1.0)):
+        state = Ours(dataclasses.replace(recipe, method=method), small_images, torch.device("cpu")).state
+        kept += [costs.kept_bytes(state), costs.kept_bytes(state)]
+    assert kept[0] == kept[1]
+    assert kept[2] == kept[3] == kept[0] + 4 * recipe.batch * 10
+
+
+def test_methods_beside_cross_entropy_are_printed_and_given_as_json(small_images, run, refused):
+    words = ["bench", "--methods", "crt", "bbn", "--rounds", "1", "--steps", "1", "--device", "cpu"]
+    code, out, err = run(*words, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert {entry["method"] for entry in document["costs"]} == {"crt", "bbn"}
+    assert {"device", "torch", "precision", "date", "commit", "cross_entropy"} <= document.keys()
+    assert err.count("bbn: a run costs") == len(entries(document, "bbn"))
+    lines = run(*words)[1].splitlines()
+    assert lines[0].startswith("measured on cpu")
+    assert [line.split(" | ")[0] for line in lines[4:]] == ["| crt", *["| bbn"] * len(entries(document, "bbn"))]
+    assert {line.count("|") for line in lines[2:]} == {10}
+    assert "did you mean 'bbn'" in refused("bench", "--methods", "bnn")
+    assert "after --methods" in refused("bench", "bbn")
+    assert "one of them" in refused("bench", "--methods", "--growth")
+
+
+def test_a_figure_that_changes_in_training_is_shown_twice():
+    entry = {
+        "method": "late",
+        "settings": {"switch": "0.8"},
+        "epoch": [1.0, 2.0],
+        "arithmetic": [1.0, 1.05],
+        "run": 1.2,
+    }
+    entry |= {"memory": 1.5, "trained": 1.0, "stored": 1.25, "test": 0.99}
+    _, shown, dashes = rows([entry], ["late", "early"])
+    assert shown == ("late", "switch=0.8", "1.00 then 2.00", "1.02", "1.20", "1.50", "1.00", "1.25", "0.99")
+    assert dashes == ("early", "", *["—"] * 7)
+
+
+def test_stored_costs_are_of_methods_that_there_are():
+    stored = json.loads(show.COSTS.read_text())
+    assert {entry["method"] for entry in stored["costs"]} <= METHODS.keys()
+    assert all(set(entry["settings"]) <= set(fields.types(METHODS[entry["method"]])) for entry in stored["costs"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lt_repro.cli import show
 from lt_repro.cli.plan import command
 from lt_repro.data import cifar, load
 from lt_repro.data.images import Pool
 from lt_repro.methods import METHODS
+from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
 from lt_repro.paper.table import ratios
@@ -347,6 +350,23 @@ def test_methods_are_listed_with_their_settings(run):
     settings = {entry["name"]: entry["settings"] for entry in listed}
     assert {"name": "gamma", "default": "inf", "allowed": "a number, or inf"} in settings["dbn_mix"]
     assert {"name": "gamma", "default": "1.0", "allowed": "a number, or inf"} in settings["bbn"]
+
+
+def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
+    """One that was not measured has a dash for every figure, and no entry in JSON."""
+    stored = json.loads(show.COSTS.read_text())
+    monkeypatch.setitem(METHODS, "unmeasured", DbnMix)
+    printed = run("methods")[1].split("what each costs")[1]
+    assert re.search(r"^unmeasured +(— *){7}$", printed, re.MULTILINE)
+    for entry in stored["costs"]:
+        assert re.search(rf"^{entry['method']} .* {entry['memory']:.2f} ", printed, re.MULTILINE)
+    assert stored["device"] in printed.splitlines()[-1]
+    assert "`ltrepro bench --methods`" in printed.splitlines()[-1]
+    document = json.loads(run("methods", "--json")[1])
+    by_name = {entry["name"]: entry["costs"] for entry in document["methods"]}
+    assert by_name["unmeasured"] == []
+    assert [entry for found in by_name.values() for entry in found] == stored["costs"]
+    assert document["costs_measured"]["date"] == stored["date"]
 
 
 # help and wrong requests

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from lt_repro import fields
 from lt_repro.bench import compare
@@ -189,9 +190,23 @@ def _epoch_operations(state: TrainState, stage: float) -> int:
     """Returns the floating-point operations of an epoch of whole batches."""
     state.epoch, state.step = int(stage * state.recipe.epochs), 0
     state.start_epoch()
-    with FlopCounterMode(display=False) as counter:
+    with _Operations() as counter:
         train_step(state)
-    return int(counter.get_total_flops()) * state.steps
+    return int(counter.total) * state.steps
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating-point operations; torch's own counter also follows modules, which fails under meta gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def _with_sources(images: Images, pool: Pool, method: Method) -> Images:
