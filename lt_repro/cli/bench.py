@@ -34,6 +34,8 @@ def bench(
     The textbook loop is that of LDAM-DRW's (single branch) and BBN's code (dual branch): PIL images and torchvision's
     transforms in DataLoader workers, fp32, NCHW, the loss read at every step, a test after every epoch. Images are
     random, in the shapes of CIFAR-100-LT (100). Leave the machine alone meanwhile: the numbers are of wall-clock time.
+
+    With --methods, turns of each method alternate with turns of plain cross-entropy; every figure is relative to it.
     """
     from lt_repro.bench import growth as grows
     from lt_repro.bench import start
