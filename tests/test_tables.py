@@ -7,7 +7,7 @@ import pytest
 
 from lt_repro.data.load import known_split
 from lt_repro.paper.dbn_mix import PAPER
-from lt_repro.paper.dbn_mix.rivals import RIVALS
+from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS
 from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_SBN, RELIABILITY, TABLE4, TABLE5, TABLE6
 from lt_repro.paper.table import ratios
 from lt_repro.render import reliability, text
@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "tables/runs").glob("*.json"))
 DIGITS = TABLE4.with_settings(ratios(60), dataset="digits")
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables if table.form == "table"]
 TABLES += [DIGITS, TABLE4.read_as("released")]
-TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6, RIVALS)]
+TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6, RIVALS, PARTS)]
 FIGURES = [
     figure for base in (GROUPS, RELIABILITY) for figure in (base, base.with_settings(dataset="digits", ratio=60.0))
 ]

@@ -21,7 +21,8 @@ Jobs = Annotated[
 @app.command()
 def reproduce(
     what: Annotated[
-        list[str], typer.Argument(help="table1 to table6, fig1, fig3, groups, reliability, readings, or all.")
+        list[str],
+        typer.Argument(help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, readings, or all."),
     ],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,

@@ -3,7 +3,7 @@
 from lt_repro.paper.claim import Paper
 from lt_repro.paper.dbn_mix.claims import CLAIMS
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
-from lt_repro.paper.dbn_mix.rivals import RIVALS, TABLE1, TABLE2, TABLE3
+from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS, TABLE1, TABLE2, TABLE3
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import (
     FIG1,
@@ -32,6 +32,7 @@ PAPER = Paper(
         "table6": TABLE6,
         "fig3": FIG3,
         "rivals": (RIVALS,),
+        "parts": (PARTS,),
         "groups": (GROUPS,),
         "reliability": (RELIABILITY,),
         "readings": (READINGS_DBN, READINGS_SBN),
