@@ -123,7 +123,12 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
         n: torch.from_numpy(s(generator(seed, n, 0), 3, rows)).float()[0] for n, s in method.random_inputs.items()
     }
     where = map(torch.tensor, (0.5, 0.5, 0.1))
-    return net, batches, StepContext(*where, counts, random)
+    teachers = {
+        role: ResNet("resnet8", NetSpec(), classes, [0.5], [0.2]).eval().requires_grad_(False)
+        for role in method.parents
+        if role == "teacher"
+    }
+    return net, batches, StepContext(*where, counts, random, teachers)
 
 
 def trained(method, net):

@@ -52,7 +52,6 @@ class Ours:
         if tested:
             images = state.images.test_images[:tested]
             evaluate.predict(state.recipe.method, state.net, images, state.device, state.precision)
-            state.net.images_seen = 0
         return Turn(ready - start, trained - ready, seen, time.perf_counter() - trained, tested)
 
     def parts(self, steps: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ are allowed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -86,6 +86,9 @@ class Net(Protocol):
 
     def features(self, batches: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Returns the pooled features of every branch."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Yields the network and all its parts, whose mode a method may change for a while."""
 
 
 class StepContext(NamedTuple):

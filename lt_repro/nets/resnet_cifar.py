@@ -156,7 +156,7 @@ class ResNet(nn.Module):
 
     Attributes:
         aux: A method's own modules, which the network stores but does not use.
-        images_seen: Images passed since it was built; a batch that feeds every branch counts once.
+        images_seen: Images passed in training mode since it was built; a batch that feeds every branch counts once.
 
     Raises:
         RequestError: No network has that name.
@@ -209,7 +209,8 @@ class ResNet(nn.Module):
         Args:
             batches: See `forward`.
         """
-        self.images_seen += len(batches) if isinstance(batches, Tensor) else sum(map(len, batches))
+        if self.training:
+            self.images_seen += len(batches) if isinstance(batches, Tensor) else sum(map(len, batches))
         if isinstance(batches, Tensor):
             shared = [self.trunk(batches)] * len(self.branches)
         elif self.joint:

@@ -140,9 +140,7 @@ class TrainState:
 
     def predict(self) -> evaluate.Logits:
         """Returns the logits of all test images."""
-        logits = evaluate.predict(self.recipe.method, self.net, self.images.test_images, self.device, self.precision)
-        self.net.images_seen = 0
-        return logits
+        return evaluate.predict(self.recipe.method, self.net, self.images.test_images, self.device, self.precision)
 
     def save(self, ended: str = "lost") -> None:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
