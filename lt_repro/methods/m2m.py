@@ -200,8 +200,8 @@ def source_weights(sizes: Tensor, beta: float) -> Tensor:
     Returns:
         (B, B), row i for image i that may be replaced; it is also the probability that a translation is accepted.
     """
-    larger = sizes[None, :] - sizes[:, None]
-    return torch.where(larger > 0, -torch.expm1(larger * math.log(beta)), 0.0)  # no cancellation at beta near 1
+    gaps = (sizes[None, :] - sizes[:, None]).clamp(min=0)
+    return -torch.expm1(gaps * math.log(beta))  # 1 - beta^gap without cancellation
 
 
 def draw_by_weight(weights: Tensor, keys: Tensor) -> Tensor:
