@@ -12,9 +12,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from lt_repro import fields
-from lt_repro.data.samplers import ClassBalanced, Uniform
 from lt_repro.losses import combine, ldam_margins, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, RandomInput, Sampled, StepContext
+from lt_repro.methods.base import (
+    Batch,
+    Method,
+    Net,
+    ParentRole,
+    Preset,
+    RandomInput,
+    Sampled,
+    StepContext,
+    deferred_draws,
+)
 from lt_repro.mixing import draw_keys
 from lt_repro.nets.spec import NetSpec
 
@@ -133,9 +142,7 @@ class M2m(Method):
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform batch, from the switch on the class-balanced one."""
-        if progress >= self.switch:
-            return (Sampled("balanced", ClassBalanced()),)
-        return (Sampled("uniform", Uniform()),)
+        return deferred_draws(True, progress, self.switch)
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
