@@ -48,6 +48,7 @@ class Recipe:
         epoch_steps: At most so many steps an epoch, for a trial; 0 for no limit.
         nesterov: Whether SGD's momentum is Nesterov's.
         crop_pad: What surrounds an image before a crop is taken: black pixels ("zero"), or the image mirrored.
+        rotation: Each image is turned by an angle between this and its negative, in degrees, after crop and flip.
         parents: The runs that this one needs, by the roles that its method names; on the same images, in the same
             network. Never changed in place.
 
@@ -79,6 +80,7 @@ class Recipe:
     epoch_steps: int = fields.added_later(0)
     nesterov: bool = fields.added_later(False)
     crop_pad: Literal["zero", "reflect"] = fields.added_later("zero")
+    rotation: float = fields.added_later(0.0)
     parents: Mapping[str, "Recipe"] = fields.added_later({})
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Recipe:
             "weight_decay": (0.0, 1.0),
             "warmup": (0.0, 1.0),
             "lr_decay": (0.0, 1.0),
+            "rotation": (0.0, 180.0),
         }
         fields.check_bounds(self, bounds, open_below=frozenset({"lr"}))
         if list(self.milestones) != sorted(self.milestones) or not all(

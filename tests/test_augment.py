@@ -1,4 +1,4 @@
-"""Crop and flip against torchvision on the same random draws, and the draws themselves."""
+"""Crop, flip and rotation against torchvision on the same random draws, and the draws themselves."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,8 @@ from lt_repro.data import augment
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.samplers import generator
 from lt_repro.errors import RequestError
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.train.batches import draw_epoch, load_batches, make_source
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
@@ -51,3 +53,47 @@ def test_statistics_shared_own_and_measured():
     assert channel_statistics("made_up", "own", np.zeros((3, 8, 8, 1), np.uint8)) == ((0.0,), (1 / 255,))
     with pytest.raises(RequestError, match="grey"):
         channel_statistics("digits", "shared", images[..., :1])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (8, 8), (9, 6)])
+def test_rotation_equals_torchvision(size):
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.rand((40, 3, *size), generator=drawn)
+    angles = torch.empty(40).uniform_(-180, 180, generator=drawn)
+    found = augment.rotate(images, angles)
+    for b in range(40):
+        assert torch.equal(found[b], functional.rotate(images[b], float(angles[b])))
+    assert not torch.equal(found, augment.rotate(images, -angles))
+    assert torch.equal(augment.rotate(images, torch.zeros(40)), images)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_rotation_has_a_stream_for_each_sampler_and_changes_no_other_draw(images, small):
+    plain = small(branches=2)
+    turned = plain.replace(rotation=15.0)
+    sources = {"train": make_source(images.train_images, images.train_labels, plain, torch.device("cpu"))}
+    without, drawn = (draw_epoch(made, sources, 1, torch.device("cpu")) for made in (plain, turned))
+    for before, after in zip(without.drawn, drawn.drawn, strict=True):
+        assert before.angle is None
+        assert after.angle.dtype == torch.float32
+        expected = generator(0, f"{after.sampled.name}/rotation", 1).uniform(-15, 15, len(after.chosen))
+        np.testing.assert_allclose(after.angle, expected, rtol=1e-6)
+        assert all(torch.equal(a, b) for a, b in zip(before[3:], after[3:], strict=True))
+    (left, _), (right, _) = (load_batches(inputs, sources, 1, plain.crop) for inputs in (without, drawn))
+    for (name, batch), inputs in zip(left.items(), drawn.drawn, strict=True):
+        size = len(batch.labels)
+        assert torch.equal(right[name].images, augment.rotate(batch.images, inputs.angle[inputs.size :][:size]))
+        assert not torch.equal(right[name].images, batch.images)
+        assert torch.equal(right[name].labels, batch.labels)
+
+
+def test_rotation_is_part_of_a_recipe_only_where_it_is_set(small):
+    plain = small()
+    assert "rotation" not in plain.to_json()
+    assert plain.replace(rotation=15.0).to_json()["rotation"] == 15.0
+    assert plain.replace(rotation=15.0).key() != plain.key()
+    stage = recipe("made_up", "crt", parents={"features": small(rotation=15.0)})
+    assert stage.rotation == 15.0  # a second stage sees what its parent saw
+    for wrong in (-1.0, 181.0):
+        with pytest.raises(RequestError, match="rotation"):
+            small(rotation=wrong)

@@ -122,12 +122,11 @@ def step(method, rows=6, classes=4, absent=(), seed=0):
     random = {
         n: torch.from_numpy(s(generator(seed, n, 0), 3, rows)).float()[0] for n, s in method.random_inputs.items()
     }
+    teachers = {}
+    if "teacher" in method.parents:
+        teacher = ResNet("resnet8", NetSpec(), classes, [0.5], [0.2]).eval()
+        teachers["teacher"] = teacher.requires_grad_(False)
     where = map(torch.tensor, (0.5, 0.5, 0.1))
-    teachers = {
-        role: ResNet("resnet8", NetSpec(), classes, [0.5], [0.2]).eval().requires_grad_(False)
-        for role in method.parents
-        if role == "teacher"
-    }
     return net, batches, StepContext(*where, counts, random, teachers)
 
 

@@ -1,4 +1,4 @@
-"""Crop and flip for whole batches, on the device, on uint8 images. No worker processes, no PIL."""
+"""Crop, flip and rotation for whole batches, on the device. No worker processes, no PIL."""
 
 from typing import Literal
 
@@ -49,6 +49,27 @@ def crop_flip(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Te
     columns = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)
     batch = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
     return as_input(batch)
+
+
+def rotate(images: Tensor, angle: Tensor) -> Tensor:
+    """Returns images turned about their centre: each pixel is the nearest one of the original, black where none is.
+
+    Args:
+        images: (B, C, H, W).
+        angle: (B,), floating point, in degrees, counter-clockwise.
+
+    Returns:
+        (B, C, H, W), stored channels last.
+    """
+    sides = images.shape[2:]
+    y, x = (torch.arange(side, device=images.device) - (side - 1) / 2 for side in sides)
+    cos, sin = (turn[:, None, None] for turn in (angle.deg2rad().cos(), angle.deg2rad().sin()))
+    rows, columns = cos * y[:, None] + sin * x, cos * x - sin * y[:, None]
+    rows, columns = ((at + (side - 1) / 2).round().long() for at, side in zip((rows, columns), sides, strict=True))
+    inside = (rows >= 0) & (rows < sides[0]) & (columns >= 0) & (columns < sides[1])
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    picked = images.permute(0, 2, 3, 1)[image, rows.clamp(0, sides[0] - 1), columns.clamp(0, sides[1] - 1)]
+    return (picked * inside[..., None]).permute(0, 3, 1, 2)
 
 
 def as_input(images: Tensor) -> Tensor:

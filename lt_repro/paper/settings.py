@@ -10,7 +10,7 @@ from lt_repro.methods.base import Method
 from lt_repro.paper.reading import Reading
 from lt_repro.recipe import SHARED, Recipe, find, get, settings
 
-INHERITED = (*SHARED, "crop", "crop_pad", "flip", "seed", "precision", "epoch_steps")
+INHERITED = (*SHARED, "crop", "crop_pad", "flip", "rotation", "seed", "precision", "epoch_steps")
 """What a run takes from its parent by default."""
 
 

@@ -23,10 +23,14 @@ class Source(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What one sampler draws for an epoch, on the device: (T,) each, T the images that all its batches hold."""
+    """What one sampler draws for an epoch, on the device: (T,) each, T the images that all its batches hold.
+
+    `angle` is in degrees, None where no image is turned.
+    """
 
     sampled: Sampled
     size: int
+    angle: Tensor | None
     chosen: Tensor
     top: Tensor
     left: Tensor
@@ -70,7 +74,12 @@ def draw_epoch(recipe: Recipe, sources: Mapping[str, Source], epoch: int, device
         index = sampled.sampler.indices(rng(sampled.name), sources[sampled.source].counts, images)
         corner = rng(f"{sampled.name}/crop").integers(0, 2 * recipe.crop + 1, (2, images))
         flip = rng(f"{sampled.name}/flip").random(images) < (0.5 if recipe.flip else 0.0)
-        drawn.append(Drawn(sampled, size, *(torch.from_numpy(a).to(device) for a in (index, *corner, flip))))
+        angle = None
+        if recipe.rotation:
+            angles = rng(f"{sampled.name}/rotation").uniform(-recipe.rotation, recipe.rotation, images)
+            angle = torch.from_numpy(angles).float().to(device)
+        columns = (torch.from_numpy(a).to(device) for a in (index, *corner, flip))
+        drawn.append(Drawn(sampled, size, angle, *columns))
     random = {
         name: torch.from_numpy(make(rng(name), steps, recipe.batch)).float().to(device)
         for name, make in recipe.method.random_inputs.items()
@@ -93,10 +102,13 @@ def load_batches(
         padding: Pixels around the images of the sources.
     """
     batches, rows = {}, 0
-    for sampled, size, *columns in inputs.drawn:
-        chosen, top, left, flip = (column[step * size : (step + 1) * size] for column in columns)
+    for sampled, size, angle, *columns in inputs.drawn:
+        part = slice(step * size, (step + 1) * size)
+        chosen, top, left, flip = (column[part] for column in columns)
         source = sources[sampled.source]
         images = augment.crop_flip(source.padded, chosen, top, left, flip, padding)
+        if angle is not None:
+            images = augment.rotate(images, angle[part])
         batches[sampled.name] = Batch(images, source.labels[chosen])
         rows = rows if sampled.batch else len(chosen)  # the last batch may be short
     random = {name: values[step] for name, values in inputs.random.items()}

@@ -2,6 +2,5 @@
 
 from trial.meta_weight_net import MetaWeightNet
 from trial.probe import Probe
-from trial.two_experts import TwoExperts
 
-TRIAL = {cls.name(): cls for cls in (MetaWeightNet, Probe, TwoExperts)}
+TRIAL = {cls.name(): cls for cls in (MetaWeightNet, Probe)}
