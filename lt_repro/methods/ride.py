@@ -39,16 +39,16 @@ class Ride(Method):
     Deviations:
         1. Divergence. Paper: from each of the other experts, averaged. Code: from the mean of all experts' logits,
            with a further factor mean(T)^2. Ours: the code's.
-        2. Temperatures. Paper: shifted so that the largest class has a fixed one. Code: divided by the largest; 1 for
-           all classes until the switch. Ours: the code's.
+        2. Temperatures. Paper: shifted, b_k + 1 - max b. Code: divided, b_k / max b; 1 for all classes until the
+           switch. Ours: the code's.
         3. No diversity. Paper: not said. Code: diversity = 0 silently trains the mean of the logits instead of each
            expert. Ours: each expert keeps its loss.
         4. Sign of the divergence. Paper: experts are pushed apart. Code: its first release pulled them together at
            +0.2; later it pushes at -0.45. Ours: at most 0, -0.45.
         5. Sum over experts. Paper: each expert has its loss. Code: a sum, so that gradients of the trunk grow with the
            number of experts. Ours: the code's.
-        6. Width. Paper: experts have fewer filters. Code: on CIFAR 24 and 48 instead of 32 and 64, split before
-           layer2; stages that one expert has alone are full. Ours: the same.
+        6. Width. Paper: experts have fewer filters. Code: on CIFAR they part before layer2 and have 24 and 48 channels
+           instead of 32 and 64. Ours: the code's; a single expert has 32 and 64.
         7. Recipe. Paper: weight decay 2e-4, the rate drops at 120 and 160 of 200 epochs. Code: 5e-4, Nesterov's
            momentum, x0.01 at 160 and 180, images turned by up to 15 degrees, which no other method's are. Ours: the
            recipe of every method here; the preset "published" has the code's.
