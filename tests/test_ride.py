@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lt_repro.cli.plan import command
 from lt_repro.errors import RequestError
 from lt_repro.losses import combine, effective_weights, ldam_margins, weighted_cross_entropy
 from lt_repro.methods.base import Batch, StepContext
@@ -296,13 +297,25 @@ def test_the_published_recipe():
     assert rates == pytest.approx([0.1, 1e-3, 1e-5])
 
 
+def test_the_command_of_a_recipe_gives_it_back():
+    six = recipe("cifar100", "ride", experts=6)
+    assert command(six, "cifar100") == "ltrepro train --method ride --set experts=6"
+    published = recipe("cifar100", "ride", preset="published")
+    assert command(published, "cifar100") == "ltrepro train --method ride --preset published"
+    taught = recipe("cifar100", "ride", parents={"teacher": six})
+    assert command(taught, "cifar100") == f"ltrepro train --method ride --set parent={six.key()}"
+    weaker = taught.replace(distill=0.5)
+    assert command(weaker, "cifar100") == f"ltrepro train --method ride --set parent={six.key()} --set distill=0.5"
+
+
 def test_a_teacher_is_needed_to_distil_and_does_not_shorten_the_run(small, images, tmp_path):
     with pytest.raises(RequestError, match="without a parent"):
         recipe("cifar100", "ride", distill=1.0)
     six = recipe("cifar100", "ride", experts=6)
-    assert recipe("cifar100", "ride", parents={"teacher": six}, distill=1.0).epochs == 200
+    taught = recipe("cifar100", "ride", parents={"teacher": six})
+    assert (taught.method.distill, taught.epochs) == (1.0, 200)
     wise = replace(small(epochs=1, batch=16), method=Ride(6, switch=0.0))
-    student = recipe("made_up", "ride", parents={"teacher": wise}, epochs=2, batch=16, experts=2, distill=1.0)
+    student = recipe("made_up", "ride", parents={"teacher": wise}, epochs=2, batch=16, experts=2)
     fit(wise, images, out=tmp_path, device="cpu")
     run = fit(student, images, out=tmp_path, device="cpu")
     assert run.status == "done"

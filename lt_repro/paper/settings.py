@@ -122,6 +122,8 @@ class Settings:
         first = parents.get("features") or parents.get("weights")
         if first:
             usual |= {"branches": len(first.spec.branches), "frozen": True}
+        if "teacher" in parents:
+            usual |= {"distill": 1.0}
         method_fields = {name: value for name, value in (usual | dict(given)).items() if name in fields.types(method)}
         usual |= dict(method(**method_fields).defaults)
         if first:  # a second stage is never longer than the first
