@@ -183,3 +183,18 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float, form: Literal["sigm
     log_p = torch.log_softmax(logits, dim=1)
     log_rest = log_p.masked_fill(correct, -torch.inf).logsumexp(dim=1)
     return -(gamma * log_rest).exp() * log_p.gather(1, labels[:, None]).squeeze(1)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the cross-entropy of each image, -log p at the label, p = softmax(z).
+
+    Args:
+        logits: (B, K), floating point; computed in fp32 or higher.
+        labels: (B,) int64.
+
+    Returns:
+        (B,).
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return -torch.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)

@@ -49,6 +49,8 @@ class Recipe:
         nesterov: Whether SGD's momentum is Nesterov's.
         crop_pad: What surrounds an image before a crop is taken: black pixels ("zero"), or the image mirrored.
         rotation: Each image is turned by an angle between this and its negative, in degrees, after crop and flip.
+        meta_images: Images of each class that are moved out of the training set before the long-tailed split: the
+            balanced meta set of the methods that have one. 0 for none.
         parents: The runs that this one needs, by the roles that its method names; on the same images, in the same
             network. Never changed in place.
 
@@ -81,6 +83,7 @@ class Recipe:
     nesterov: bool = fields.added_later(False)
     crop_pad: Literal["zero", "reflect"] = fields.added_later("zero")
     rotation: float = fields.added_later(0.0)
+    meta_images: int = fields.added_later(0)
     parents: Mapping[str, "Recipe"] = fields.added_later({})
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ class Recipe:
             "crop": 0,
             "lr": 0.0,
             "epoch_steps": 0,
+            "meta_images": 0,
         }
         most = {"ratio": 1e9, "split_seed": 2**32 - 1, "seed": 2**63, "epochs": 10**6, "batch": 10**6, "lr": 1e3}
         bounds = {name: (low, most.get(name, math.inf)) for name, low in least.items()}
@@ -150,6 +154,11 @@ class Recipe:
             factor=self.lr_decay,
             schedule=self.schedule,
         )
+
+    @property
+    def subset(self) -> tuple[str, float, str, int, int]:
+        """Returns what names the split: data set, ratio, imb_type, split seed and meta images of a class."""
+        return self.dataset, self.ratio, self.imb_type, self.split_seed, self.meta_images
 
     @property
     def spec(self) -> NetSpec:
@@ -227,7 +236,7 @@ class Recipe:
         return f"{slug}-{digest(self.to_json())[:8]}"
 
 
-SHARED = ("dataset", "ratio", "imb_type", "split_seed", "net", "normalise")
+SHARED = ("dataset", "ratio", "imb_type", "split_seed", "meta_images", "net", "normalise")
 """What a run shares with its parents: the images, and the network that the weights belong to."""
 
 

@@ -12,6 +12,7 @@ from conftest import EVERY
 from trial import TRIAL
 
 from lt_repro.methods import METHODS
+from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import fit
 from lt_repro.train.signals import Interrupted, Stop
 
@@ -23,6 +24,8 @@ def made(method, precision):
     branches = {} if method.name() in TRIAL else {"branches": 2}
     parents = {role: small.made(precision=precision, **branches) for role in method.parents}
     fields = {"method": method.name(), "precision": precision} | dataclasses.asdict(method)
+    if "meta_images" in method.defaults:  # as many as leave four steps an epoch
+        fields |= {"meta_images": 1, "ratio": 2.0}
     return small.made(parents=parents, **fields)
 
 
@@ -40,12 +43,6 @@ with patch.dict(METHODS, TRIAL):
 
 class Killed(Exception):
     pass
-
-
-def images():
-    """The small images, and every third as a source of its own."""
-    usual = small.images()
-    return dataclasses.replace(usual, extra={"meta": (usual.train_images[::3], usual.train_labels[::3])})
 
 
 def watching(mode, name, stop):
@@ -69,13 +66,14 @@ def main(mode: str, out: Path) -> None:
     beside = out / "parents"
     with small.quick(), patch.dict(METHODS, TRIAL):
         for name, made in CASES:
+            images = images_of(made, small.pool())
             for parent in made.parents.values():
                 if not (beside / f"{parent.key()}.json").exists():
-                    fit(parent, images(), out=beside, device="cpu")
+                    fit(parent, images, out=beside, device="cpu")
             stop = Stop()
             kwargs = {"device": "cpu", "eval_every": 1, "save_every": 0.0, "stop": stop}
             try:
-                fit(made, images(), out=out, parents=[beside], watch=watching(mode, name, stop), **kwargs)
+                fit(made, images, out=out, parents=[beside], watch=watching(mode, name, stop), **kwargs)
                 assert mode != "cut", "the cut did not happen"
             except (Killed, Interrupted):
                 assert mode == "cut"

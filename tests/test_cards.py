@@ -149,8 +149,30 @@ def test_a_method_is_shown_with_the_meaning_of_its_settings(run):
     assert "dataset" not in rows
 
 
-def test_a_method_without_departures_and_settings_is_shown(run, trial):
-    code, out, err = run("methods", "meta_weight_net")
+@dataclasses.dataclass(frozen=True)
+class Bare(Method):
+    """A method without departures and settings.
+
+    Source: Nobody, "Nothing", 2019.
+    Equation: L = 0
+    Deviations: none known.
+    Reduces to: nothing.
+    """
+
+    title: ClassVar[str] = "bare"
+
+    def loss(self, net, batches, ctx):
+        return batches["uniform"].images.sum() * 0
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    monkeypatch.setitem(METHODS, Bare.name(), Bare)
+    return Bare.name()
+
+
+def test_a_method_without_departures_and_settings_is_shown(run, bare):
+    code, out, err = run("methods", bare)
     assert code == 0, err
     assert "departures: none known\nreduces to:" in out
     assert out.count("setting ") == 1  # the grid of the recipe's
@@ -177,5 +199,5 @@ def test_the_page_of_departures_is_what_the_command_prints(run):
     assert printed.count("| not measured |") == effects.count(None) < len(effects)
 
 
-def test_a_method_without_departures_is_on_the_page(run, trial):
-    assert "NeurIPS 2019.\n\nNone known.\n" in run("methods", "--markdown")[1]
+def test_a_method_without_departures_is_on_the_page(run, bare):
+    assert '"Nothing", 2019.\n\nNone known.\n' in run("methods", "--markdown")[1]

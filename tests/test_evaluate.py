@@ -15,6 +15,7 @@ from lt_repro.errors import DamagedError
 from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
+from lt_repro.sweep.runner import images_of
 from lt_repro.train import network
 from lt_repro.train.loop import fit
 from lt_repro.train.stored import differences, evaluate_run
@@ -51,11 +52,12 @@ def weights_of(found):
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if not EVERY[name].parents])
-def test_stored_weights_give_exactly_the_stored_accuracies(name, small, images, tmp_path, trial):
+def test_stored_weights_give_exactly_the_stored_accuracies(name, small, pool, tmp_path, trial):
     method = EVERY[name]
     usual = replace(small(epochs=1, precision="auto"), method=method)
-    if any(sampled.source != "train" for sampled in method.samplers(0.0)):
-        images = replace(images, extra={"meta": (images.train_images, images.train_labels)})
+    if any(sampled.source == "meta" for sampled in method.samplers(0.0)):
+        usual = usual.replace(meta_images=2)
+    images = images_of(usual, pool)
     found = fit(usual, images, out=tmp_path)
     evaluation = evaluate_run(found, weights_of(found), images, torch.device("cpu"))
     assert evaluation.scores == {part: found.result[part] for part in ACCURACIES}

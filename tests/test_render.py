@@ -127,7 +127,7 @@ def test_a_split_that_is_known_needs_no_majority():
     odd, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
     asked, known = [], make_split(np.repeat((0, 1), 9), ratio=3)
     kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or known)
-    assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0)])
+    assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0, 0)])
 
 
 def test_other_pixels_are_kept_and_named():

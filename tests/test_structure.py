@@ -9,7 +9,7 @@ import pytest
 import lt_repro
 
 ROOT = Path(lt_repro.__file__).parent
-PURE = {"canonical", "errors", "fields", "losses", "metrics", "mixing", "schedules"}
+PURE = {"canonical", "errors", "fields", "losses", "meta", "metrics", "mixing", "schedules"}
 MAY = {  # beyond PURE, which any room may import; a dotted name is the only module of its room that may be imported
     **{name: set() for name in PURE},
     "nets": set(),

@@ -169,7 +169,7 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     from lt_repro.sweep.runner import split_of
 
     recipe = table.recipes()[0]
-    split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
+    split = known_split(*recipe.subset)
     if pool is not None:
         split = split_of(recipe, pool)
     assert split is not None, "the images are read whenever the data set is not a known one"

@@ -173,7 +173,7 @@ def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -
     images = {} if pool is None else {pool.name: pool}
     needed = {recipe.dataset for recipe in wanted} - images.keys()
     images |= {name: load.load_pool(name, root) for name in sorted(needed)}
-    for recipe in {(r.dataset, r.ratio, r.imb_type, r.split_seed): r for r in wanted}.values():
+    for recipe in {recipe.subset: recipe for recipe in wanted}.values():
         split_of(recipe, images[recipe.dataset])
     return images
 

@@ -128,7 +128,7 @@ def collect(
             refused.append(str(error).splitlines()[0])
             continue
         recipe = run.recipe
-        split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
+        split = known_split(*recipe.subset)
         if split and split.digest != run.split["digest"]:
             refused.append(f"{path}: different split {run.split['digest'][:8]}, expected {split.digest[:8]}")
             continue

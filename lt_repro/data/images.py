@@ -57,10 +57,9 @@ class Images:
         test_labels: (M,) int64.
         class_names: The K names.
         split: The split that selected them.
-        digest: SHA-256 over shapes, counts and bytes of the training and the test images: two sources of a pool have
-            the same digest exactly if they have the same images.
-        extra: Further training images by source: images and labels as above. Code that adds them must add them to the
-            digest too.
+        digest: SHA-256 over shapes, counts and bytes of the training, the test and the further images: two sources of
+            a pool have the same digest exactly if they have the same images.
+        extra: Further training images by source, images and labels as above: "meta" where the split has them.
     """
 
     train_images: NDArray[np.uint8]
@@ -81,8 +80,10 @@ def select(pool: Pool, split: Split) -> Images:
     """
     class_lists = _class_lists(pool.train_labels)
     fits = len(class_lists) == len(split.positions) and all(
-        len(held_out) == pool.hold_out and max(drawn + held_out) < len(listed)
-        for listed, drawn, held_out in zip(class_lists, split.positions, split.held_out, strict=True)
+        len(held_out) == pool.hold_out and max(drawn + held_out + meta) < len(listed)
+        for listed, drawn, held_out, meta in zip(
+            class_lists, split.positions, split.held_out, split.meta or [()] * len(class_lists), strict=True
+        )
     )
     if not fits:
         raise RequestError(
@@ -98,12 +99,18 @@ def select(pool: Pool, split: Split) -> Images:
         test = _class_lists(pool.test_labels)
         test_images = pool.test_images[np.concatenate(test)]
 
+    parts = [(train_images, train), (test_images, test)]
+    if split.meta:
+        meta = _picked(class_lists, split.meta)
+        parts.append((pool.train_images[np.concatenate(meta)], meta))
     sha256 = hashlib.sha256()
-    for images, lists in ((train_images, train), (test_images, test)):
+    for images, lists in parts:
         # Shape and counts first: the same bytes with another shape or other classes are other data.
         sha256.update(canonical([images.shape, [len(listed) for listed in lists]]).encode())
         sha256.update(images.data)
-    return Images(train_images, _labels(train), test_images, _labels(test), pool.class_names, split, sha256.hexdigest())
+    extra = {"meta": (parts[2][0], _labels(parts[2][1]))} if split.meta else {}
+    pairs = train_images, _labels(train), test_images, _labels(test)
+    return Images(*pairs, pool.class_names, split, sha256.hexdigest(), extra)
 
 
 def _class_lists(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:

@@ -4,6 +4,7 @@ import functools
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -75,7 +76,7 @@ def _size(pool: Pool) -> list[str]:
 
 
 @functools.lru_cache(64)  # a plan asks hundreds of times for a dozen splits
-def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | None:
+def known_split(name: str, ratio: float, imb_type: str, seed: int, meta_images: int = 0) -> Split | None:
     """Returns the split of a known data set, made without its images; None for any other data set."""
     if name not in NAMES:
         return None
@@ -84,7 +85,8 @@ def known_split(name: str, ratio: float, imb_type: str, seed: int) -> Split | No
     else:
         cifar = CIFAR[name]
         labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
-    return make_split(labels, ratio=ratio, imb_type=imb_type, seed=seed, hold_out=hold_out, name=name)
+    kwargs: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "seed": seed, "name": name}
+    return make_split(labels, hold_out=hold_out, meta_images=meta_images, **kwargs)
 
 
 def _typed_path(name: str) -> Path:

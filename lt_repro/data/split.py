@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Split:
         seed: The seed of the draw.
         positions: For each of the K classes, its n_k training images in the drawn order.
         held_out: For each class, the images held out for testing; empty if the pool has its own test images.
+        meta: For each class, the images of a balanced set beside the training set; () without one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Split:
     seed: int
     positions: tuple[tuple[int, ...], ...]
     held_out: tuple[tuple[int, ...], ...]
+    meta: tuple[tuple[int, ...], ...] = ()
 
     @functools.cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -44,15 +46,14 @@ class Split:
     @property
     def digest(self) -> str:
         """Returns the SHA-256 that names this split, the same for every source of the pool."""
-        return digest(
-            {
-                "name": self.name,
-                "imb_type": self.imb_type,
-                "ratio": self.ratio,
-                "split_seed": self.seed,
-                "positions": self.positions,
-            }
-        )
+        named = {
+            "name": self.name,
+            "imb_type": self.imb_type,
+            "ratio": self.ratio,
+            "split_seed": self.seed,
+            "positions": self.positions,
+        }
+        return digest(named | ({"meta": self.meta} if self.meta else {}))
 
     def to_json(self) -> dict[str, Any]:
         """Returns the split as JSON values; a class group without classes has the number 0."""
@@ -115,7 +116,14 @@ def _left(sizes: NDArray[np.int64], hold_out: int) -> NDArray[np.int64]:
 
 
 def make_split(
-    labels: ArrayLike, *, ratio: float, imb_type: str = "exp", seed: int = 0, hold_out: int = 0, name: str = ""
+    labels: ArrayLike,
+    *,
+    ratio: float,
+    imb_type: str = "exp",
+    seed: int = 0,
+    hold_out: int = 0,
+    name: str = "",
+    meta_images: int = 0,
 ) -> Split:
     """Returns the long-tailed split used in the field.
 
@@ -132,10 +140,13 @@ def make_split(
         hold_out: Images of each class held out for testing: the first ones after the shuffle. n_max is the number of
             images of the smallest class that are left.
         name: The pool's name.
+        meta_images: Images of each class for a balanced set beside the training set, 0 with "as_is": the last ones
+            after the shuffle, so that the training images are among those of the split without them. n_max is smaller
+            by as many.
 
     Raises:
-        RequestError: Labels with a gap; an unknown imb_type; a ratio, seed or hold_out out of range; a ratio so large
-            that a class would be empty; or a ratio that is not the `natural_ratio` with "as_is".
+        RequestError: Labels with a gap; an unknown imb_type; a ratio, seed, hold_out or meta_images out of range; a
+            ratio so large that a class would be empty; or a ratio that is not the `natural_ratio` with "as_is".
     """
     sizes = class_sizes(labels)
     if imb_type not in IMB_TYPES:
@@ -145,7 +156,12 @@ def make_split(
     if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise RequestError(f"split seed {seed!r}", "allowed: a whole number from 0 to 4294967295")
     left = _left(sizes, hold_out)
-    n_max = int(left.min())
+    n_max = int(left.min()) - meta_images
+    if not _is_integer(meta_images) or meta_images < 0 or n_max < 1 or (meta_images and imb_type == "as_is"):
+        raise RequestError(
+            f"meta_images is {meta_images!r} images of each class, with imb_type {imb_type}",
+            f"allowed: 0 to {int(left.min()) - 1} with imb_type exp or step, 0 with as_is",
+        )
     if imb_type == "as_is":
         natural = natural_ratio(labels, hold_out)
         if not math.isclose(ratio, natural, rel_tol=1e-9):
@@ -164,13 +180,15 @@ def make_split(
             f"allowed: a ratio up to {largest}",
         )
     generator = np.random.RandomState(seed)  # the published splits use NumPy's old generator
-    positions, held_out = [], []
+    positions, held_out, meta = [], [], []
     for size, count in zip(sizes, counts, strict=True):
         drawn = np.arange(size)
         generator.shuffle(drawn)
         held_out.append(tuple(drawn[:hold_out].tolist()))
         positions.append(tuple(drawn[hold_out : hold_out + count].tolist()))
-    return Split(name, float(ratio), imb_type, int(seed), tuple(positions), tuple(held_out))
+        meta.append(tuple(drawn[size - meta_images :].tolist()))
+    split = Split(name, float(ratio), imb_type, int(seed), tuple(positions), tuple(held_out))
+    return replace(split, meta=tuple(meta)) if meta_images else split
 
 
 def _is_integer(value: object) -> bool:

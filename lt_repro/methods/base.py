@@ -43,6 +43,18 @@ class Sampled(NamedTuple):
     batch: int | None = None
 
 
+def meta_batch(meta: Literal["resampled", "held_out"]) -> Sampled:
+    """Returns the batch of 100 balanced images that a meta step tests itself on.
+
+    Args:
+        meta: "resampled" for class-balanced draws of the training set; "held_out" for the images that the recipe's
+            `meta_images` keeps outside it.
+    """
+    if meta == "resampled":
+        return Sampled("meta", ClassBalanced(), batch=100)
+    return Sampled("meta", Uniform(), source="meta", batch=100)
+
+
 class Batch(NamedTuple):
     """Images (B, C, H, W) float32 in [0, 1] and labels (B,) int64."""
 
@@ -51,10 +63,11 @@ class Batch(NamedTuple):
 
 
 class MetaOptimizer(NamedTuple):
-    """The optimiser that steps auxiliary parameters along `Method.meta_grads`."""
+    """SGD that steps auxiliary parameters along `Method.meta_grads`, at one rate throughout training."""
 
-    kind: Literal["sgd", "adam"]
     lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
     weight_decay: float = 0.0
 
 

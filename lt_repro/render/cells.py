@@ -146,22 +146,21 @@ def to_json(table: Table, measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def conflicts(
-    runs: Iterable[Run], known: Callable[[str, float, str, int], Split | None]
+    runs: Iterable[Run], known: Callable[[str, float, str, int, int], Split | None]
 ) -> tuple[list[Run], list[str]]:
     """Returns the runs on the right split, and a line for each run that is skipped or has other pixels.
 
-    Runs of the same data set, ratio, imb_type and split seed must be of the split that is known for it; where none is
+    Runs of the same `Recipe.subset` must be of the split that is known for it; where none is
     known the commonest (the first seen among equals) stays. Another digest of the images alone is only reported:
     sources of one pool can differ in how a few pictures were decoded.
 
     Args:
         runs: Any runs.
-        known: Gives the split of (data set, ratio, imb_type, split seed), or None.
+        known: Gives the split of a `Recipe.subset`, or None.
     """
-    groups: dict[tuple[str, float, str, int], list[Run]] = {}
+    groups: dict[tuple[str, float, str, int, int], list[Run]] = {}
     for run in runs:
-        recipe = run.recipe
-        groups.setdefault((recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed), []).append(run)
+        groups.setdefault(run.recipe.subset, []).append(run)
     kept, lines = [], []
     for subset, group in groups.items():
         where = f"{subset[0]} (ratio {subset[1]:g})"

@@ -34,7 +34,7 @@ def work(recipe: Recipe) -> int | None:
     epochs x (images an epoch) x (batches that a step passes), where an epoch is the set, K x N_max, or `epoch_steps`
     batches. The test images are left out: their time is in the measured speed.
     """
-    split = known_split(recipe.dataset, recipe.ratio, recipe.imb_type, recipe.split_seed)
+    split = known_split(*recipe.subset)
     if split is None:
         return None
     return recipe.epochs * _images(recipe, split.counts.tolist()) * _passes(recipe)

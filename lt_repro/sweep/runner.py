@@ -37,6 +37,7 @@ def split_of(recipe: Recipe, pool: Pool) -> Split:
         RequestError: As `images_of`.
     """
     wanted: dict[str, Any] = {"ratio": recipe.ratio, "imb_type": recipe.imb_type, "seed": recipe.split_seed}
+    wanted["meta_images"] = recipe.meta_images
     return make_split(pool.train_labels, **wanted, hold_out=pool.hold_out, name=pool.name)
 
 
@@ -86,7 +87,7 @@ def run_all(
         FailedError: A file could not be written.
         Interrupted: A signal asked to stop, or it is later than `until`; everything is saved.
     """
-    images: dict[tuple[float, str, int], Images] = {}
+    images: dict[tuple[str, float, str, int, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
     parent_keys = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
     barren: dict[str, str] = {}  # parents without weights, and why
@@ -104,7 +105,7 @@ def run_all(
                     barren[key] = "failed"
                     yield Failed(recipe, f"its parent {lost[0]} {barren[lost[0]]}")
                     continue
-                subset = (recipe.ratio, recipe.imb_type, recipe.split_seed)
+                subset = recipe.subset
                 if subset not in images:
                     images[subset] = images_of(recipe, pool)
                 ended = _ended(recipe, out, images[subset], key in parent_keys)

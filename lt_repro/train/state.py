@@ -203,8 +203,7 @@ class TrainState:
         rest = [parameter for parameter in self.net.aux.parameters() if not parameter.requires_grad]
         for parameter in rest:
             parameter.requires_grad_(True)
-        kind = torch.optim.Adam if meta.kind == "adam" else torch.optim.SGD
-        return kind(rest, lr=meta.lr, weight_decay=meta.weight_decay)
+        return torch.optim.SGD(rest, **meta._asdict())
 
     def _evaluate(self) -> None:
         self.logits = self.predict()

@@ -1,0 +1,405 @@
+"""Methods that learn on a balanced meta batch: the meta gradient against double backward, the meta set, the methods."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lt_repro.data.images import select
+from lt_repro.data.load import known_split
+from lt_repro.data.samplers import ClassBalanced, Uniform
+from lt_repro.data.split import make_split
+from lt_repro.errors import RequestError
+from lt_repro.meta import as_function, meta_gradients, sensitive
+from lt_repro.methods.base import Batch, MetaOptimizer, Sampled, StepContext
+from lt_repro.methods.meta_weight_net import MetaWeightNet, Weighting
+from lt_repro.nets.resnet_cifar import ResNet
+from lt_repro.nets.spec import NetSpec
+from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.recipe import Recipe
+from lt_repro.sweep.runner import images_of
+from lt_repro.train.loop import fit, train_step
+from lt_repro.train.state import TrainState
+
+COUNTS = [12, 7, 4, 3]
+RATE = 0.1
+
+
+def network(method=None, dtype=torch.float64, name="resnet8", counts=COUNTS):
+    torch.manual_seed(0)
+    net = ResNet(name, NetSpec(), 4, [0.5], [0.2])
+    if method is not None:
+        net.aux.update(method.aux_modules(torch.tensor(counts, dtype=torch.float32)))
+    return net.to(dtype)
+
+
+def make_batches(dtype=torch.float64, size=6, meta=8):
+    drawn = torch.Generator().manual_seed(1)
+    sizes = {"uniform": size, "meta": meta}
+    pairs = {
+        n: (torch.rand(m, 1, 8, 8, generator=drawn), torch.randint(0, 4, (m,), generator=drawn))
+        for n, m in sizes.items()
+    }
+    return {name: Batch(images.to(dtype), labels) for name, (images, labels) in pairs.items()}
+
+
+def context(epoch=0.5, dtype=torch.float64, counts=COUNTS, log=None):
+    where = (torch.tensor(value, dtype=dtype) for value in (epoch, epoch, RATE))
+    extra = {} if log is None else {"log": log}
+    return StepContext(*where, torch.tensor(counts, dtype=dtype), **extra)
+
+
+def image_losses(function, parameters, batch):
+    return functional.cross_entropy(function.call(parameters, batch.images)[0], batch.labels, reduction="none")
+
+
+def virtual_step(function, train_loss, rate=RATE):
+    """theta' written out, with the graph of its own step."""
+    leaves = {name: value.detach().requires_grad_() for name, value in function.parameters.items()}
+    gradients = torch.autograd.grad(train_loss(leaves), leaves.values(), create_graph=True)
+    return {name: p - rate * g for (name, p), g in zip(leaves.items(), gradients, strict=True)}
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+# The meta gradient
+
+
+def problem(net, batches, mistake=""):
+    """Weights of a linear function of each image's loss, its slope and offset learned: outputs, L, M and phi."""
+    function, phi = as_function(net), [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.3, -0.2)]
+
+    def outputs(parameters):
+        return (image_losses(function, parameters, batches["uniform"]),)
+
+    def train_loss(outputs):
+        seen = outputs[0].detach() if mistake == "detached" else outputs[0]
+        weights = torch.sigmoid(phi[0] * seen + phi[1])
+        return (weights * outputs[0]).sum() / (1 if mistake == "divisor" else weights.sum())
+
+    def meta_loss(parameters):
+        return image_losses(function, parameters, batches["meta"]).mean()
+
+    return function, outputs, train_loss, meta_loss, phi
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_meta_gradient_is_that_of_double_backward(layout):
+    net, batches = network().to(memory_format=layout), make_batches()
+    function, outputs, train_loss, meta_loss, phi = problem(net, batches)
+    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
+    stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
+    expected = torch.autograd.grad(meta_loss(stepped), phi)
+    assert all(relative(f, e) < 1e-10 for f, e in zip(found, expected, strict=True))
+    assert all(value.abs() > 1e-8 for value in expected)
+
+
+@pytest.mark.parametrize("mistake", ["detached", "divisor", "rate"])
+def test_a_planted_mistake_in_the_virtual_step_is_seen(mistake):
+    net, batches = network(), make_batches()
+    function, outputs, train_loss, meta_loss, phi = problem(net, batches, mistake)
+    rate = 2 * RATE if mistake == "rate" else RATE
+    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, rate, phi)
+    function, outputs, train_loss, meta_loss, phi = problem(net, batches)
+    stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
+    expected = torch.autograd.grad(meta_loss(stepped), phi)
+    assert all(relative(f, e) > 1e-3 for f, e in zip(found, expected, strict=True))
+
+
+def test_the_meta_gradient_is_that_of_finite_differences():
+    net, batches = network(), make_batches()
+    function, outputs, train_loss, meta_loss, phi = problem(net, batches)
+    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
+    for value, gradient in zip(phi, found, strict=True):
+        ends = []
+        for move in (1e-5, -2e-5):
+            value.data += move
+            stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
+            ends.append(meta_loss(stepped).item())
+        value.data += 1e-5
+        assert gradient.item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+
+
+def test_outputs_and_their_derivatives_are_at_the_network_itself():
+    net, batches = network(), make_batches()
+    function, outputs, train_loss, meta_loss, _ = problem(net, batches)
+    (losses,), (derivatives,) = sensitive(outputs, train_loss, meta_loss, function.parameters, RATE)
+    torch.testing.assert_close(losses, outputs(function.parameters)[0])
+    stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
+    leaves = {name: value.detach().requires_grad_() for name, value in stepped.items()}
+    direction = torch.autograd.grad(meta_loss(leaves), leaves.values())
+    moved = [
+        outputs({n: p + sign * 1e-6 * v for (n, p), v in zip(function.parameters.items(), direction, strict=True)})[0]
+        for sign in (1, -1)
+    ]
+    torch.testing.assert_close(derivatives, (moved[0] - moved[1]) / 2e-6, rtol=1e-6, atol=1e-8)
+    assert not derivatives.requires_grad
+
+
+def test_a_meta_step_leaves_running_statistics_and_parameters_as_they_are():
+    net, batches = network(), make_batches()
+    before = copy.deepcopy(net.state_dict())
+    function, *rest, phi = problem(net, batches)
+    meta_gradients(*rest, function.parameters, RATE, phi)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    net(batches["uniform"].images)  # a negative control: a plain pass moves them
+    assert not torch.equal(net.state_dict()["trunk.2.running_mean"], before["trunk.2.running_mean"])
+
+
+def test_under_autocast_a_meta_step_is_in_fp32():
+    method, batches = MetaWeightNet(), make_batches(torch.float32)
+    net = network(method, torch.float32)
+    plain = method.meta_grads(net, batches, context(dtype=torch.float32))
+    with torch.autocast("cpu", torch.bfloat16):
+        low = method.meta_grads(net, batches, context(dtype=torch.float32))
+        assert net(batches["meta"].images)[0].dtype == torch.bfloat16
+        assert method.loss(net, batches, context(dtype=torch.float32)).dtype == torch.float32
+    assert all(torch.equal(plain[name], low[name]) and low[name].dtype == torch.float32 for name in plain)
+    exact = method.meta_grads(network(method), make_batches(), context())
+    assert all(relative(plain[name].double(), exact[name]) < 1e-3 for name in exact)
+
+
+# The meta set
+
+
+@pytest.mark.parametrize(
+    ("dataset", "totals", "smallest"),
+    [
+        ("cifar10", (20391, 16989, 13967, 12380, 11177), 49),
+        ("cifar100", (19183, 15594, 12354, 10626, 9304), 4),
+    ],
+)
+def test_totals_with_ten_images_a_class_held_out(dataset, totals, smallest):
+    splits = [known_split(dataset, float(ratio), "exp", 0, 10) for ratio in (10, 20, 50, 100, 200)]
+    assert tuple(split.counts.sum() for split in splits) == totals
+    assert splits[3].counts[-1] == smallest
+    assert splits[3].counts[0] == {"cifar10": 4990, "cifar100": 490}[dataset]
+
+
+def test_a_meta_set_is_balanced_beside_the_training_set_and_changes_the_digest():
+    usual, split = (known_split("cifar10", 100.0, "exp", 0, images) for images in (0, 10))
+    assert [len(meta) for meta in split.meta] == [10] * 10
+    for meta, drawn, before in zip(split.meta, split.positions, usual.positions, strict=True):
+        assert not set(meta) & set(drawn)
+        assert before[: len(drawn)] == drawn  # the field's draw, with fewer images
+    assert split.digest != usual.digest
+    assert usual.meta == ()
+    assert usual.digest == known_split("cifar10", 100.0, "exp", 0).digest
+    other = replace(split, meta=(split.meta[0][::-1], *split.meta[1:]))
+    assert other.digest != split.digest
+    assert len({known_split("cifar10", ratio, "exp", 0, 10).meta for ratio in (10.0, 200.0)}) == 1
+
+
+def test_selected_meta_images_are_those_of_the_split_and_in_the_digest(pool):
+    wanted = {"ratio": 4, "name": pool.name}
+    usual = select(pool, make_split(pool.train_labels, **wanted))
+    split = make_split(pool.train_labels, **wanted, meta_images=2)
+    images = select(pool, split)
+    assert usual.extra == {}
+    pixels, labels = images.extra["meta"]
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    lists = [np.flatnonzero(pool.train_labels == k) for k in range(4)]
+    expected = [pool.train_images[lists[k][at]] for k, positions in enumerate(split.meta) for at in positions]
+    assert np.array_equal(pixels, np.stack(expected))
+    assert images.split.counts.tolist() == [10, 6, 3, 2]
+    assert np.array_equal(images.test_images, usual.test_images)
+    pool.train_images[lists[0][split.meta[0][0]]] += 1
+    assert len({usual.digest, images.digest, select(pool, split).digest}) == 3
+
+
+def test_with_test_images_held_out_the_three_sets_are_apart():
+    split = known_split("digits", 60.0, "exp", 0, 4)
+    usual = known_split("digits", 60.0, "exp", 0)
+    assert split.held_out == usual.held_out
+    assert split.counts[0] == usual.counts[0] - 4
+    for parts in zip(split.positions, split.held_out, split.meta, strict=True):
+        assert len(set().union(*parts)) == sum(map(len, parts))
+
+
+@pytest.mark.parametrize(("meta_images", "imb_type"), [(-1, "exp"), (20, "exp"), (1.5, "exp"), (2, "as_is")])
+def test_a_meta_set_that_cannot_be_is_refused(meta_images, imb_type):
+    with pytest.raises(RequestError, match="meta_images"):
+        make_split(np.repeat([0, 1], 20), ratio=1, imb_type=imb_type, meta_images=meta_images)
+    with pytest.raises(RequestError, match="meta_images"):
+        recipe("digits", meta_images=-1)
+
+
+def test_a_recipe_with_a_meta_set_is_another_recipe_and_gives_its_parents_split(pool):
+    usual, held = (recipe("digits", meta_images=images) for images in (0, 4))
+    assert "meta_images" not in usual.to_json()
+    assert held.key() != usual.key()
+    assert Recipe.from_json(held.to_json()) == held
+    child = recipe("digits", "crt", parents={"features": held})
+    assert child.meta_images == 4
+    with pytest.raises(RequestError, match="meta_images=0, but the parent has meta_images=4"):
+        child.replace(meta_images=0)
+
+
+def test_plain_methods_train_on_the_split_with_a_meta_set(small, pool, tmp_path):
+    runs = [fit(made, images_of(made, pool), out=tmp_path) for made in (small(), small(meta_images=2))]
+    assert runs[0].split["digest"] != runs[1].split["digest"]
+    assert runs[0].data_digest != runs[1].data_digest
+
+
+def test_held_out_meta_batches_need_a_meta_set(small, images, tmp_path):
+    made = replace(small(), method=MetaWeightNet("held_out"))
+    with pytest.raises(RequestError, match="meta_weight_net without 'meta' images"):
+        TrainState(made, images, tmp_path, torch.device("cpu"))
+
+
+# Meta-Weight-Net
+
+
+def slow_weighting(net, losses):
+    """V written out with plain numbers."""
+    first, _, second, _ = net.aux["weighting"].layers
+    hidden = list(zip(first.weight[:, 0].tolist(), first.bias.tolist(), second.weight[0].tolist(), strict=True))
+    sums = [second.bias.item() + sum(c * max(0.0, a * loss + b) for a, b, c in hidden) for loss in losses]
+    return [1 / (1 + math.exp(-value)) for value in sums]
+
+
+def slow_losses(net, batch):
+    logits = copy.deepcopy(net)(batch.images)[0].tolist()
+    return [
+        math.log(sum(math.exp(z) for z in row)) - row[y] for row, y in zip(logits, batch.labels.tolist(), strict=True)
+    ]
+
+
+def test_the_loss_of_meta_weight_net_is_its_equation_written_out():
+    method, batches = MetaWeightNet(), make_batches()
+    net = network(method)
+    losses = slow_losses(net, batches["uniform"])
+    weights = slow_weighting(net, losses)
+    found = method.loss(net, batches, context()).item()
+    products = [w * loss for w, loss in zip(weights, losses, strict=True)]
+    assert found == pytest.approx(sum(products) / sum(weights), rel=1e-12)
+    assert found != pytest.approx(sum(products) / len(products), rel=1e-3)  # over the number of images
+    assert found != pytest.approx(sum(losses) / len(losses), rel=1e-4)  # unweighted
+
+
+def test_no_gradient_of_the_loss_goes_through_the_weights():
+    method, batches = MetaWeightNet(), make_batches()
+    net, other = network(method), network(method)
+    method.loss(net, batches, context()).backward()
+    losses = functional.cross_entropy(other(batches["uniform"].images)[0], batches["uniform"].labels, reduction="none")
+    weights = other.aux["weighting"](losses).detach()
+    (losses @ (weights / weights.sum())).backward()
+    for (name, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
+        assert name.startswith("aux.") == (p.grad is None)
+        assert p.grad is None or torch.allclose(p.grad, q.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_the_meta_gradient_of_meta_weight_net_is_that_of_double_backward():
+    method, batches = MetaWeightNet(), make_batches()
+    net = network(method)
+    found = method.meta_grads(net, batches, context())
+    function, weighting = as_function(net), net.aux["weighting"]
+
+    def train_loss(parameters):
+        losses = image_losses(function, parameters, batches["uniform"])
+        weights = weighting(losses)
+        return losses @ (weights / weights.sum())
+
+    meta_loss = image_losses(function, virtual_step(function, train_loss), batches["meta"]).mean()
+    expected = torch.autograd.grad(meta_loss, weighting.parameters())
+    names = [f"aux.weighting.{name}" for name, _ in weighting.named_parameters()]
+    assert list(found) == names
+    assert all(relative(f, e) < 1e-10 for f, e in zip(found.values(), expected, strict=True))
+
+
+def test_a_constant_weighting_is_cross_entropy():
+    method, batches = MetaWeightNet(), make_batches()
+    net = network(method)
+    with torch.no_grad():
+        net.aux["weighting"].layers[2].weight.zero_()
+    found = method.loss(net, batches, context())
+    images, labels = batches["uniform"]
+    torch.testing.assert_close(found, functional.cross_entropy(copy.deepcopy(net)(images)[0], labels))
+
+
+def test_v_is_stepped_by_the_authors_optimiser(small, images, tmp_path):
+    """The momentum of two steps written out, which holds gradients and weight decay; V's moves are near rounding."""
+    made = replace(small(), method=MetaWeightNet())
+    state = TrainState(made, images, tmp_path, torch.device("cpu"))
+    parameters = list(state.net.aux["weighting"].parameters())
+    momenta = [torch.zeros_like(p) for p in parameters]
+    state.start_epoch()
+    for _ in range(2):
+        batches, ctx = state.load_batches()
+        gradients = made.method.meta_grads(state.net, batches, ctx).values()
+        momenta = [0.9 * m + g + 5e-4 * p.detach() for m, g, p in zip(momenta, gradients, parameters, strict=True)]
+        train_step(state)
+    for p, momentum in zip(parameters, momenta, strict=True):
+        torch.testing.assert_close(state.meta_optimizer.state[p]["momentum_buffer"], momentum, rtol=1e-4, atol=1e-9)
+    used = {"lr": 1e-5, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+    assert used.items() <= state.meta_optimizer.param_groups[0].items()
+
+
+def test_v_is_an_mlp_of_one_hidden_layer_of_100_and_is_logged_at_fixed_losses():
+    net, logged = network(MetaWeightNet()), {}
+    assert [tuple(p.shape) for p in Weighting().parameters()] == [(100, 1), (100,), (1, 100), (1,)]
+    MetaWeightNet().loss(net, make_batches(), context(log=logged.__setitem__))
+    expected = slow_weighting(net, [0.05, 1.0, 5.0])
+    assert [logged[name].item() for name in ("V(0.05)", "V(1)", "V(5)")] == pytest.approx(expected)
+
+
+def test_the_meta_batches_of_the_two_protocols():
+    uniform = Sampled("uniform", Uniform())
+    assert MetaWeightNet().samplers(0.0) == (uniform, Sampled("meta", ClassBalanced(), batch=100))
+    assert MetaWeightNet("held_out").samplers(0.0) == (uniform, Sampled("meta", Uniform(), source="meta", batch=100))
+    assert recipe("cifar10", "meta_weight_net").meta_images == 0
+    assert recipe("cifar10", "meta_weight_net", meta="held_out").meta_images == 10
+    assert recipe("digits", "meta_weight_net", meta="held_out", meta_images=4).meta_images == 4
+
+
+def test_without_learning_v_stays_as_it_starts(small, images, tmp_path):
+    method = MetaWeightNet(learned=False)
+    assert (method.samplers(0.0), method.meta_optimizer) == ((Sampled("uniform", Uniform()),), None)
+    assert method.inactive_fields() == {"meta"}
+    assert MetaWeightNet().inactive_fields() == frozenset()
+    made = replace(small(), method=method)
+    states = [
+        TrainState(replace(made, method=m), images, tmp_path, torch.device("cpu")) for m in (method, MetaWeightNet())
+    ]
+    before = [copy.deepcopy(state.net.aux.state_dict()) for state in states]
+    assert all(torch.equal(value, before[1][name]) for name, value in before[0].items())
+    for state in states:
+        state.start_epoch()
+        train_step(state)
+    moved = [
+        any(not torch.equal(value, old[name]) for name, value in state.net.aux.state_dict().items())
+        for state, old in zip(states, before, strict=True)
+    ]
+    assert moved == [False, True]
+
+
+def test_images_of_a_meta_step_count_as_passed(small, images, tmp_path):
+    """Three passes of a meta step and that of the loss: 8 images twice in the virtual step, 100 meta images, 8."""
+    state = TrainState(replace(small(), method=MetaWeightNet()), images, tmp_path, torch.device("cpu"))
+    state.start_epoch()
+    train_step(state)
+    assert state.images_passed == 8 + 100 + 8 + 8
+
+
+PUBLISHED = {"batch": 100, "weight_decay": 5e-4, "nesterov": True, "crop_pad": "reflect", "meta_images": 10}
+
+
+def test_the_published_preset_of_meta_weight_net():
+    made = recipe("cifar100", "meta_weight_net", preset="published")
+    assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
+    assert (made.epochs, made.method) == (100, MetaWeightNet("held_out"))
+    rates = [made.learning_rate((epoch + 0.5) / 100) for epoch in (0, 79, 80, 89, 90)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+    assert made.method.meta_optimizer == MetaOptimizer(1e-5, 0.9, True, 5e-4)
+
+
+def test_bad_values_of_meta_weight_net_are_refused():
+    for values in ({"meta": "train"}, {"learned": 1}):
+        with pytest.raises(RequestError, match=next(iter(values))):
+            MetaWeightNet(**values)
