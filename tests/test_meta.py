@@ -14,8 +14,10 @@ from lt_repro.data.load import known_split
 from lt_repro.data.samplers import ClassBalanced, Uniform
 from lt_repro.data.split import make_split
 from lt_repro.errors import RequestError
+from lt_repro.losses import effective_weights, focal_loss
 from lt_repro.meta import as_function, meta_gradients, sensitive
 from lt_repro.methods.base import Batch, MetaOptimizer, Sampled, StepContext
+from lt_repro.methods.mcw import Mcw
 from lt_repro.methods.meta_weight_net import MetaWeightNet, Weighting
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
@@ -403,3 +405,142 @@ def test_bad_values_of_meta_weight_net_are_refused():
     for values in ({"meta": "train"}, {"learned": 1}):
         with pytest.raises(RequestError, match=next(iter(values))):
             MetaWeightNet(**values)
+
+
+# MCW
+
+LATE = 0.8
+
+
+def mcw_loss(method, net, batches, epoch=LATE, log=None):
+    """The loss on the batches that the method takes at that point of training."""
+    used = {sampled.name: batches[sampled.name] for sampled in method.samplers(epoch)}
+    return method.loss(net, used, context(epoch, log=log))
+
+
+def slow_class_weights(beta):
+    raw = [(1 - beta) / (1 - beta**n) for n in COUNTS]
+    return [len(COUNTS) * value / sum(raw) for value in raw]
+
+
+def slow_eps(net, batches, method, mistake=""):
+    """eps by double backward from the equations."""
+    function, batch = as_function(net), batches["uniform"]
+    weights = torch.tensor(slow_class_weights(method.beta), dtype=torch.float64)[batch.labels]
+    eps = torch.zeros(len(batch.labels), dtype=torch.float64, requires_grad=True)
+
+    def train_loss(parameters):
+        p = torch.softmax(function.call(parameters, batch.images)[0], dim=1).gather(1, batch.labels[:, None])[:, 0]
+        losses = -((1 - p) ** method.gamma) * p.log()
+        return ((weights + eps) * losses).mean() if mistake == "mean" else ((weights + eps) * losses).sum()
+
+    stepped = virtual_step(function, train_loss)
+    (gradient,) = torch.autograd.grad(image_losses(function, stepped, batches["meta"]).mean(), eps)
+    return (method.step if mistake == "sign" else -method.step) * gradient
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+@pytest.mark.parametrize("mistake", ["", "sign", "mean"])
+def test_eps_is_that_of_double_backward_and_mistakes_are_seen(gamma, mistake):
+    method, net, batches = Mcw(gamma=gamma, step=1.0), network(), make_batches()
+    labels = batches["uniform"].labels
+    weights = effective_weights(torch.tensor(COUNTS, dtype=torch.float64), method.beta)[labels]
+    found = method._eps(net, batches, weights, context(LATE))
+    error = relative(found, slow_eps(net, batches, method, mistake))
+    assert (error < 1e-10) if not mistake else (error > 0.1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_the_loss_of_mcw_after_the_switch_is_its_equation_written_out(gamma):
+    method, net, batches, logged = Mcw(gamma=gamma, step=3.0), network(), make_batches(), {}
+    eps = slow_eps(net, batches, method).tolist()
+    losses, weights = slow_losses(net, batches["uniform"]), slow_class_weights(method.beta)
+    labels = batches["uniform"].labels.tolist()
+    focal = [(1 - math.exp(-loss)) ** gamma * loss for loss in losses]
+    expected = sum((weights[y] + e) * loss for y, e, loss in zip(labels, eps, focal, strict=True)) / len(labels)
+    assert mcw_loss(method, net, batches, log=logged.__setitem__).item() == pytest.approx(expected, rel=1e-9)
+    over = sum(weights[y] + e for y, e in zip(labels, eps, strict=True)) / len(labels)
+    assert abs(over - 1) > 1e-2  # so that dividing by the sum of the weights would be seen
+    largest = max(abs(e) / weights[y] for y, e in zip(labels, eps, strict=True))
+    assert logged["max |eps| / w"].item() == pytest.approx(largest, rel=1e-9)
+    without = mcw_loss(replace(method, step=0.0), copy.deepcopy(net), batches).item()
+    assert abs(expected - without) > 1e-4  # eps shows
+
+
+def test_eps_has_no_gradient_and_running_statistics_move_once():
+    net, other, batches = network(), network(), make_batches()
+    method = Mcw(step=3.0)
+    eps = slow_eps(net, batches, method)
+    mcw_loss(method, net, batches).backward()
+    images, labels = batches["uniform"]
+    weights = torch.tensor(slow_class_weights(method.beta), dtype=torch.float64)[labels] + eps
+    (weights * focal_loss(other(images)[0], labels, 1.0, "softmax")).mean().backward()
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-8, atol=1e-12)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("epoch", [0.0, 159 / 200])
+def test_mcw_before_the_switch_is_cross_entropy_without_a_meta_batch(epoch):
+    net, batches = network(), make_batches()
+    assert Mcw().samplers(epoch) == (Sampled("uniform", Uniform()),)
+    images, labels = batches["uniform"]
+    expected = functional.cross_entropy(copy.deepcopy(net)(images)[0], labels)
+    torch.testing.assert_close(mcw_loss(Mcw(), net, batches, epoch), expected)
+    torch.testing.assert_close(mcw_loss(Mcw(step=0.0), net, batches, epoch), expected)
+
+
+def test_mcw_without_eps_is_class_balanced_focal_loss_over_the_number_of_images():
+    net, batches = network(), make_batches()
+    images, labels = batches["uniform"]
+    logits = copy.deepcopy(net)(images)[0]
+    weights = torch.tensor(slow_class_weights(0.9999), dtype=torch.float64)
+    found = mcw_loss(Mcw(step=0.0), net, batches)
+    torch.testing.assert_close(found, (weights[labels] * focal_loss(logits, labels, 1.0, "softmax")).mean())
+    plain = mcw_loss(Mcw(step=0.0, gamma=0.0), net, batches)
+    torch.testing.assert_close(plain, functional.cross_entropy(logits, labels, weights, reduction="sum") / len(labels))
+    equal = Mcw(step=0.0, gamma=0.0).loss(net, batches, context(LATE, counts=[5, 5, 5, 5]))
+    torch.testing.assert_close(equal, functional.cross_entropy(logits, labels))
+
+
+def test_the_switch_of_mcw_is_the_epoch_160_of_200():
+    at_switch = Mcw().samplers(160 / 200)
+    assert at_switch == (Sampled("uniform", Uniform()), Sampled("meta", ClassBalanced(), batch=100))
+    assert Mcw(meta="held_out").samplers(0.8)[1] == Sampled("meta", Uniform(), source="meta", batch=100)
+    assert len(Mcw(step=0.0).samplers(0.8)) == 1
+
+
+def test_fields_of_mcw_that_decide_nothing():
+    assert Mcw().inactive_fields() == frozenset()
+    assert Mcw(step=0.0).inactive_fields() == {"meta"}
+    assert Mcw(switch=1.0).inactive_fields() == {"beta", "gamma", "step", "meta"}
+    assert recipe("cifar10", "mcw", meta="held_out").meta_images == 10
+    assert recipe("cifar10", "mcw", meta="held_out", step=0.0).meta_images == 0
+
+
+def test_the_published_preset_of_mcw():
+    made = recipe("cifar100", "mcw", preset="published")
+    assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
+    assert (made.epochs, made.method) == (200, Mcw(meta="held_out"))
+    rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (0, 159, 160, 179, 180)]
+    assert rates == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5])
+
+
+def test_mcw_trains_through_its_switch_in_both_protocols(small, pool, tmp_path):
+    for method in (Mcw(switch=0.5), Mcw(switch=0.5, meta="held_out")):
+        made = replace(small(meta_images=2 if method.meta == "held_out" else 0), method=method)
+        run = fit(made, images_of(made, pool), out=tmp_path)
+        assert run.status == "done"
+        sizes = run.history["max |eps| / w"]
+        assert sizes[:2] == [None, None]
+        assert sizes[2] > 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"switch": 1.1}, {"beta": 1.0}, {"gamma": -1.0}, {"step": -0.1}, {"step": math.inf}, {"meta": "test"}],
+    ids=str,
+)
+def test_bad_values_of_mcw_are_refused(values):
+    with pytest.raises(RequestError, match=next(iter(values))):
+        Mcw(**values)

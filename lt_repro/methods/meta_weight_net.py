@@ -43,8 +43,8 @@ class MetaWeightNet(Method):
         1. Meta set. Paper: 10 images of each class, held out of the training set. Code: the same, another draw in each
            run. Ours: by default class-balanced draws of the training set, as the other methods of this project have no
            further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by the split seed.
-        2. Divisor of the weights. Paper: their sum, or 1 where all are 0. Code: the same; that for noisy labels divides
-           by the batch size. Ours: their sum, which is never 0.
+        2. Divisor of the weights. Paper: a weighted sum of the losses. Code: their sum over the batch; that for noisy
+           labels divides by the batch size. Ours: their sum.
         3. Input of V in the virtual step. Paper: a function of theta. Code: the same; that for noisy labels detaches
            it. Ours: as the paper.
         4. Optimiser of V. Paper: SGD at rate 1e-5. Code: that, with Nesterov momentum 0.9 and weight decay 5e-4; that
@@ -116,7 +116,7 @@ class MetaWeightNet(Method):
             return cross_entropies(function.call(parameters, batch.images)[0], batch.labels)
 
         def train_loss(outputs: Outputs) -> Tensor:
-            weights = net.aux["weighting"](outputs[0])
+            weights: Tensor = net.aux["weighting"](outputs[0])
             return (weights * outputs[0]).sum() / weights.sum()
 
         found = meta_gradients(
@@ -134,7 +134,7 @@ class MetaWeightNet(Method):
         images, labels = batches["uniform"]
         losses = cross_entropies(net(images)[0], labels)
         with torch.no_grad():
-            weights = net.aux["weighting"](losses)
+            weights: Tensor = net.aux["weighting"](losses)
             for at in (0.05, 1.0, 5.0):
                 ctx.log(f"V({at:g})", net.aux["weighting"](losses.new_full((1,), at)).squeeze(0))
         return (weights * losses).sum() / weights.sum()
