@@ -19,6 +19,7 @@ from lt_repro.meta import as_function, meta_gradients, sensitive
 from lt_repro.methods.base import Batch, MetaOptimizer, Sampled, StepContext
 from lt_repro.methods.mcw import Mcw
 from lt_repro.methods.meta_weight_net import MetaWeightNet, Weighting
+from lt_repro.methods.metasaug import Covariances, MetaSAug
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
 from lt_repro.paper.dbn_mix.settings import recipe
@@ -544,3 +545,183 @@ def test_mcw_trains_through_its_switch_in_both_protocols(small, pool, tmp_path):
 def test_bad_values_of_mcw_are_refused(values):
     with pytest.raises(RequestError, match=next(iter(values))):
         Mcw(**values)
+
+
+# MetaSAug
+
+
+def saug(method, seed=3):
+    """A network of the method whose estimates are not zero."""
+    net = network(method)
+    drawn = torch.Generator().manual_seed(seed)
+    root = torch.randn(4, 64, 64, generator=drawn, dtype=torch.float64)
+    net.aux["covariances"].covariance.copy_(root @ root.mT / 64)
+    net.aux["covariances"].seen.fill_(5)
+    return net
+
+
+def slow_saug_loss(method, net, batch, covariance, epoch=LATE, mistake=""):
+    """The late loss from the equations, number by number."""
+    lam = method.strength * epoch / (1 if mistake == "without the half" else 2)
+    weight, logits = net.heads[0].weight.tolist(), copy.deepcopy(net)(batch.images)[0].tolist()
+    class_weights, total, divisor = slow_class_weights(method.beta), 0.0, 0.0
+    for row, y in zip(logits, batch.labels.tolist(), strict=True):
+        sigma = torch.tensor(covariance[0 if mistake == "one covariance" else y].tolist(), dtype=torch.float64)
+        moved = []
+        for c in range(4):
+            apart = torch.tensor([a - b for a, b in zip(weight[c], weight[y], strict=True)], dtype=torch.float64)
+            moved.append(row[c] + lam * float(apart @ sigma @ apart))
+        if method.base == "ldam":
+            scale = 30 if mistake == "scale" else 1
+            moved[y] -= scale * 0.5 * (min(COUNTS) / COUNTS[y]) ** 0.25
+        total += class_weights[y] * (math.log(sum(math.exp(z) for z in moved)) - moved[y])
+        divisor += 1 if mistake == "over images" else class_weights[y]
+    return total / divisor
+
+
+def saug_loss(method, net, batches, epoch=LATE):
+    used = {sampled.name: batches[sampled.name] for sampled in method.samplers(epoch)}
+    return method.loss(net, used, context(epoch))
+
+
+MISTAKES = ["", "without the half", "one covariance", "over images"]
+
+
+@pytest.mark.parametrize(
+    ("base", "mistake"), [*(("ce", m) for m in MISTAKES), *(("ldam", m) for m in [*MISTAKES, "scale"])]
+)
+def test_the_late_loss_of_metasaug_is_its_equation_written_out(base, mistake):
+    method, batches = MetaSAug(base, strength=0.75, meta_lr=0.0), make_batches()
+    net = saug(method)
+    slow = slow_saug_loss(method, net, batches["uniform"], net.aux["covariances"].covariance.clone(), mistake=mistake)
+    found = saug_loss(method, net, batches).item()
+    assert (found == pytest.approx(slow, rel=1e-10)) == (not mistake)
+    assert found != pytest.approx(slow, rel=1e-3) or not mistake
+
+
+@pytest.mark.parametrize("base", ["ldam", "ce"])
+def test_the_corrected_covariance_is_that_of_double_backward_and_enters_the_loss(base):
+    method, batches = MetaSAug(base, strength=0.75, meta_lr=100.0), make_batches()
+    net = saug(method)
+    function, batch = as_function(net), batches["uniform"]
+    sigma = net.aux["covariances"].covariance.clone().requires_grad_()
+    weights = torch.tensor(slow_class_weights(method.beta), dtype=torch.float64)
+    margins = torch.tensor([0.5 * (min(COUNTS) / n) ** 0.25 for n in COUNTS], dtype=torch.float64)
+
+    def train_loss(parameters):
+        z, w = function.call(parameters, batch.images)[0], parameters["heads.0.weight"]
+        rows = []
+        for row, y in zip(z, batch.labels, strict=True):
+            moved = [row[c] + 0.75 * LATE / 2 * (w[c] - w[y]) @ sigma[y] @ (w[c] - w[y]) for c in range(4)]
+            moved[y] = moved[y] - (margins[y] if base == "ldam" else 0.0)
+            rows.append(torch.stack(moved))
+        return functional.cross_entropy(torch.stack(rows), batch.labels, weights)
+
+    stepped = virtual_step(function, train_loss)
+    (gradient,) = torch.autograd.grad(image_losses(function, stepped, batches["meta"]).mean(), sigma)
+    expected = sigma.detach() - 100 * gradient
+    found = method._covariance(net, batches, context(LATE))
+    assert relative(found - sigma.detach(), -100 * gradient) < 1e-10
+    loss = saug_loss(method, net, batches).item()
+    other = saug(method)
+    assert loss == pytest.approx(slow_saug_loss(method, other, batch, expected), rel=1e-9)
+    assert loss != pytest.approx(slow_saug_loss(method, other, batch, sigma.detach()), rel=1e-6)
+
+
+def test_the_corrected_covariance_is_not_kept_and_has_no_gradient():
+    batches = make_batches()
+    nets = [saug(MetaSAug(meta_lr=meta_lr)) for meta_lr in (100.0, 0.0)]
+    for net, meta_lr in zip(nets, (100.0, 0.0), strict=True):
+        saug_loss(MetaSAug(meta_lr=meta_lr), net, batches).backward()
+    states = [net.state_dict() for net in nets]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())  # running statistics too
+    assert not any(value.requires_grad for value in states[0].values())
+
+
+def test_covariances_of_batches_are_those_of_all_images_together():
+    drawn = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 5, generator=drawn, dtype=torch.float64) * torch.arange(1, 6) + 7
+    labels = torch.cat([torch.zeros(4, dtype=torch.int64), torch.randint(0, 3, (36,), generator=drawn)])
+    estimates, counted = Covariances(4, 5).double(), torch.tensor(True)
+    for start, end in ((0, 4), (4, 5), (5, 20), (20, 40)):
+        estimates.update(features[start:end], labels[start:end], counted)
+    estimates.update(features + 100, labels, torch.tensor(False))  # before the switch
+    for k in range(4):
+        rows = features[labels == k].tolist()
+        assert estimates.seen[k] == len(rows)
+        mean = [sum(column) / max(len(rows), 1) for column in zip(*rows, strict=True)] or [0.0] * 5
+        assert estimates.mean[k].tolist() == pytest.approx(mean)
+        slow = [
+            [sum((r[i] - mean[i]) * (r[j] - mean[j]) for r in rows) / max(len(rows), 1) for j in range(5)]
+            for i in range(5)
+        ]
+        torch.testing.assert_close(estimates.covariance[k], torch.tensor(slow, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("base", ["ldam", "ce"])
+def test_metasaug_before_the_switch_is_cross_entropy_and_estimates_nothing(base):
+    method, batches = MetaSAug(base), make_batches()
+    net = network(method)
+    images, labels = batches["uniform"]
+    expected = functional.cross_entropy(copy.deepcopy(net)(images)[0], labels)
+    torch.testing.assert_close(saug_loss(method, net, batches, 159 / 200), expected)
+    assert not any(value.any() for value in net.aux.state_dict().values())
+    saug_loss(method, net, batches, LATE)
+    assert net.aux["covariances"].seen.sum() == 6
+
+
+@pytest.mark.parametrize("off", [{"strength": 0.0}, {"meta_lr": 0.0}], ids=str)
+def test_without_a_covariance_metasaug_is_its_base_loss(off):
+    batches, weights = make_batches(), torch.tensor(slow_class_weights(0.9999), dtype=torch.float64)
+    images, labels = batches["uniform"]
+    logits = network()(images)[0]
+    margins = torch.tensor([0.5 * (min(COUNTS) / n) ** 0.25 for n in COUNTS], dtype=torch.float64)
+    for base, moved in (("ce", logits), ("ldam", logits - functional.one_hot(labels, 4) * margins)):
+        method = MetaSAug(base, **off)
+        net = saug(method) if off == {"strength": 0.0} else network(method)  # S = 0
+        torch.testing.assert_close(saug_loss(method, net, batches), functional.cross_entropy(moved, labels, weights))
+
+
+def test_the_switch_of_metasaug_is_the_epoch_160_of_200():
+    assert len(MetaSAug().samplers(159 / 200)) == 1
+    assert MetaSAug().samplers(160 / 200)[1] == Sampled("meta", ClassBalanced(), batch=100)
+    assert MetaSAug(meta="held_out").samplers(0.8)[1] == Sampled("meta", Uniform(), source="meta", batch=100)
+    assert [len(MetaSAug(**off).samplers(0.8)) for off in ({"meta_lr": 0.0}, {"strength": 0.0})] == [1, 1]
+
+
+def test_under_autocast_metasaug_is_in_fp32_behind_the_features():
+    method, batches = MetaSAug(), make_batches(torch.float32)
+    net = saug(method).float()
+    features = copy.deepcopy(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method.loss(net, batches, context(LATE, torch.float32))
+        seen = features.features(batches["uniform"].images)[0]
+    assert loss.dtype == torch.float32
+    assert seen.dtype == torch.bfloat16
+    expected = Covariances(4, 64)
+    expected.load_state_dict(features.aux["covariances"].state_dict())
+    expected.update(seen.float(), batches["uniform"].labels, torch.tensor(True))
+    torch.testing.assert_close(net.aux["covariances"].covariance, expected.covariance)
+    loss.backward()
+
+
+def test_fields_of_metasaug_that_decide_nothing_and_its_tuned_strength():
+    assert MetaSAug().inactive_fields() == frozenset()
+    assert MetaSAug(meta_lr=0.0).inactive_fields() == {"meta"}
+    assert MetaSAug(strength=0.0).inactive_fields() == {"meta", "meta_lr"}
+    assert MetaSAug(switch=1.0).inactive_fields() == {"base", "strength", "meta_lr", "beta", "meta"}
+    strengths = [recipe("cifar100", "metasaug", ratio=ratio).method.strength for ratio in (20.0, 50.0, 100.0)]
+    assert strengths == [0.75, 0.75, 0.25]
+    made = recipe("cifar100", "metasaug", preset="published")
+    assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
+    assert made.method == MetaSAug(meta="held_out")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"base": "focal"}, {"strength": -0.1}, {"meta_lr": -1.0}, {"switch": 2.0}, {"beta": 1.0}, {"meta": "val"}],
+    ids=str,
+)
+def test_bad_values_of_metasaug_are_refused(values):
+    with pytest.raises(RequestError, match=next(iter(values))):
+        MetaSAug(**values)
