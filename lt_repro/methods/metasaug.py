@@ -150,8 +150,8 @@ class MetaSAug(Method):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the method, the other base and source of meta batches after an early switch, and no meta step."""
-        return cls(), cls("ce", switch=0.5, meta="held_out"), cls(meta_lr=0.0, switch=0.3)
+        """Returns both bases and sources of meta batches, and no meta step, each after an early switch."""
+        return cls(switch=0.5), cls("ce", switch=0.5, meta="held_out"), cls(switch=0.3, meta_lr=0.0)
 
     @property
     def _corrected(self) -> bool:
