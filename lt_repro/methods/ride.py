@@ -104,7 +104,7 @@ class Ride(Method):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Returns three experts, one, and two under a teacher; the switch is early enough for a short run."""
-        return cls(switch=0.5), cls(1), cls(2, switch=0.5, distill=1.0)
+        return cls(switch=0.5), cls(1, beta=0.9, switch=0.5), cls(2, switch=0.5, distill=1.0)
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
