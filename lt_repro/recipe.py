@@ -264,6 +264,20 @@ def settings(method: type[Method]) -> dict[str, Any]:
     return recipe_types | fields.types(method)
 
 
+def role_fields(method: Method) -> dict[str, Any]:
+    """Returns the fields that decide which parents a method has, by name: those whose default would change them."""
+    changed = {
+        field.name: field.default
+        for field in dataclasses.fields(method)
+        if field.default is not dataclasses.MISSING and getattr(method, field.name) != field.default
+    }
+    return {
+        name: getattr(method, name)
+        for name, default in changed.items()
+        if dataclasses.replace(method, **{name: default}).parents != method.parents
+    }
+
+
 def get(recipe: Recipe, name: str) -> Any:
     """Returns a setting of a recipe or of its method, by its field's name."""
     return getattr(recipe if name in fields.types(Recipe) else recipe.method, name)

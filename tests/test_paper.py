@@ -225,12 +225,12 @@ def test_a_quoted_method_has_a_row_under_its_own_recipe_with_the_same_published_
     for row in OWN:
         label = row.label.removesuffix("@published")
         for column in TABLE1.columns:
-            theirs, shared = cells[row.label, column.label], cells[label, column.label]
-            assert theirs.published == shared.published
-            assert theirs.recipe.method.name() == shared.recipe.method.name()
-            assert theirs.recipe.key() != shared.recipe.key()
+            under_own, shared = cells[row.label, column.label], cells[label, column.label]
+            assert under_own.published == shared.published
+            assert under_own.recipe.method.name() == shared.recipe.method.name()
+            assert under_own.recipe.key() != shared.recipe.key()
             decided = {name.rpartition(".")[2] for name in row.edits}
-            assert TABLE1.settings.departures(theirs.recipe, preset="published").keys() <= decided
+            assert TABLE1.settings.departures(under_own.recipe, preset="published").keys() <= decided
     stages = cells["mislas@published", "cifar100-100"].recipe, cells["mislas", "cifar100-100"].recipe
     assert [recipe.parents["weights"].milestones for recipe in stages] == [(0.8, 0.9), (0.6, 0.8)]
     assert [recipe.parents["weights"].method.mix for recipe in stages] == ["mixup"] * 2

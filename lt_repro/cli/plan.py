@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lt_repro import fields
 from lt_repro.cli.progress import clock
+from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
@@ -134,13 +135,17 @@ def _train_arguments(
 ) -> list[str]:
     from lt_repro.data.load import is_own
     from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.recipe import get, settings
+    from lt_repro.recipe import get, role_fields, settings
 
     method, idle = type(recipe.method), recipe.inactive_fields()
     natural = recipe.imb_type == "as_is"
     needs_ratio = is_own(recipe.dataset) and not recipe.parents  # without one, `train` takes the images as they are
-    bare = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents)
-    chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)}
+    roles = role_fields(recipe.method)
+    try:
+        bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents), set[str]()
+    except RequestError:  # the parents alone do not imply these fields
+        bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents, **roles), {*roles}
+    chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)} | roles
     chosen["ratio"] = recipe.ratio
     usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, preset, parents=recipe.parents, **chosen)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
@@ -154,7 +159,8 @@ def _train_arguments(
         value = get(recipe, name)
         if name in ("dataset", "parents") or name in idle:
             continue
-        if value == get(bare if name in chosen else usual, name) and not (name == "ratio" and needs_ratio):
+        same = value == get(bare if name in chosen else usual, name)
+        if same and name not in typed and not (name == "ratio" and needs_ratio):
             continue
         if natural and name in ("ratio", "imb_type"):
             continue

@@ -121,7 +121,7 @@ class M2m(Method):
     def examples(cls) -> Sequence[Self]:
         """Returns both losses, early enough that a short run translates, and balanced draws alone."""
         return (
-            cls(steps=2, gamma=0.2, switch=0.3),
+            cls(steps=2, beta=0.5, gamma=0.0, switch=0.3),
             cls("ldam", steps=2, beta=0.5, gamma=0.0, switch=0.0),
             cls(gamma=inf, switch=0.3),
         )

@@ -8,7 +8,7 @@ from lt_repro import fields
 from lt_repro.errors import unknown
 from lt_repro.methods.base import Method
 from lt_repro.paper.reading import Reading
-from lt_repro.recipe import SHARED, Recipe, find, get, settings
+from lt_repro.recipe import SHARED, Recipe, find, get, role_fields, settings
 
 INHERITED = (*SHARED, "crop", "crop_pad", "flip", "rotation", "seed", "precision", "epoch_steps")
 """What a run takes from its parent by default."""
@@ -88,10 +88,12 @@ class Settings:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 
         With a preset of the method, those that differ from it. What an experiment chooses is no departure: data set,
-        ratio, seed, parents and the `chosen` fields. Where a parent departs, so does the run, under "parent NAME".
+        ratio, seed, parents, what decides them and the `chosen` fields. Where a parent departs, so does the run, under
+        "parent NAME".
         """
         method = type(actual.method)
         free = {name: getattr(actual.method, name) for name in self.chosen if name in settings(method)}
+        free |= role_fields(actual.method)
         if actual.parents:
             free["parents"] = actual.parents
         whose = actual.dataset, method.name(), reading, preset
