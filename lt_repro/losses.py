@@ -198,3 +198,12 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     return -torch.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+
+
+def full_precision(branches: Sequence[Tensor]) -> list[Tensor]:
+    """Returns logits in fp32 or higher.
+
+    Args:
+        branches: One (B, K) per branch, floating point.
+    """
+    return [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in branches]

@@ -104,7 +104,7 @@ def trained(branches=("single",), **fields):
     torch.manual_seed(0)
     method = LogitAdjustment(frozen=True, **fields)
     net = ResNet("resnet8", method.net_spec(NetSpec(branches)), 4, [0.5], [0.2]).eval()
-    net.aux.update(method.aux_modules(torch.tensor(COUNTS)))
+    net.aux.update(method.aux_modules(torch.tensor(COUNTS), NetSpec(branches)))
     return method, net
 
 

@@ -36,7 +36,7 @@ def network(method=None, dtype=torch.float64, name="resnet8", counts=COUNTS):
     torch.manual_seed(0)
     net = ResNet(name, NetSpec(), 4, [0.5], [0.2])
     if method is not None:
-        net.aux.update(method.aux_modules(torch.tensor(counts, dtype=torch.float32)))
+        net.aux.update(method.aux_modules(torch.tensor(counts, dtype=torch.float32), NetSpec()))
     return net.to(dtype)
 
 

@@ -110,9 +110,11 @@ def test_docstring_is_a_card(cls):
 def step(method, rows=6, classes=4, absent=(), seed=0):
     """One network, one set of batches and random numbers for a method."""
     torch.manual_seed(seed)
-    net = ResNet("resnet8", method.net_spec(NetSpec() if method.parents else None), classes, [0.5], [0.2])
+    parent = METHODS[method.first_stage or "dbn_mix"]().net_spec()
+    spec = method.net_spec(parent if method.parents else None)
+    net = ResNet("resnet8", spec, classes, [0.5], [0.2])
     counts = torch.tensor([12.0, 7.0, 4.0, 3.0])
-    net.aux.update(method.aux_modules(counts))
+    net.aux.update(method.aux_modules(counts, spec))
     allowed = torch.tensor([k for k in range(classes) if k not in absent])
     batches = {}
     for sampled in method.samplers(0.0):
@@ -225,7 +227,8 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
 @EACH
 def test_json_round_trip(name, trial):
     method = EVERY[name]
-    parents = {role: recipe("digits", ratio=60.0, branches=len(method.net_spec().branches)) for role in method.parents}
+    fits = {"method": method.first_stage} if method.first_stage else {"branches": len(method.net_spec().branches)}
+    parents = {role: recipe("digits", ratio=60.0, **fits) for role in method.parents}
     made = recipe("digits", method.name(), parents=parents, ratio=60.0, **dataclasses.asdict(method))
     text = json.dumps(made.to_json(), allow_nan=False)
     back = Recipe.from_json(json.loads(text))

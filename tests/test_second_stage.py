@@ -35,7 +35,7 @@ def network(method, spec=None, scales=SCALES):
         torch.nn.init.normal_(head.bias)
         head.weight.data *= torch.tensor([[2.0], [1.0], [0.7], [0.3]])
     net(torch.rand(20, 1, 8, 8))
-    net.aux.update(method.aux_modules(COUNTS))
+    net.aux.update(method.aux_modules(COUNTS, NetSpec()))
     net = net.double().eval()
     if "scales" in net.aux:
         net.aux["scales"].weight.data = torch.tensor(scales, dtype=torch.float64)
@@ -115,7 +115,7 @@ def test_lws_at_scales_one_predicts_as_the_parent_does():
     for spec in (NetSpec(), TWO, NetSpec(head="cosine"), TWO._replace(head="joint")):
         torch.manual_seed(0)
         net = ResNet("resnet8", Lws().net_spec(spec), 4, [0.5], [0.2]).eval()
-        net.aux.update(Lws().aux_modules(COUNTS))
+        net.aux.update(Lws().aux_modules(COUNTS, spec))
         x = batch().images.float()
         combined, branches = Lws().predict(net, x)
         assert torch.equal(combined, combine(net(x)))

@@ -809,7 +809,7 @@ def test_a_sampler_may_have_a_batch_size_and_images_of_its_own(small, images, tm
 
 
 def test_auxiliary_modules_are_trained_only_where_they_are_named(small, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(Drawing, "aux_modules", lambda self, class_counts: {"more": torch.nn.Linear(2, 2)})
+    monkeypatch.setattr(Drawing, "aux_modules", lambda self, class_counts, spec: {"more": torch.nn.Linear(2, 2)})
     made = dataclasses.replace(small(), method=Drawing())
     for groups, held in (({"": (1.0, 1.0)}, False), ({"": (1.0, 1.0), "aux.more.": (0.5, 0.0)}, True)):
         monkeypatch.setattr(Drawing, "param_groups", groups)

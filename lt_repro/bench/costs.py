@@ -21,6 +21,7 @@ from lt_repro.bench import compare
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
 from lt_repro.data.images import Images, Pool
+from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method
 from lt_repro.store import provenance
 from lt_repro.sweep.runner import images_of
@@ -66,9 +67,14 @@ def measure(
     fixed = _fixed(reference.state)
     entries = []
     with tempfile.TemporaryDirectory() as folder:
-        parent = plain.replace(epochs=1, epoch_steps=1)  # whose weights do not matter, only their number
-        fit(parent, images, out=Path(folder), device=device)
+        short = plain.replace(epochs=1, epoch_steps=1)  # whose weights do not matter, only their number
+        parents = {None: short}
+        fit(short, images, out=Path(folder), device=device)
         for method in (method for cls in methods for method in variants(cls)):
+            if method.first_stage not in parents:
+                parents[method.first_stage] = dataclasses.replace(short, method=METHODS[method.first_stage]())
+                fit(parents[method.first_stage], images, out=Path(folder), device=device)
+            parent = parents[method.first_stage]
             recipe = dataclasses.replace(
                 plain, method=method, parents=dict.fromkeys(method.parents, parent), **method.defaults
             )

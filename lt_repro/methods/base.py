@@ -138,6 +138,9 @@ class Method(ABC):
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {}
     """The method's fields that its authors chose for a data set and a ratio, by (data set, ratio)."""
 
+    first_stage: ClassVar[str | None] = None
+    """The method whose network this one needs as a parent, by name; None where plain cross-entropy's will do."""
+
     @classmethod
     def name(cls) -> str:
         """Returns the registry's name for this method, which is its file's."""
@@ -162,11 +165,12 @@ class Method(ABC):
         """Returns what network is trained, given that of the parent whose features or weights it starts from."""
         return parent or NetSpec()
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns fresh modules of the method's own, by name; their parameters are "aux.NAME...".
 
         Args:
             class_counts: (K,) float32, the training images of each class.
+            spec: The network that is trained.
         """
         return {}
 

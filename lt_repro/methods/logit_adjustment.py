@@ -105,7 +105,7 @@ class LogitAdjustment(Method):
         """Returns everything, or nothing post-hoc."""
         return {} if self.frozen else {"": (1.0, 1.0)}
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns the log-priors, post-hoc."""
         return {"log_prior": LogPrior(class_counts)} if self.frozen else {}
 

@@ -101,7 +101,7 @@ class Lws(Method):
         spec = parent or NetSpec()
         return require_linear(spec, "lws with bias = 'dropped'") if self.bias == "dropped" else spec
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns the scales."""
         return {"scales": ClassScales(len(class_counts))}
 

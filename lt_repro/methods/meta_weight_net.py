@@ -12,6 +12,7 @@ from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
 from lt_repro.methods.base import Batch, MetaOptimizer, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.nets.spec import NetSpec
 
 
 class Weighting(nn.Module):
@@ -93,7 +94,7 @@ class MetaWeightNet(Method):
         """Returns how many images are held out."""
         return {"meta_images": 10} if self.learned and self.meta == "held_out" else {}
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns V."""
         return {"weighting": Weighting()}
 

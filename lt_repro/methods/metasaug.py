@@ -13,6 +13,7 @@ from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, effective_weights, ldam_margins, weighted_cross_entropy
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
 from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.nets.spec import NetSpec
 
 WEIGHT = "heads.0.weight"
 
@@ -163,9 +164,9 @@ class MetaSAug(Method):
         """Returns how many images are held out."""
         return {"meta_images": 10} if self._corrected and self.meta == "held_out" else {}
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns the estimates of the features' covariances."""
-        return {"covariances": Covariances(len(class_counts), self.net_spec().widths[-1])}
+        return {"covariances": Covariances(len(class_counts), spec.widths[-1])}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform batch and, from the switch on, the meta batch."""

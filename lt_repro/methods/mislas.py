@@ -13,6 +13,7 @@ from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.lws import ClassScales
+from lt_repro.nets.spec import NetSpec
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Mislas(Method):
         """Returns that the whole network starts as a parent's."""
         return ("weights",)
 
-    def aux_modules(self, class_counts: Tensor) -> Mapping[str, nn.Module]:
+    def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
         """Returns the scales."""
         return {"scales": ClassScales(len(class_counts))}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro import fields
-from lt_repro.losses import combine, deferred_weights, ldam_margins, weighted_cross_entropy
+from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
@@ -51,7 +51,7 @@ class Ride(Method):
         8. Distillation. Paper: from a teacher of six experts. Code: repeats the whole loss for each expert, which
            multiplies it by their number. Ours: the loss once.
         9. Routing. Paper: an expert assignment module, trained in a second stage, saves experts at test time. Code:
-           as the paper. Ours: none; every image is seen by all experts.
+           as the paper. Ours: the method ride_routing; here every image is seen by all experts.
        10. Expert counts and data sets. Paper: CIFAR-100-LT (100). Code: no configuration for CIFAR-10. Ours: the values
            of CIFAR-100-LT (100) everywhere.
     Reduces to:
@@ -126,14 +126,14 @@ class Ride(Method):
         margins = self.scale * ldam_margins(counts, self.margin) * targets
         weights = deferred_weights(counts, self.beta, ctx.epoch_progress, self.switch)
         temperature = class_temperatures(counts, self.prior_weight, ctx.epoch_progress, self.switch)
-        experts = _full(net(images))
+        experts = full_precision(net(images))
         mean = combine(experts)
         fits = torch.stack([weighted_cross_entropy(logits - margins, targets, weights) for logits in experts])
         divergences = torch.stack([divergence(mean, logits, temperature) for logits in experts])
         ctx.log("divergence", divergences.mean())
         total = fits.sum() + self.diversity * temperature.mean() ** 2 * divergences.sum()
         if self.distill:
-            teacher = combine(_full(ctx.teachers["teacher"](images)))
+            teacher = combine(full_precision(ctx.teachers["teacher"](images)))
             total = total + self.distill * DISTILL_TEMPERATURE**2 * divergence(teacher, mean, DISTILL_TEMPERATURE)
         return total
 
@@ -175,8 +175,3 @@ def divergence(target: Tensor, logits: Tensor, temperature: Tensor | float) -> T
     log_p = torch.log_softmax(target.detach() / temperature, dim=1)
     log_q = torch.log_softmax(logits / temperature, dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
-
-
-def _full(branches: Sequence[Tensor]) -> list[Tensor]:
-    """Returns logits in fp32 or higher."""
-    return [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in branches]

@@ -22,7 +22,7 @@ def fresh(recipe: Recipe, images: Images) -> ResNet:
     counts = torch.from_numpy(images.split.counts).float()
     statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
     net = ResNet(recipe.net, recipe.spec, len(counts), *statistics)
-    net.aux.update(recipe.method.aux_modules(counts))
+    net.aux.update(recipe.method.aux_modules(counts, recipe.spec))
     return net
 
 

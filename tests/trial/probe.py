@@ -35,7 +35,7 @@ class Probe(Method):
     title: ClassVar[str] = "probe"
     width: int = 3
 
-    def aux_modules(self, class_counts):
+    def aux_modules(self, class_counts, spec):
         return {
             "weighting": nn.Sequential(nn.Linear(1, self.width), nn.Tanh(), nn.Linear(self.width, 1)),
             "tracker": Tracker(),

@@ -35,7 +35,7 @@ def _quoting(
 
 
 def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: Any) -> Recipe:
-    """Returns the recipe of a row; a method that needs a parent gets one branch, trained as the row says.
+    """Returns the recipe of a row; a method that needs a parent gets its first stage or one branch, as the row says.
 
     There "mix" is the parent's field, "lws.bn" the method's. The parent of a preset has the preset's settings too.
     """
@@ -44,7 +44,7 @@ def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: 
     roles = cls(**fields).parents
     if not roles:
         return active(dataset, method, preset=preset, **variant)
-    parent = active(dataset, **variant | dict(cls.presets[preset].parent if preset else {}))
+    parent = active(dataset, cls.first_stage or "dbn_mix", **variant | dict(cls.presets[preset].parent if preset else {}))
     if roles[0] == "teacher":  # beside a run of full length
         return active(dataset, method, preset=preset, parents={"teacher": parent}, **variant)
     return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
@@ -314,6 +314,7 @@ RIVALS = paper_table(
         _rival("ride-2", "RIDE, two experts", "ride", ride__experts=2),
         _rival("ride-3", "RIDE, three experts", "ride"),
         _rival("ride", "RIDE, four experts", "ride", ride__experts=4),
+        _rival("ride-routed", "RIDE, four experts, routed", "ride_routing", ride__experts=4),
         Variant("bbn", "BBN", {"method": "bbn"}),
         Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
