@@ -21,8 +21,8 @@ CUTS = ("killed", "mid-epoch", "last step")
 
 
 def made(method, precision):
-    fits = {"method": method.first_stage} if method.first_stage else {"branches": 2}
-    parents = {role: small.made(precision=precision, **fits) for role in method.parents}
+    fits = {"branches": 2} if method.first_stage == "dbn_mix" else {}
+    parents = {role: small.made(method=method.first_stage, precision=precision, **fits) for role in method.parents}
     fields = {"method": method.name(), "precision": precision} | dataclasses.asdict(method)
     if "meta_images" in method.defaults:  # as many as leave four steps an epoch
         fields |= {"meta_images": 1, "ratio": 2.0}

@@ -110,7 +110,7 @@ def test_docstring_is_a_card(cls):
 def step(method, rows=6, classes=4, absent=(), seed=0):
     """One network, one set of batches and random numbers for a method."""
     torch.manual_seed(seed)
-    parent = METHODS[method.first_stage or "dbn_mix"]().net_spec()
+    parent = METHODS[method.first_stage]().net_spec()
     spec = method.net_spec(parent if method.parents else None)
     net = ResNet("resnet8", spec, classes, [0.5], [0.2])
     counts = torch.tensor([12.0, 7.0, 4.0, 3.0])
@@ -227,8 +227,8 @@ def test_twenty_steps_on_32_images_lower_the_loss(name):
 @EACH
 def test_json_round_trip(name, trial):
     method = EVERY[name]
-    fits = {"method": method.first_stage} if method.first_stage else {"branches": len(method.net_spec().branches)}
-    parents = {role: recipe("digits", ratio=60.0, **fits) for role in method.parents}
+    fits = {"branches": len(method.net_spec().branches)} if method.first_stage == "dbn_mix" else {}
+    parents = {role: recipe("digits", method.first_stage, ratio=60.0, **fits) for role in method.parents}
     made = recipe("digits", method.name(), parents=parents, ratio=60.0, **dataclasses.asdict(method))
     text = json.dumps(made.to_json(), allow_nan=False)
     back = Recipe.from_json(json.loads(text))

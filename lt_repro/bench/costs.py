@@ -23,6 +23,7 @@ from lt_repro.bench.turn import Turn
 from lt_repro.data.images import Images, Pool
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method
+from lt_repro.recipe import Recipe
 from lt_repro.store import provenance
 from lt_repro.sweep.runner import images_of
 from lt_repro.train.device import pick_device, pick_precision
@@ -67,16 +68,17 @@ def measure(
     fixed = _fixed(reference.state)
     entries = []
     with tempfile.TemporaryDirectory() as folder:
-        short = plain.replace(epochs=1, epoch_steps=1)  # whose weights do not matter, only their number
-        parents = {None: short}
-        fit(short, images, out=Path(folder), device=device)
+        parents: dict[str, Recipe] = {}  # whose weights do not matter, only their number
         for method in (method for cls in methods for method in variants(cls)):
             if method.first_stage not in parents:
-                parents[method.first_stage] = dataclasses.replace(short, method=METHODS[method.first_stage]())
-                fit(parents[method.first_stage], images, out=Path(folder), device=device)
-            parent = parents[method.first_stage]
+                first = dataclasses.replace(plain, method=METHODS[method.first_stage](), epochs=1, epoch_steps=1)
+                fit(first, images, out=Path(folder), device=device)
+                parents[method.first_stage] = first
             recipe = dataclasses.replace(
-                plain, method=method, parents=dict.fromkeys(method.parents, parent), **method.defaults
+                plain,
+                method=method,
+                parents=dict.fromkeys(method.parents, parents[method.first_stage]),
+                **method.defaults,
             )
             contender = Ours(recipe, _with_sources(images, pool, method), place, (Path(folder),))
             entries.append(_entry(contender, reference, fixed, rounds, steps))

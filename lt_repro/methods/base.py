@@ -138,8 +138,8 @@ class Method(ABC):
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {}
     """The method's fields that its authors chose for a data set and a ratio, by (data set, ratio)."""
 
-    first_stage: ClassVar[str | None] = None
-    """The method whose network this one needs as a parent, by name; None where plain cross-entropy's will do."""
+    first_stage: ClassVar[str] = "dbn_mix"
+    """The method of its parents where nothing else is chosen, by name; at its defaults dbn_mix is cross-entropy."""
 
     @classmethod
     def name(cls) -> str:

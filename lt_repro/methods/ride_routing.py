@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any, ClassVar, cast
 
 import torch
@@ -88,14 +87,14 @@ class RideRouting(Method):
 
     Args:
         top_k: How many of the largest logits a gate reads, in [1, 100000]; where there are fewer classes, all.
-        pos_weight: Weight of an image that needs the next expert beside one that does not, > 0.
+        pos_weight: Weight of an image that needs the next expert beside one that does not, in (0, 1e6].
 
     Raises:
         RequestError: A value is not allowed, or the parent has one branch.
     """
 
     title: ClassVar[str] = "RIDE, routed"
-    first_stage: ClassVar[str | None] = "ride"
+    first_stage: ClassVar[str] = "ride"
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -112,7 +111,7 @@ class RideRouting(Method):
     def __post_init__(self) -> None:
         fields.check(self)
         fields.check_bounds(
-            self, {"top_k": (1, 100_000), "pos_weight": (0.0, inf)}, open_below=frozenset({"pos_weight"})
+            self, {"top_k": (1, 100_000), "pos_weight": (0.0, 1e6)}, open_below=frozenset({"pos_weight"})
         )
 
     @property

@@ -44,7 +44,8 @@ def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: 
     roles = cls(**fields).parents
     if not roles:
         return active(dataset, method, preset=preset, **variant)
-    parent = active(dataset, cls.first_stage or "dbn_mix", **variant | dict(cls.presets[preset].parent if preset else {}))
+    of_the_preset = cls.presets[preset].parent if preset else {}
+    parent = active(dataset, cls.first_stage, **variant | dict(of_the_preset))
     if roles[0] == "teacher":  # beside a run of full length
         return active(dataset, method, preset=preset, parents={"teacher": parent}, **variant)
     return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
