@@ -319,7 +319,7 @@ def test_the_recipe_is_that_of_the_code():
 
 def test_the_row_of_the_rivals_starts_from_that_of_the_experts():
     cells = {cell.row.label: cell for cell in RIVALS.cells() if cell.column.label == "all"}
-    (routed, *_), (experts, *_) = cells["ride-routed"].recipes, cells["ride"].recipes
+    (routed, *_), (experts, *_) = cells["ride-3-routed"].recipes, cells["ride-3"].recipes
     assert routed.parents == {"weights": experts}
 
 

@@ -75,9 +75,11 @@ class RideRouting(Method):
         3. top_k. Paper: not checked. Code: 30 for CIFAR-100, 50 for ImageNet-LT and iNaturalist; no configuration for
            CIFAR-10, which has fewer classes. Ours: 30, at most the number of classes.
         4. What is saved. Paper: computation at test time. Code: not checked. Ours: every expert is computed, since the
-           run file has the accuracy of each; those that an image uses are counted, not timed.
+           run file has the accuracy of each; those that an image uses are counted, not timed. Effect: on digits
+           (60), three seeds, an image uses 1.11 of 3 experts, and 1.46 of 4; the trunk is always computed.
         5. Accuracy. Paper: not checked. Code: for four experts a user reports 49.58 without and 49.14 with routing on
-           CIFAR-100-LT (100). Ours: see the tables.
+           CIFAR-100-LT (100). Ours: measured. Effect: on digits (60), three seeds, 85.87 routed, 85.87 with all of 3
+           experts, 85.07 with the first alone; of 4 experts 88.00, 88.00 and 84.27.
         6. Checkpoint. Paper: not checked. Code: the best epoch on test. Ours: the last.
         7. Parents. Paper: RIDE's experts. Code: the same. Ours: any network with two branches or more.
     Reduces to:
