@@ -16,7 +16,8 @@ from lt_repro.render import figures
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-STORED = sorted((Path(__file__).parents[1] / "tables/runs").glob("digits-r60-dbn_mix-e60-s*.json"))[:2]
+ALL_STORED = sorted((Path(__file__).parents[1] / "tables/runs").glob("digits-r60-dbn_mix-e60-s*.json"))
+STORED = ALL_STORED[:2]
 ODD = "[bold]x[:fire:]\\[b] :+1: \u3000\u200d猫"
 
 
@@ -186,7 +187,9 @@ def test_a_long_class_name_ends_in_an_ellipsis_on_a_terminal_alone(run, screen):
 
 
 def test_a_long_title_of_a_series_is_broken_between_words(screen):
-    words = ["plot-classes", STORED[0], STORED[1]]
+    frozen = next(path for path in ALL_STORED if '"frozen": true' in path.read_text())
+    mixed = next(path for path in ALL_STORED if '"mix": "mixup"' in path.read_text() and path != frozen)
+    words = ["plot-classes", frozen, mixed]
     for width in (40, 80):
         lines = screen(width, *words).splitlines()
         titles = " ".join(" ".join(line.replace("┃", " ").split()) for line in lines if line.startswith("┃"))

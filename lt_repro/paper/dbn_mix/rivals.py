@@ -5,10 +5,11 @@ from math import inf
 from typing import Any
 
 from lt_repro.methods import METHODS
+from lt_repro.methods.base import Method
 from lt_repro.paper.dbn_mix.settings import SETTINGS, active
 from lt_repro.paper.dbn_mix.tables import CLASS_GROUPS, ROWS, of_the_stage, paper_table, second_stage
 from lt_repro.paper.table import Published, Variant
-from lt_repro.recipe import Recipe, find
+from lt_repro.recipe import Recipe, find, settings
 
 _SBN_MIX, _DBN_MIX = ROWS[4].edits, ROWS[-1].edits
 
@@ -44,10 +45,15 @@ def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: 
     roles = cls(**fields).parents
     if not roles:
         return active(dataset, method, preset=preset, **variant)
-    of_the_preset = cls.presets[preset].parent if preset else {}
-    parent = active(dataset, cls.first_stage, **variant | dict(of_the_preset))
+
+    def taken(owner: type[Method]) -> dict[str, Any]:
+        known = {"reading", *settings(owner)}
+        return {name: value for name, value in variant.items() if name in known or "." in name}
+
+    first = find(cls.first_stage)
+    parent = active(dataset, cls.first_stage, **taken(first) | dict(cls.presets[preset].parent if preset else {}))
     if roles[0] == "teacher":  # beside a run of full length
-        return active(dataset, method, preset=preset, parents={"teacher": parent}, **variant)
+        return active(dataset, method, preset=preset, parents={"teacher": parent}, **taken(cls))
     return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
 
 

@@ -121,7 +121,7 @@ READINGS: dict[str, Reading] = {
 SETTINGS = Settings(
     datasets=_DATASETS,
     others=_OTHERS,
-    chosen=("branches", "mix", "tscale"),
+    chosen=("branches", "mix", "tscale", "frozen"),
     readings=READINGS,
 )
 recipe, active, departures = SETTINGS.recipe, SETTINGS.active, SETTINGS.departures
