@@ -15,9 +15,8 @@ from lt_repro import fields
 from lt_repro.bench import compare, costs, floor, growth, start, textbook
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
-from lt_repro.cli import show
 from lt_repro.data.samplers import Uniform
-from lt_repro.methods import METHODS
+from lt_repro.methods import COSTS, METHODS
 from lt_repro.methods.base import Method, Sampled
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.render.costs import rows
@@ -36,7 +35,8 @@ def small_images(monkeypatch):
 
     monkeypatch.setattr(compare, "recipe", recipe)
     monkeypatch.setattr(compare, "random_pool", lambda *_: pool)
-    monkeypatch.setattr(compare, "TESTED", 20)
+    for module in (compare, costs):
+        monkeypatch.setattr(module, "TESTED", 20)
     monkeypatch.setattr(compare, "AUGMENTED", {"ours": 256, "textbook": 128})
     monkeypatch.setattr(textbook, "WORKERS", 1)
     monkeypatch.setattr(floor, "COPIED", 1 << 20)
@@ -310,6 +310,6 @@ def test_a_figure_that_changes_in_training_is_shown_twice():
 
 
 def test_stored_costs_are_of_methods_that_there_are():
-    stored = json.loads(show.COSTS.read_text())
+    stored = json.loads(COSTS.read_text())
     assert {entry["method"] for entry in stored["costs"]} <= METHODS.keys()
     assert all(set(entry["settings"]) <= set(fields.types(METHODS[entry["method"]])) for entry in stored["costs"])

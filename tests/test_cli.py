@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_repro.cli import show
 from lt_repro.cli.plan import command
 from lt_repro.data import cifar, load
 from lt_repro.data.images import Pool
-from lt_repro.methods import METHODS
+from lt_repro.methods import COSTS, METHODS
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
@@ -354,7 +353,7 @@ def test_methods_are_listed_with_their_settings(run):
 
 def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
     """One that was not measured has a dash for every figure, and no entry in JSON."""
-    stored = json.loads(show.COSTS.read_text())
+    stored = json.loads(COSTS.read_text())
     monkeypatch.setitem(METHODS, "unmeasured", DbnMix)
     printed = run("methods")[1].split("what each costs")[1]
     assert re.search(r"^unmeasured +(— *){7}$", printed, re.MULTILINE)

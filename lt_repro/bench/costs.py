@@ -30,6 +30,7 @@ from lt_repro.train.device import pick_device, pick_precision
 from lt_repro.train.loop import fit, train_step
 from lt_repro.train.state import TrainState
 
+TESTED = 500  # images tested in a turn
 STAGES = (0.05, 0.95)
 """The fractions of training at which a step is measured: what a method does may change on the way."""
 
@@ -61,7 +62,7 @@ def measure(
         RequestError: There is no such device.
     """
     place, plain = pick_device(device), compare.recipe(precision=precision)
-    pool = compare.random_pool(100, 500, compare.TESTED)
+    pool = compare.random_pool(100, 500, TESTED)
     images = images_of(plain, pool)
     reference = Ours(plain, images, place)
     reference.turn(2, 0)  # the first steps choose kernels and ask for memory
@@ -149,12 +150,12 @@ def _entry(contender: Ours, reference: Ours, fixed: dict[str, Any], rounds: int,
     seconds: dict[float, list[float]] = {stage: [] for stage in stages}
     tests = []
     for _ in range(rounds):
-        plain = reference.turn(steps, compare.TESTED)
+        plain = reference.turn(steps, TESTED)
         for stage in stages:
             _seek(contender, stage)
             turn = contender.turn(steps, 0)
             seconds[stage].append(_epoch_seconds(turn, state, steps) / _epoch_seconds(plain, reference.state, steps))
-        tests.append(contender.turn(0, compare.TESTED).test / plain.test)
+        tests.append(contender.turn(0, TESTED).test / plain.test)
     epoch = [statistics.median(ratios) for ratios in seconds.values()]
     switch = getattr(recipe.method, "switch", 0.5)
     share = recipe.epochs / reference.state.recipe.epochs

@@ -60,7 +60,7 @@ def totals(wanted: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[st
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
             lines.append(f"{_hours(cost(recipes, stored).seconds, name)} for {_runs(len(recipes))}, {speed}")
         if recipes := by_source["fresh"]:
-            speed = ", ".join(f"{net} {rate:,.0f} images/s" for (net, _), rate in fresh.items())
+            speed = ", ".join(f"{net} {rate:,.0f} images/s" for net, rate in fresh.items())
             spent = _hours(cost(recipes, fresh).seconds, name)
             lines.append(f"{spent} for {_runs(len(recipes))}, one after the other, measured now: {speed}")
         unknown = cost(wanted, {**stored, **fresh})

@@ -97,7 +97,7 @@ class Board:
                     for parent in recipe.lineage()[1:]:
                         self.places.setdefault(parent.key(), (number, f"a parent for {where}"))
         images = {recipe.key(): work(recipe) for recipe in recipes}
-        known = all(images.values())  # else an epoch counts as an epoch
+        known = None not in images.values()  # else an epoch counts as an epoch
         self.to_do = {r.key(): float((images[r.key()] if known else r.epochs) or 0) for r in recipes}
         self.whole = dict(self.to_do)
         self.total, self.failed = len(recipes), 0

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from lt_repro.store.runs import Run
 
 
-COSTS = Path(__file__).parents[1] / "methods/costs.json"
-"""What `bench --methods --json` gave; part of the package."""
-
 DEFAULT_PAPER = "dbn_mix"
 """Whose settings and open questions apply to a run that is no cell of any paper."""
 
@@ -43,7 +39,7 @@ def methods(
     [bold]ltrepro methods dbn_mix[/bold]
     """
     from lt_repro import cards, fields
-    from lt_repro.methods import METHODS
+    from lt_repro.methods import COSTS, METHODS
     from lt_repro.recipe import find
     from lt_repro.render import costs
     from lt_repro.render.departures import page

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from lt_repro.methods.base import Method
 
@@ -16,3 +17,5 @@ def _found() -> dict[str, type[Method]]:
 
 
 METHODS = _found()
+COSTS = Path(__file__).with_name("costs.json")
+"""What `ltrepro bench --methods --json` gave: what each method costs beside plain cross-entropy."""

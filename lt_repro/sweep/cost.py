@@ -1,6 +1,8 @@
 """What recipes will cost, from the speed of runs that have ended, or measured in a few steps."""
 
+import dataclasses
 import functools
+import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lt_repro import fields
 from lt_repro.data.images import Pool
 from lt_repro.data.load import known_split
+from lt_repro.methods import COSTS
 from lt_repro.nets.resnet_cifar import BLOCKS
 from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
@@ -29,19 +33,19 @@ class Cost(NamedTuple):
 
 
 def work(recipe: Recipe) -> int | None:
-    """Returns the training images that pass through the network in a run; None if unknown.
+    """Returns how many images plain cross-entropy trains on with as much arithmetic as a run takes; None if unknown.
 
-    epochs x (images an epoch) x (batches that a step passes), where an epoch is the set, K x N_max, or `epoch_steps`
-    batches. The test images are left out: their time is in the measured speed.
+    epochs x (images an epoch) x (arithmetic of the method's epoch over cross-entropy's), where an epoch is the set,
+    K x N_max, or `epoch_steps` batches. The test images are left out: their time is in the measured speed.
     """
     split = known_split(*recipe.subset)
     if split is None:
         return None
-    return recipe.epochs * _images(recipe, split.counts.tolist()) * _passes(recipe)
+    return _work(recipe, split.counts.tolist())
 
 
-Speeds = Mapping[tuple[str, bool], float]
-"""Images through the network per second of a whole run, evaluation included, by network and whether it has parents."""
+Speeds = Mapping[str, float]
+"""`work` per second of a whole run, evaluation included, by network."""
 
 
 def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
@@ -51,12 +55,12 @@ def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
         runs: Whose speeds are known.
         gpu: Whether the speeds of GPUs count, or those of CPUs.
     """
-    speeds: dict[tuple[str, bool], list[float]] = {}
+    speeds: dict[str, list[float]] = {}
     for run in runs:
-        if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0:
-            images = run.recipe.epochs * _images(run.recipe, run.split["counts"]) * _passes(run.recipe)
-            speeds.setdefault(_kind(run.recipe), []).append(images / run.seconds)
-    return {kind: statistics.median(found) for kind, found in speeds.items()}
+        images = _work(run.recipe, run.split["counts"])
+        if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0 and images:
+            speeds.setdefault(run.recipe.net, []).append(images / run.seconds)
+    return {net: statistics.median(found) for net, found in speeds.items()}
 
 
 def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
@@ -72,9 +76,9 @@ def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
     lacking = {
         recipe.net: 8 if recipe.dataset == "digits" else 32
         for recipe in recipes
-        if (recipe.net, False) not in stored and _kind(recipe) not in stored and recipe.net in BLOCKS and work(recipe)
+        if recipe.net not in stored and recipe.net in BLOCKS and work(recipe)
     }
-    return {(net, False): measure_speed(net, side, device) for net, side in lacking.items()}
+    return {net: measure_speed(net, side, device) for net, side in lacking.items()}
 
 
 @functools.cache
@@ -104,13 +108,10 @@ def measure_speed(net: str, side: int, device: str) -> float:
 
 
 def cost(recipes: Iterable[Recipe], speeds: Speeds) -> Cost:
-    """Returns what recipes cost one after the other, at the speed of stored runs in the same network.
-
-    Where no run with parents has been measured, one is taken to be as slow as a run without.
-    """
+    """Returns what recipes cost one after the other, at the speed of stored runs in the same network."""
     seconds, unknown, images = 0.0, 0, 0
     for recipe in recipes:
-        passed, speed = work(recipe), speeds.get(_kind(recipe)) or speeds.get((recipe.net, False))
+        passed, speed = work(recipe), speeds.get(recipe.net)
         if passed is None or speed is None:
             unknown += 1
             images += passed or 0
@@ -124,11 +125,26 @@ def _images(recipe: Recipe, counts: Sequence[int]) -> int:
     return min(total, recipe.epoch_steps * recipe.batch) if recipe.epoch_steps else total
 
 
-def _passes(recipe: Recipe) -> int:
-    """Returns how many batches a step passes through the network: one a branch, or one that feeds every branch."""
-    return min(len(recipe.spec.branches), len(recipe.method.samplers(0.0)))
+def _work(recipe: Recipe, counts: Sequence[int]) -> int:
+    return round(recipe.epochs * _images(recipe, counts) * _arithmetic(recipe))
 
 
-def _kind(recipe: Recipe) -> tuple[str, bool]:
-    """Returns what decides a speed: the network, and whether heads are trained on features of a parent."""
-    return recipe.net, bool(recipe.parents)
+def _arithmetic(recipe: Recipe) -> float:
+    """Returns the arithmetic of an epoch, on average over training, relative to plain cross-entropy's.
+
+    Of the method's measured variants, that which agrees with the recipe in the most settings; without any, the number
+    of batches that a step passes through the network: one a branch, or one that feeds every branch.
+    """
+    method = recipe.method
+    values = {field.name: fields.text(getattr(method, field.name)) for field in dataclasses.fields(method)}
+    fitting = [entry for entry in _measured(method.name()) if entry["settings"].items() <= values.items()]
+    if not fitting:
+        return min(len(recipe.spec.branches), len(method.samplers(0.0)))
+    early, late = max(fitting, key=lambda entry: len(entry["settings"]))["arithmetic"] or (0.0, 0.0)
+    switch: float = getattr(method, "switch", 0.5)
+    return float(switch * early + (1 - switch) * late)
+
+
+@functools.cache
+def _measured(method: str) -> list[dict[str, Any]]:
+    return [entry for entry in json.loads(COSTS.read_text())["costs"] if entry["method"] == method]

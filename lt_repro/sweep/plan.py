@@ -71,5 +71,6 @@ def ordered(recipes: Sequence[Recipe], order: str) -> list[Recipe]:
     rank: dict[str, float] = {}
     for recipe in recipes:
         for ancestor in recipe.lineage():
-            rank[ancestor.key()] = min(work(recipe) or math.inf, rank.get(ancestor.key(), math.inf))
+            images = work(recipe)
+            rank[ancestor.key()] = min(math.inf if images is None else images, rank.get(ancestor.key(), math.inf))
     return sorted(recipes, key=lambda recipe: rank[recipe.key()])
