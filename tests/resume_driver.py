@@ -16,16 +16,17 @@ from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import fit
 from lt_repro.train.signals import Interrupted, Stop
 
-EPOCHS, STEPS = 3, 4  # of `small.made`
+EPOCHS, STEPS, BATCH = 3, 2, 13  # two steps: one before a cut, one after it
 CUTS = ("killed", "mid-epoch", "last step")
 
 
 def made(method, precision):
     fits = {"branches": 2} if method.first_stage == "dbn_mix" else {}
-    parents = {role: small.made(method=method.first_stage, precision=precision, **fits) for role in method.parents}
-    fields = {"method": method.name(), "precision": precision} | dataclasses.asdict(method)
-    if "meta_images" in method.defaults:  # as many as leave four steps an epoch
-        fields |= {"meta_images": 1, "ratio": 2.0}
+    fits |= {"precision": precision, "batch": BATCH}
+    parents = {role: small.made(method=method.first_stage, **fits) for role in method.parents}
+    fields = {"method": method.name(), "precision": precision, "batch": BATCH} | dataclasses.asdict(method)
+    if "meta_images" in method.defaults:  # as many as the images leave
+        fields |= {"meta_images": 1}
     return small.made(parents=parents, **fields)
 
 
@@ -51,11 +52,11 @@ def watching(mode, name, stop):
     def watch(state):
         if mode != "cut" or state.epoch != 1:
             return
-        if name.endswith("SIGKILL") and state.step == 2:
+        if name.endswith("SIGKILL") and state.step == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        if name.endswith("killed") and state.step == 2:
+        if name.endswith("killed") and state.step == 1:
             raise Killed
-        at_cut = {"mid-epoch": 2, "last step": STEPS}
+        at_cut = {"mid-epoch": 1, "last step": STEPS}
         if any(name.endswith(cut) and state.step == step for cut, step in at_cut.items()):
             stop.signum = signal.SIGTERM
 

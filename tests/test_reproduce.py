@@ -129,6 +129,26 @@ def test_a_cost_is_work_over_the_median_measured_speed(run):
     assert cost.cost([child], cpu).seconds == pytest.approx(cost.work(child) / mean)
 
 
+def test_a_methods_cost_is_the_arithmetic_that_was_measured_along_training(monkeypatch, tmp_path):
+    entries = [
+        {"method": "drw", "settings": {}, "arithmetic": [1.0, 3.0]},
+        {"method": "drw", "settings": {"rule": "resample"}, "arithmetic": [1.0, 2.0]},
+        {"method": "tau_norm", "settings": {}, "arithmetic": []},
+    ]
+    (tmp_path / "costs.json").write_text(json.dumps({"costs": entries}))
+    monkeypatch.setattr(cost, "COSTS", tmp_path / "costs.json")
+    cost._measured.cache_clear()
+    plain = recipe("digits", ratio=60.0)
+    images = 60 * 332
+    assert cost.work(plain) == images
+    assert cost.work(recipe("digits", "drw", ratio=60.0)) == round(images * (0.8 * 1 + 0.2 * 3))
+    assert cost.work(recipe("digits", "drw", ratio=60.0, rule="resample", switch=0.5)) == images * 1.5
+    assert cost.work(recipe("digits", "bbn", ratio=60.0)) == 2 * images  # not measured: its two batches
+    assert cost.work(recipe("digits", "tau_norm", parents={"weights": plain})) == 0
+    assert cost.cost([recipe("digits", "tau_norm", parents={"weights": plain})], {"resnet8": 10.0}).seconds == 0
+    cost._measured.cache_clear()
+
+
 def test_a_table_is_trained_rendered_and_not_trained_again(run):
     code, out, err = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts")
     assert code == 0

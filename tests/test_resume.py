@@ -15,7 +15,7 @@ from resume_driver import CASES, EPOCHS, STEPS
 from lt_repro.store.runs import Run
 from lt_repro.train.loop import fit
 
-RESUMES_AT = {"killed": (1, 0), "mid-epoch": (1, 2), "last step": (1, STEPS), "SIGKILL": (1, 0)}  # (epoch, step)
+RESUMES_AT = {"killed": (1, 0), "mid-epoch": (1, 1), "last step": (1, STEPS), "SIGKILL": (1, 0)}  # (epoch, step)
 pytestmark = pytest.mark.usefixtures("trial")  # registered, as in the driver
 UNTRAINED = [method for method in EVERY.values() if not method.param_groups]
 
