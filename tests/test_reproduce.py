@@ -97,8 +97,8 @@ def test_a_network_without_stored_runs_is_measured_where_the_device_is(run, monk
     """At 1,000 images/s (conftest), and only on a CPU: no hours on a GPU follow from that."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     made = recipe("cifar100")
-    assert cost.speeds_on("cpu", [made, recipe("unheard-of")], {}) == {("resnet32", False): 1000.0}
-    assert cost.speeds_on("cpu", [made], {("resnet32", False): 5.0}) == cost.speeds_on("cuda", [made], {}) == {}
+    assert cost.speeds_on("cpu", [made, recipe("unheard-of")], {}) == {"resnet32": 1000.0}
+    assert cost.speeds_on("cpu", [made], {"resnet32": 5.0}) == cost.speeds_on("cuda", [made], {}) == {}
     assert cost.speeds_on("cpu", [recipe("imagenet_lt")], {}) == {}
     _, out, _ = run("reproduce", "table4", "--columns", "100", "--rows", "sbn", "--seeds", "0", "--dry-run")
     assert "36:09 CPU-minutes for 1 run, one after the other, measured now: resnet32 1,000 images/s" in out

@@ -4,9 +4,11 @@ Turns alternate with plain cross-entropy's in one process (A B A B ...), so a bu
 """
 
 import dataclasses
+import operator
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -109,9 +111,9 @@ def variants(cls: type[Method]) -> list[Method]:
 
 
 def kept_bytes(state: TrainState) -> int:
-    """Returns the bytes that autograd keeps for the backward pass of a step, without the network's own tensors.
+    """Returns the most bytes that autograd keeps at a time for backward passes of a step, without the network's own.
 
-    Where a step also takes meta gradients, those of the larger of the two graphs.
+    Where a step also takes meta gradients, those of the larger of the two.
     """
     state.start_epoch()
     state.step = 0
@@ -119,24 +121,47 @@ def kept_bytes(state: TrainState) -> int:
     network = {value.untyped_storage().data_ptr() for value in state.net.state_dict().values()}
 
     def kept(compute: Callable[..., Any]) -> int:
-        saved: list[torch.Tensor] = []
-
-        def pack(tensor: torch.Tensor) -> int:
-            saved.append(tensor)
-            return len(saved) - 1
-
-        with state.autocast(), torch.autograd.graph.saved_tensors_hooks(pack, saved.__getitem__):
+        memory = _Memory(network)
+        with state.autocast(), torch.autograd.graph.saved_tensors_hooks(memory.pack, operator.attrgetter("tensor")):
             compute(state.net, batches, ctx)
-        storages = [tensor.untyped_storage() for tensor in saved]
-        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in network}
-        saved.clear()  # the graph holds this list and the list the graph
-        return sum(sizes.values())
+        return memory.peak
 
     method = state.recipe.method
     graphs = [method.loss, method.meta_grads] if state.meta_optimizer else [method.loss]
     found = max(map(kept, graphs))
     state.net.images_seen = 0
     return found
+
+
+class _Kept:
+    """A tensor that a graph keeps; when the graph lets it go, `memory` forgets it."""
+
+    def __init__(self, tensor: torch.Tensor, memory: "_Memory") -> None:
+        self.tensor, self.memory = tensor, memory
+
+    def __del__(self) -> None:
+        self.memory.forget(self.tensor.untyped_storage())
+
+
+class _Memory:
+    """Counts the bytes of the storages that graphs keep at a time, each once; without some."""
+
+    def __init__(self, without: set[int]) -> None:
+        self.without, self.users = without, Counter[int]()
+        self.total = self.peak = 0
+
+    def pack(self, tensor: torch.Tensor) -> _Kept:
+        storage = tensor.untyped_storage()
+        self.users[storage.data_ptr()] += 1
+        if self.users[storage.data_ptr()] == 1 and storage.data_ptr() not in self.without:
+            self.total += storage.nbytes()
+            self.peak = max(self.peak, self.total)
+        return _Kept(tensor, self)
+
+    def forget(self, storage: torch.UntypedStorage) -> None:
+        self.users[storage.data_ptr()] -= 1
+        if self.users[storage.data_ptr()] == 0 and storage.data_ptr() not in self.without:
+            self.total -= storage.nbytes()
 
 
 def _entry(contender: Ours, reference: Ours, fixed: dict[str, Any], rounds: int, steps: int) -> dict[str, Any]:

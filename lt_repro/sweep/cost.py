@@ -140,7 +140,8 @@ def _arithmetic(recipe: Recipe) -> float:
     fitting = [entry for entry in _measured(method.name()) if entry["settings"].items() <= values.items()]
     if not fitting:
         return min(len(recipe.spec.branches), len(method.samplers(0.0)))
-    early, late = max(fitting, key=lambda entry: len(entry["settings"]))["arithmetic"] or (0.0, 0.0)
+    best = max(fitting, key=lambda entry: (len(entry["settings"]), sum(entry["arithmetic"])))  # of equals, the larger
+    early, late = best["arithmetic"] or (0.0, 0.0)
     switch: float = getattr(method, "switch", 0.5)
     return float(switch * early + (1 - switch) * late)
 
