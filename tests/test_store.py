@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lt_repro.cli.plan import command
-from lt_repro.store import checkpoint, locks, run_file, status
+from lt_repro.store import checkpoint, locks, provenance, run_file, status
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -54,6 +54,21 @@ def test_a_run_file_says_how_it_came_about(run):
     found = trained(run, "--seed", "4")
     assert found.command == "ltrepro train --dataset digits --ratio 60 --epochs 2 --seed 4"
     assert (found.threads, found.determinism) == (1, "A")
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("--runs /home/me/long/runs", "--runs runs"),
+        ("--out=/data/out/ --dataset npz:/home/me/a.npz", "--out=out/ --dataset npz:a.npz"),
+        ("--set parent=/home/me/a-b.json", "--set parent=a-b.json"),
+        ("--runs runs --out ../tables/x --set milestones=0.6,0.8 --rows dbn/all", None),
+        ("--out /", None),
+    ],
+)
+def test_a_run_file_names_no_folder_of_a_machine(monkeypatch, typed, kept):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/ltrepro", *typed.split()])
+    assert provenance.command() == f"ltrepro {kept or typed}"
 
 
 # locks

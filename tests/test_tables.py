@@ -1,6 +1,7 @@
 """What is committed under tables/ and figures/: every run file is whole, and every table is what its runs render."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_every_run_file_rehashes_to_its_name(path):
     assert path.stem == run.recipe.key() == json.loads(path.read_text())["key"]
     assert run.commit is not None
     assert not run.commit.endswith("+"), "a published number comes from a commit"
+    assert not re.search(r"(^|[\s=:])/", run.command), "a folder of one machine tells others nothing"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)

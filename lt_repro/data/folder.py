@@ -243,7 +243,7 @@ def _content(path: Path) -> bytes:
 
 
 def _has_several_frames(content: bytes) -> bool:
-    """Returns whether more than one frame is in a file, opened anew: later frames may be damaged."""
+    """Returns whether more than one frame is in a file, opened again: later frames may be damaged."""
     with Image.open(io.BytesIO(content)) as image:
         try:
             return bool(getattr(image, "is_animated", False))

@@ -239,7 +239,7 @@ class Method(ABC):
 
 
 def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:
-    """Returns the uniform batch or, where deferred re-sampling (Cao et al. 2019) has begun, a class-balanced one.
+    """Returns the batch of deferred re-sampling (Cao et al. 2019): uniform, class-balanced from the switch on.
 
     Args:
         resample: Whether the method re-samples at all.

@@ -1,6 +1,7 @@
 """Where a run came from: commit, command, versions, device."""
 
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -67,8 +68,15 @@ def _known(value: str | None) -> str:
 
 
 def command() -> str:
-    """Returns the command line of this process."""
-    return shlex.join(["ltrepro", *sys.argv[1:]])
+    """Returns the command line of this process, absolute paths shortened to their last name.
+
+    Where a folder lies on one machine tells nobody else anything, and run files are published.
+    """
+    return shlex.join(["ltrepro", *(_ABOVE.sub("", word) for word in sys.argv[1:])])
+
+
+_ABOVE = re.compile(r"(?:^|(?<=[=:,]))/(?:[^/,]+/)*(?=[^/])")
+"""The folders of an absolute path: in "/a/b", "npz:/a/b.npz" and "parent=/a/b.json" all before the b."""
 
 
 def determinism(device: torch.device) -> Literal["A", "B", "C"]:
