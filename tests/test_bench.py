@@ -16,11 +16,12 @@ from lt_repro.bench import compare, costs, floor, growth, start, textbook
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
 from lt_repro.data.samplers import Uniform
-from lt_repro.methods import COSTS, METHODS
+from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method, Sampled
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.render.costs import rows
 from lt_repro.sweep import workers
+from lt_repro.sweep.cost import COSTS
 from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import train_step
 

@@ -16,13 +16,14 @@ import pytest
 from lt_repro.cli.plan import command
 from lt_repro.data import cifar, load
 from lt_repro.data.images import Pool
-from lt_repro.methods import COSTS, METHODS
+from lt_repro.methods import METHODS
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
 from lt_repro.paper.table import ratios
 from lt_repro.recipe import find
 from lt_repro.store.runs import Run
+from lt_repro.sweep.cost import COSTS
 from lt_repro.train import signals
 
 DIGITS = ["--dataset", "digits", "--ratio", "60", "--epochs", "2"]

@@ -39,10 +39,11 @@ def methods(
     [bold]ltrepro methods dbn_mix[/bold]
     """
     from lt_repro import cards, fields
-    from lt_repro.methods import COSTS, METHODS
+    from lt_repro.methods import METHODS
     from lt_repro.recipe import find
     from lt_repro.render import costs
     from lt_repro.render.departures import page
+    from lt_repro.sweep.cost import COSTS
 
     if markdown:
         if name or as_json:

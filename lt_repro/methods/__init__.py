@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-from pathlib import Path
 
 from lt_repro.methods.base import Method
 
@@ -17,5 +16,3 @@ def _found() -> dict[str, type[Method]]:
 
 
 METHODS = _found()
-COSTS = Path(__file__).with_name("costs.json")
-"""What `ltrepro bench --methods --json` gave: what each method costs beside plain cross-entropy."""

@@ -15,13 +15,15 @@ import torch
 from lt_repro import fields
 from lt_repro.data.images import Pool
 from lt_repro.data.load import known_split
-from lt_repro.methods import COSTS
 from lt_repro.nets.resnet_cifar import BLOCKS
 from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
 from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import train_step
 from lt_repro.train.state import TrainState
+
+COSTS = Path(__file__).with_name("costs.json")
+"""What `ltrepro bench --methods --json` gave: what each method costs beside plain cross-entropy."""
 
 
 class Cost(NamedTuple):
