@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from lt_repro import fields
@@ -258,10 +259,11 @@ def find(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def settings(method: type[Method]) -> dict[str, Any]:
+@functools.cache  # a plan asks a hundred thousand times
+def settings(method: type[Method]) -> Mapping[str, Any]:
     """Returns the type of everything that can be set: the recipe's fields and the method's, by name."""
     recipe_types = {name: kind for name, kind in fields.types(Recipe).items() if name != "method"}
-    return recipe_types | fields.types(method)
+    return MappingProxyType(recipe_types | fields.types(method))
 
 
 def role_fields(method: Method) -> dict[str, Any]:

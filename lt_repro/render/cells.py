@@ -183,7 +183,9 @@ def conflicts(
 
 def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
     """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
-    epochs: dict[str, set[int]] = {}
+    runs, epochs = list(runs), dict[str, set[int]]()
+    if not runs:  # a plan from nothing
+        return []
     for recipe in (cell.recipe for cell in table.cells() if cell.recipe):
         epochs.setdefault(_shortened(recipe), set()).add(length(recipe))
     longest = max((count for counts in epochs.values() for count in counts), default=0)
