@@ -8,9 +8,10 @@ def test_every_damaged_file_is_found_out(tmp_path):
     assert found == {"damaged": 60, "detected": 60, "undetected": []}
 
 
-def test_a_disk_that_fails_at_a_drawn_call_loses_nothing_and_is_named(tmp_path):
-    found = disk.round(24, 0, tmp_path)
-    assert found == {"points": 24, "faults": 24, "lost": [], "unclear": []}
+def test_a_disk_that_fails_at_any_call_loses_nothing_and_is_named(tmp_path):
+    found = disk.round(1, 0, tmp_path)
+    assert found["points"] == found["faults"] > 60
+    assert (found["lost"], found["unclear"]) == ([], [])
 
 
 def test_a_value_that_is_not_finite_ends_the_run_as_diverged(tmp_path):

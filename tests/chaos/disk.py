@@ -30,7 +30,7 @@ REMOVING = {
 
 
 def round(count, seed, folder):
-    """Returns what became of `count` faults or more: every call of two small runs in turn, or of drawn ones if few.
+    """Returns what became of `count` faults or more: every call of two small runs, as often as it takes.
 
     From a hundred on there are real file systems among them.
     """
@@ -39,8 +39,6 @@ def round(count, seed, folder):
     with small.quick():
         scenes = [Scene(folder / "fresh", damaged=False), Scene(folder / "resumed", damaged=True)]
         points = [(scene, n) for scene in scenes for n in range(len(scene.calls))]
-        if count < len(points):
-            points = [points[i] for i in rng.permutation(len(points))[:count]]
         for turn in range(-(-count // len(points))):
             for scene, n in points:
                 allowed = REMOVING.get(scene.calls[n], FAULTS)

@@ -14,8 +14,8 @@ def main(folder):
     """Returns what `round` does."""
     place = Path(folder)
     return {
-        "kills": kills.main(6, 1, place / "kills", forgets=False),
-        "writers": writers.main(30, 0, place / "writers", in_place=False),
+        "kills": kills.main(10, 1, place / "kills", forgets=False),
+        "writers": writers.main(50, 0, place / "writers", in_place=False),
         "leaving": leaving.main(2, 0, place / "leaving"),
     }
 
