@@ -8,6 +8,7 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/ltrepro demo
 
+test: export PYTHONDONTWRITEBYTECODE =# else each of its many processes compiles every file again
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -38,6 +38,15 @@ EVERY = {
 """Every example of every registered method and of the tests' own: the contract tests run over them."""
 
 
+LONGEST = ("crew", "resume", "chaos_processes", "cli", "exhibits", "methods_contract", "reproduce", "figures", "train")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker is left with one when the others are done."""
+    order = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)

@@ -149,6 +149,7 @@ def test_the_workers_leave_with_their_queue_which_can_be_resumed(run, forked):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_queue(signum):
+    run_all([brief()], digits(), Path("runs"))  # so that the network's speed is known
     words = [sys.executable, "-m", "lt_repro", *LONG, "--set", "epochs=2000", "--jobs", "2"]
     queue = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 

@@ -18,6 +18,7 @@ from lt_repro.store.runs import Run
 pytestmark = pytest.mark.usefixtures("elsewhere")
 ALL_STORED = sorted((Path(__file__).parents[1] / "tables/runs").glob("digits-r60-dbn_mix-e60-s*.json"))
 STORED = ALL_STORED[:2]
+FEW = [path for path in ALL_STORED[0].parent.glob("digits-r60-*") if re.search("dbn_mix-e60-|-bbn-|-crt-", path.name)]
 ODD = "[bold]x[:fire:]\\[b] :+1: \u3000\u200d猫"
 
 
@@ -107,17 +108,16 @@ def screen(run, monkeypatch):
     return type_in
 
 
-RUNS = str(Path(__file__).parents[1] / "tables/runs")
-ON_DIGITS = ["--dataset", "digits", "--ratio", "60", "--runs", RUNS]
+ON_DIGITS = ["--dataset", "digits", "--ratio", "60", "--runs", "few"]
 COMMANDS = {
     "ablation": ["ablation-table", *ON_DIGITS],
     "branch": ["branch-table", *ON_DIGITS],
-    "reproduce": ["reproduce", "table6", "--render-only", "--runs", RUNS],
+    "reproduce": ["reproduce", "table6", "--render-only", *ON_DIGITS],
     "classes": ["plot-classes", *STORED],
     "fig1": ["plot-classes", *ON_DIGITS],
     "diff": ["diff", *STORED],
     "show": ["show", STORED[0]],
-    "status": ["status", "--runs", RUNS],
+    "status": ["status", "--runs", "few"],
     "methods": ["methods"],
     "method": ["methods", "dbn_mix"],
     "make-dataset": ["make-dataset", "digits"],
@@ -130,8 +130,16 @@ def grids(text):
     return [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
 
 
+@pytest.fixture
+def few():
+    """A folder of stored runs that fill these tables, and no others, which would only have to be read."""
+    Path("few").mkdir()
+    for path in FEW:
+        (Path("few") / path.name).write_bytes(path.read_bytes())
+
+
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_no_number_is_cut_and_no_grid_is_wider_than_the_terminal(words, run, screen, monkeypatch):
+def test_no_number_is_cut_and_no_grid_is_wider_than_the_terminal(words, run, screen, monkeypatch, few):
     monkeypatch.setattr(figures, "class_figure", lambda *_: None)  # what is printed does not depend on the picture
     monkeypatch.setattr(figures, "save", lambda *_: [])
     whole = screen(100_000, *words)
@@ -196,7 +204,7 @@ def test_a_long_title_of_a_series_is_broken_between_words(screen):
         assert {"(frozen", "dbn_mix,", "mixup,", "branches"} <= set(titles.split())
 
 
-def test_a_grid_is_folded_on_a_terminal_too_narrow_for_a_number(screen):
+def test_a_grid_is_folded_on_a_terminal_too_narrow_for_a_number(screen, few):
     for width in (20, 30):
         shown = screen(width, *COMMANDS["branch"])
         assert [line for line in grids(shown) if cell_len(line) > width] == []

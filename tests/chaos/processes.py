@@ -1,6 +1,7 @@
 """Processes that are started and ended by this module, whatever happens."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ def run_module(module, seconds, **arguments):
 def answer(main):
     """Prints what `main` gives for the arguments that `run_module` passed."""
     sys.stdout.write(f"{json.dumps(main(**json.loads(sys.argv[1])))}\n")
+    gc.freeze()  # the end of a process that has torch takes a second otherwise
 
 
 def environment():
