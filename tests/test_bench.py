@@ -161,7 +161,7 @@ def test_a_process_of_its_own_starts_and_says_when(small_images, tmp_path, capsy
     names = ("train_images", "train_labels", "test_images", "test_labels")
     np.savez(tmp_path / "pool.npz", **{name: getattr(pool, name) for name in names})
     before = time.time()
-    start._main(str(tmp_path / "pool.npz"), "cpu", "1")
+    start.begin(str(tmp_path / "pool.npz"), "cpu", "1")
     found = json.loads(capsys.readouterr().out)
     assert before < found["first_step_at"] < time.time()
     assert found["peak_bytes"] > found["image_bytes"] == pool.train_images.nbytes + pool.test_images.nbytes

@@ -1,7 +1,4 @@
-"""Start-up and memory: a process of its own that begins a run as `train` does, takes a few steps and says when.
-
-`python -m lt_repro.bench.start FILE.npz DEVICE STEPS` prints {first_step_at, peak_bytes, image_bytes} as JSON.
-"""
+"""Start-up and memory: a process of its own that begins a run as `train` does, takes a few steps and says when."""
 
 import json
 import resource
@@ -16,6 +13,8 @@ import numpy as np
 
 from lt_repro.data.images import Pool
 from lt_repro.errors import FailedError
+
+_BEGIN = "import sys, lt_repro.cli; from lt_repro.bench import start; start.begin(*sys.argv[1:])"
 
 
 class Start(NamedTuple):
@@ -40,7 +39,7 @@ def measure(pool: Pool, device: str, steps: int = 5) -> Start:
     """
 
     def ran(*words: str) -> str:
-        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
         if done.returncode:
             raise FailedError(f"{' '.join(words)} failed", *done.stderr.splitlines()[-1:])
         return done.stdout
@@ -48,18 +47,19 @@ def measure(pool: Pool, device: str, steps: int = 5) -> Start:
     helps = []
     for _ in range(3):
         start = time.time()
-        ran("lt_repro", "--help")
+        ran("-m", "lt_repro", "--help")
         helps.append(time.time() - start)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pool.npz"
         arrays = {name: getattr(pool, name) for name in ("train_images", "train_labels", "test_images", "test_labels")}
         np.savez(file, **arrays)
         start = time.time()
-        found = json.loads(ran("lt_repro.bench.start", str(file), device, str(steps)))
+        found = json.loads(ran("-c", _BEGIN, str(file), device, str(steps)))
     return Start(sorted(helps)[1], found["first_step_at"] - start, found["peak_bytes"] - found["image_bytes"])
 
 
-def _main(file: str, device: str, steps: str) -> None:
+def begin(file: str, device: str, steps: str) -> None:
+    """Trains on an `npz:` file for a step and then `steps`; prints {first_step_at, peak_bytes, image_bytes} as JSON."""
     from lt_repro.bench import compare
     from lt_repro.data import load
     from lt_repro.sweep.runner import images_of
@@ -86,7 +86,3 @@ def _peak_bytes() -> int:
         line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
