@@ -117,7 +117,7 @@ COMMANDS = {
     "fig1": ["plot-classes", *ON_DIGITS],
     "diff": ["diff", *STORED],
     "show": ["show", STORED[0]],
-    "status": ["status", "--runs", "few"],
+    "status": ["status", "--runs", ALL_STORED[0].parent],
     "methods": ["methods"],
     "method": ["methods", "dbn_mix"],
     "make-dataset": ["make-dataset", "digits"],

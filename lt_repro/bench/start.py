@@ -59,7 +59,13 @@ def measure(pool: Pool, device: str, steps: int = 5) -> Start:
 
 
 def begin(file: str, device: str, steps: str) -> None:
-    """Trains on an `npz:` file for a step and then `steps`; prints {first_step_at, peak_bytes, image_bytes} as JSON."""
+    """Trains for a step, then some more; prints {first_step_at, peak_bytes, image_bytes} as JSON.
+
+    Args:
+        file: Images in the layout of `npz:`.
+        device: "auto", "cpu", "cuda" or "mps".
+        steps: How many more, in digits.
+    """
     from lt_repro.bench import compare
     from lt_repro.data import load
     from lt_repro.sweep.runner import images_of
