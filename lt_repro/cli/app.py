@@ -17,8 +17,8 @@ from rich.console import Console, ConsoleDimensions
 from lt_repro import __version__
 from lt_repro.cli.hints import with_hint
 
-# Not looking for unused cycles among torch's objects, while they are imported and when the process ends, saves two seconds.
-# Training makes next to none, and none that holds a tensor.
+# Two seconds of a command that trains go into looking for unused cycles among torch's objects, as they are imported and
+# when the process ends. Training makes next to none, and none that holds a tensor.
 gc.set_threshold(10_000)
 atexit.register(gc.freeze)
 
