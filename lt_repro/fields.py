@@ -91,15 +91,19 @@ def check(settings: Any) -> None:
         if choices:
             if value not in choices or isinstance(value, bool):
                 raise unknown(name, str(value), map(str, choices))
-            continue
-        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            value = float(value)
-        elif origin is tuple and isinstance(value, list | tuple):
-            value = tuple(float(part) for part in value)
-        object.__setattr__(settings, name, value)
-        right = isinstance(value, origin) and (kind is bool or not isinstance(value, bool))
-        if not right or (isinstance(value, float) and math.isnan(value)):
-            raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
+        elif type(value) is not kind or value != value:  # NaN
+            object.__setattr__(settings, name, _converted(name, value, kind, origin))
+
+
+def _converted(name: str, value: Any, kind: Any, origin: Any) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        value = float(value)
+    elif origin is tuple and isinstance(value, list | tuple):
+        value = tuple(float(part) for part in value)
+    right = isinstance(value, origin) and (kind is bool or not isinstance(value, bool))
+    if not right or (isinstance(value, float) and math.isnan(value)):
+        raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
+    return value
 
 
 def _checks(owner: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:

@@ -200,8 +200,10 @@ class Recipe:
         Parents are recipes within the recipe. A field at its legacy value is left out
         (`fields.added_later`).
         """
-        values = {name: getattr(self, name) for name in fields.types(type(self))}
-        values["method"] = {"name": self.method.name()} | _without_legacy(self.method, dataclasses.asdict(self.method))
+        values, method_values = (
+            {name: getattr(x, name) for name in fields.types(type(x))} for x in (self, self.method)
+        )
+        values["method"] = {"name": self.method.name()} | _without_legacy(self.method, method_values)
         values["parents"] = {role: parent.to_json() for role, parent in self.parents.items()}
         return {name: _json_value(value) for name, value in _without_legacy(self, values).items()}
 
@@ -231,10 +233,21 @@ class Recipe:
         """Returns the name of the run: a readable slug and 8 hex digits of the SHA-256 of the canonical JSON."""
         return self._key
 
+    def __hash__(self) -> int:
+        return hash(self._key)
+
     @functools.cached_property
     def _key(self) -> str:
         slug = f"{self.dataset}-r{self.ratio:g}-{self.method.name()}-e{self.epochs}-s{self.seed}"
         return f"{slug}-{digest(self.to_json())[:8]}"
+
+    @functools.cached_property  # a plan looks half a million times
+    def values(self) -> Mapping[str, Any]:
+        """Returns the value of everything that can be set, by name: the recipe's fields and its method's."""
+        method_fields = fields.types(type(self.method))
+        return {
+            name: getattr(self.method if name in method_fields else self, name) for name in settings(type(self.method))
+        }
 
 
 SHARED = ("dataset", "ratio", "imb_type", "split_seed", "meta_images", "net", "normalise")
@@ -278,11 +291,6 @@ def role_fields(method: Method) -> dict[str, Any]:
         for name, default in changed.items()
         if dataclasses.replace(method, **{name: default}).parents != method.parents
     }
-
-
-def get(recipe: Recipe, name: str) -> Any:
-    """Returns a setting of a recipe or of its method, by its field's name."""
-    return getattr(recipe if name in fields.types(Recipe) else recipe.method, name)
 
 
 def _json_value(value: Any) -> Any:

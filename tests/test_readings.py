@@ -12,7 +12,7 @@ from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.rivals import TABLE1
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, departures, recipe
 from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4, TABLE5, TABLE6A, TABLE6B
-from lt_repro.recipe import Recipe, get
+from lt_repro.recipe import Recipe
 from lt_repro.render.readings import SCREEN, page
 from lt_repro.render.text import reading_line
 from lt_repro.store.runs import load_runs
@@ -30,7 +30,7 @@ RELEASED = {
 
 
 def values_of(made, names=RELEASED):
-    return {name: get(made, name) for name in names}
+    return {name: made.values[name] for name in names}
 
 
 def test_the_released_reading_sets_what_the_code_has():
@@ -54,7 +54,7 @@ def test_a_point_that_decides_nothing_is_left_out():
     assert (cosine.milestones, cosine.crop_pad) == ((0.6, 0.8), "zero")
     for made in (sbn, bm, cosine):
         assert not made.inactive_fields() & {
-            name for name in RELEASED if get(made, name) != get(recipe("cifar100"), name)
+            name for name in RELEASED if made.values[name] != recipe("cifar100").values[name]
         }
 
 
@@ -109,7 +109,7 @@ def test_the_readings_table_has_each_point_added_to_the_text_and_taken_from_the_
             away = departures(variant, reading)
             assert set(away) == {point}
             other = {"paper": "released", "released": "paper"}[reading]
-            assert away[point][0] == get(made[other], point)
+            assert away[point][0] == made[other].values[point]
     assert {cell.column.label for cell in table.cells()} >= {"all", "many", "medium", "few"}
     assert table.best
 

@@ -135,7 +135,7 @@ def _train_arguments(
 ) -> list[str]:
     from lt_repro.data.load import is_own
     from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.recipe import get, role_fields, settings
+    from lt_repro.recipe import role_fields
 
     method, idle = type(recipe.method), recipe.inactive_fields()
     natural = recipe.imb_type == "as_is"
@@ -145,7 +145,7 @@ def _train_arguments(
         bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents), set[str]()
     except RequestError:  # the parents alone do not imply these fields
         bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents, **roles), {*roles}
-    chosen = {name: get(recipe, name) for name in SETTINGS.chosen if name in settings(method)} | roles
+    chosen = {name: recipe.values[name] for name in SETTINGS.chosen if name in recipe.values} | roles
     chosen["ratio"] = recipe.ratio
     usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, preset, parents=recipe.parents, **chosen)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
@@ -155,11 +155,10 @@ def _train_arguments(
     words += [] if reading == "paper" else ["--reading", reading]
     words += ["--preset", preset] if preset else []
     words += ["--ratio", "as-is"] if natural and not recipe.parents else []
-    for name in settings(method):
-        value = get(recipe, name)
+    for name, value in recipe.values.items():
         if name in ("dataset", "parents") or name in idle:
             continue
-        same = value == get(bare if name in chosen else usual, name)
+        same = value == (bare if name in chosen else usual).values[name]
         if same and name not in typed and not (name == "ratio" and needs_ratio):
             continue
         if natural and name in ("ratio", "imb_type"):

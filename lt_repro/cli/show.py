@@ -232,12 +232,11 @@ def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[
     """Returns where a recipe belongs: its cells, the readings it follows, its departures, what is open for it."""
     from lt_repro import fields
     from lt_repro.paper import papers
-    from lt_repro.recipe import get
     from lt_repro.render.text import reading_line
 
     paper = cells[0][0] if cells else papers()[DEFAULT_PAPER]
     asked = {
-        question.setting: f"{fields.text(get(recipe, question.setting))}: {question.asked} ({question.why})"
+        question.setting: f"{fields.text(recipe.values[question.setting])}: {question.asked} ({question.why})"
         for question in paper.questions
         if _has(recipe, question.setting) and question.setting not in recipe.inactive_fields() and question.when(recipe)
     }

@@ -8,7 +8,7 @@ from lt_repro import fields
 from lt_repro.errors import unknown
 from lt_repro.methods.base import Method
 from lt_repro.paper.reading import Reading
-from lt_repro.recipe import SHARED, Recipe, find, get, role_fields, settings
+from lt_repro.recipe import SHARED, Recipe, find, role_fields, settings
 
 INHERITED = (*SHARED, "crop", "crop_pad", "flip", "rotation", "seed", "precision", "epoch_steps")
 """What a run takes from its parent by default."""
@@ -33,6 +33,7 @@ class Settings:
     ratio: float = 100.0
     chosen: Sequence[str] = ()
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
+    _made: dict[tuple[Any, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def recipe(
         self, dataset: str, method: str = "dbn_mix", reading: str = "paper", preset: str = "", **given: Any
@@ -51,23 +52,11 @@ class Settings:
             RequestError: A name is unknown or a value not allowed.
         """
         cls, given = find(method), _plain(method, given)
-        if reading not in self.readings:
-            raise unknown("reading", reading, self.readings)
-        if preset and preset not in cls.presets:
-            raise unknown(f"preset of {method}", preset, cls.presets)
-        chosen = cls.presets[preset].sets if preset else {}
-        points = [point for point in self.readings[reading].points if point.method in (None, method)]
-        read = {name: value for point in points for name, value in point.sets.items()}
-        whole = self._filled(cls, dataset, read, chosen, given)
-        idle = set(whole.inactive_fields())
-        for point in points:
-            if point.unless and all(get(whole, name) == value for name, value in point.unless.items()):
-                idle |= point.sets.keys()
-        if not idle & read.keys():
-            return whole
-        return self._filled(
-            cls, dataset, {name: value for name, value in read.items() if name not in idle}, chosen, given
-        )
+        parents = {role: parent.key() for role, parent in given.get("parents", {}).items()}
+        asked = cls, dataset, reading, preset, repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
+        if asked not in self._made:  # a plan asks three times for each
+            self._made[asked] = self._fitted(cls, dataset, reading, preset, given)
+        return self._made[asked]
 
     def active(self, dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
         """Returns a recipe as `recipe` does, without the given settings that are inactive in it.
@@ -98,13 +87,33 @@ class Settings:
             free["parents"] = actual.parents
         whose = actual.dataset, method.name(), reading, preset
         default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free)
-        pairs = {name: (get(actual, name), get(default, name)) for name in settings(method)}
+        pairs = {name: (actual.values[name], default.values[name]) for name in settings(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
             inner = self.departures(parent, reading)
             pairs |= {f"parent {name}": pair for name, pair in inner.items() if name not in chosen}
         return pairs
+
+    def _fitted(self, cls: type[Method], dataset: str, reading: str, preset: str, given: Mapping[str, Any]) -> Recipe:
+        method = cls.name()
+        if reading not in self.readings:
+            raise unknown("reading", reading, self.readings)
+        if preset and preset not in cls.presets:
+            raise unknown(f"preset of {method}", preset, cls.presets)
+        chosen = cls.presets[preset].sets if preset else {}
+        points = [point for point in self.readings[reading].points if point.method in (None, method)]
+        read = {name: value for point in points for name, value in point.sets.items()}
+        whole = self._filled(cls, dataset, read, chosen, given)
+        idle = set(whole.inactive_fields())
+        for point in points:
+            if point.unless and point.unless.items() <= whole.values.items():
+                idle |= point.sets.keys()
+        if not idle & read.keys():
+            return whole
+        return self._filled(
+            cls, dataset, {name: value for name, value in read.items() if name not in idle}, chosen, given
+        )
 
     def _filled(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 
 from lt_repro.data.split import Split
 from lt_repro.paper.table import Cell, Table
-from lt_repro.recipe import Recipe, get, settings
+from lt_repro.recipe import Recipe
 from lt_repro.render.intervals import interval
 from lt_repro.store.runs import Run
 
@@ -233,8 +233,11 @@ def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]] | N
         {*other.parents},
     ):
         return None
-    names = [name for name in settings(type(recipe.method)) if name not in ("seed", "parents")]
-    found = {name: pair for name in names if (pair := (get(recipe, name), get(other, name)))[0] != pair[1]}
+    found = {
+        name: (value, other.values[name])
+        for name, value in recipe.values.items()
+        if name not in ("seed", "parents") and value != other.values[name]
+    }
     for role, parent in recipe.parents.items():
         inner = differences(parent, other.parents[role])
         if inner is None:

@@ -139,7 +139,7 @@ class MissingWeights(RequestError):
 
 def run_folders(given: Sequence[Path] | None) -> list[Path]:
     """Returns the folders to search for runs: the given ones or `./runs`, then `./tables/runs`."""
-    return [*(given or [Path("runs")]), Path("tables/runs")]
+    return list(dict.fromkeys([*(given or [Path("runs")]), Path("tables/runs")]))
 
 
 def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[DamagedError]]:

@@ -131,6 +131,7 @@ def _work(recipe: Recipe, counts: Sequence[int]) -> int:
     return round(recipe.epochs * _images(recipe, counts) * _arithmetic(recipe))
 
 
+@functools.cache
 def _arithmetic(recipe: Recipe) -> float:
     """Returns the arithmetic of an epoch, on average over training, relative to plain cross-entropy's.
 

@@ -10,7 +10,7 @@ from lt_repro.methods.base import ParentRole
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
 from lt_repro.paper.settings import INHERITED
 from lt_repro.paper.table import Published, Table, Variant, ratios
-from lt_repro.recipe import Recipe, get
+from lt_repro.recipe import Recipe
 
 paper_table = partial(Table, settings=SETTINGS)
 ROWS = (
@@ -256,7 +256,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     rows += [Variant(f"paper+{point.label}", f"text + {point.title}", point.sets) for point in points]
     rows += [Variant("released", "the released code", {"reading": "released"})]
     for point in points:
-        edits = {"reading": "released"} | {name: get(text, name) for name in point.sets}
+        edits = {"reading": "released"} | {name: text.values[name] for name in point.sets}
         rows.append(Variant(f"released-{point.label}", f"code − {point.title}", edits))
     return paper_table(
         id=f"readings_{name}",
