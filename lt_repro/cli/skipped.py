@@ -20,7 +20,9 @@ def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
     from lt_repro.render.cells import matches, unmatched
 
     readings = {
-        name: dataclasses.replace(table, base=dict(table.base) | {"reading": name}) for name in table.settings.readings
+        name: dataclasses.replace(table, base=dict(table.base) | {"reading": name})
+        for name in table.settings.readings
+        if name != table.base.get("reading", "paper")
     }
     groups: dict[str, list[str]] = {}  # by what sets them apart, the options that show each
     for run, apart in unmatched(table, runs):
