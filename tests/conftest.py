@@ -14,7 +14,7 @@ from lt_repro.data.images import Images, Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.store import provenance
 from lt_repro.sweep import cost
 
@@ -65,6 +65,12 @@ commit = functools.cache(provenance.commit)
 def _known_commit(monkeypatch):
     """Git is run once, not three times for each of hundreds of runs."""
     monkeypatch.setattr(provenance, "commit", commit)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_recipes(monkeypatch):
+    """No test gets a recipe that was made before it changed the settings."""
+    monkeypatch.setitem(vars(SETTINGS), "_made", {})
 
 
 @pytest.fixture

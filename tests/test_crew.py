@@ -51,7 +51,7 @@ def wait_for(what, seconds=60.0):
 def forked(monkeypatch):
     """Workers are forked by a process that has imported torch once, which takes each of them seconds otherwise."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch._dynamo", "lt_repro.sweep.workers"])
+    server.set_forkserver_preload(["lt_repro.sweep.workers"])
     monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: server)
 
 

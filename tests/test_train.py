@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+import sys
 from collections import OrderedDict
 from typing import ClassVar, Literal
 
@@ -56,6 +57,14 @@ def test_it_learns(small, images, tmp_path):
     run = fit(small(epochs=25), images, out=tmp_path)
     assert run.accuracy() >= 0.7  # chance is 0.25
     assert run.history["loss"][-1] < 0.5 * run.history["loss"][0]
+
+
+def test_it_does_not_wait_for_what_only_compiling_needs(small, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # so that importing it is an error
+    assert fit(small(), images, out=tmp_path).status == "done"
+    weight = torch.ones(1, requires_grad=True)
+    with pytest.raises(ImportError):  # torch's own optimiser does import it
+        torch.optim.SGD([weight], lr=0.1).step()
 
 
 def test_evaluation_uses_the_running_statistics_and_leaves_them_alone(small, images, tmp_path, monkeypatch):

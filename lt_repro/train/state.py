@@ -19,6 +19,7 @@ from lt_repro.store import checkpoint, provenance, runs
 from lt_repro.train import evaluate, network
 from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_source
 from lt_repro.train.device import pick_precision
+from lt_repro.train.optimizer import SGD
 
 
 class TrainState:
@@ -174,7 +175,7 @@ class TrainState:
                 net.load_parent(weights, heads=role == "weights")
         return network.placed(net, self.device)
 
-    def _optimizer(self) -> torch.optim.SGD | None:
+    def _optimizer(self) -> SGD | None:
         """Returns SGD over what the method trains, None where that is nothing; every other parameter is frozen."""
         recipe = self.recipe
         groups: dict[str, dict[str, Any]] = {
@@ -193,7 +194,7 @@ class TrainState:
                 groups[max(fits, key=len)]["params"].append(parameter)
         if not groups:
             return None
-        return torch.optim.SGD(list(groups.values()), momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
+        return SGD(list(groups.values()), momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
 
     def _meta_optimizer(self) -> torch.optim.Optimizer | None:
         """Returns the optimiser of the auxiliary parameters that no parameter group trains, if the method has one."""
@@ -203,7 +204,7 @@ class TrainState:
         rest = [parameter for parameter in self.net.aux.parameters() if not parameter.requires_grad]
         for parameter in rest:
             parameter.requires_grad_(True)
-        return torch.optim.SGD(rest, **meta._asdict())
+        return SGD(rest, **meta._asdict())
 
     def _evaluate(self) -> None:
         self.logits = self.predict()

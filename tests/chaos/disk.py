@@ -250,7 +250,7 @@ def main(count, seed, folder):
 
     Where nothing may be mounted, a limit on the size of files takes the place of the full disk.
     """
-    import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
+    from lt_repro.sweep import runner  # noqa: F401  once, for all that are forked
 
     rng, unclear, lost = np.random.default_rng([seed, 3]), [], []
     folder = Path(folder)

@@ -228,8 +228,6 @@ def plans(rng, reference_seconds):
 
 def main(count, seed, folder, forgets):
     """Returns what `round` does."""
-    import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
-
     from lt_repro.store import provenance
     from lt_repro.sweep import runner  # noqa: F401
 

@@ -60,8 +60,6 @@ def left(pid, signum):
 
 def main(count, seed, folder):
     """Returns what `round` does."""
-    import torch._dynamo  # noqa: F401  which the first optimiser does; once, for all that are forked
-
     import lt_repro.train.loop  # noqa: F401
     from lt_repro import cli  # noqa: F401
 
