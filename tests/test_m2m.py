@@ -178,7 +178,12 @@ def test_noise_has_norm_one_and_depends_on_the_key_and_the_pixel_alone():
 @pytest.mark.parametrize("sure", [False, True])
 @pytest.mark.parametrize("accept", [0.0, 0.9999])
 def test_an_image_is_replaced_only_if_slot_teacher_and_draw_agree(nets, images, slot, sure, accept):
-    """The truth table; image 1 of class 2, N = 4 of 12, whose only larger classes are 0 and 1."""
+    """The truth table; image 1 of class 2, N = 4 of 12, whose only larger classes are 0 and 1.
+
+    Nothing is translated that the draws would not accept.
+    """
+    passed = []
+    nets[1].register_forward_pre_hook(lambda net, args: passed.append(len(args[0])))
     method = M2m(gamma=0.0 if sure else 1.0, noise=0.0, beta=0.99, switch=0.0)
     random = ALWAYS | {"slot": [0.0, slot, 0.0, 0.0, 0.0, 0.0], "accept": [0.0, accept, 0.0, 0.0, 0.0, 0.0]}
     logged = {}
@@ -186,6 +191,7 @@ def test_an_image_is_replaced_only_if_slot_teacher_and_draw_agree(nets, images, 
     replaced = slot == 0.9 and sure and accept == 0.0
     assert [not torch.equal(a, b) for a, b in zip(found, images, strict=True)] == [False, replaced] + 4 * [False]
     assert logged["accepted"].item() == float(replaced)
+    assert passed == 11 * [int(slot == 0.9 and accept == 0.0)]  # ten steps, and once to accept
 
 
 def test_the_batch_is_composed_as_written_out(nets, images):
@@ -377,24 +383,29 @@ def test_bf16_translates_in_fp32_and_still_trains_every_parameter(resnets):
 READS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero", "masked_select"}
 
 
-class NothingReadBack(TorchFunctionMode):
-    """Refuses what would wait for the device: numbers read from it, and shapes that depend on its data."""
+class Reads(TorchFunctionMode):
+    """Lists what waits for the device: numbers read from it, and shapes that depend on its data."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         masked = func.__name__ == "__getitem__" and getattr(args[1], "dtype", None) == torch.bool
-        assert not masked, "a mask as an index"
-        assert func.__name__ not in READS, func.__name__
+        if masked or func.__name__ in READS:
+            self.names.append(func.__name__)
         return func(*args, **kwargs or {})
 
 
-def test_nothing_is_read_back_from_the_device(resnets):
+def test_a_step_reads_from_the_device_which_images_to_translate_and_nothing_else(resnets):
     method = M2m(gamma=0.5, steps=2)
     images, labels, ctx = drawn(resnets, method)
-    with NothingReadBack():
+    with Reads() as reads:
         method.composed(resnets[0], images, labels, ctx)
-        for reads in (lambda: images[labels == 0], lambda: labels.sum().item(), lambda: bool(labels[0])):
-            with pytest.raises(AssertionError):
-                reads()
+    assert reads.names == ["nonzero"]
+    with Reads() as reads:
+        _ = images[labels == 0], labels.sum().item(), bool(labels[0])
+    assert reads.names == ["__getitem__", "item", "__bool__"]
 
 
 def test_a_run_logs_how_many_are_accepted_and_counts_no_translation_as_training(small, pool, tmp_path):

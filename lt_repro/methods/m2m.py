@@ -163,8 +163,7 @@ class M2m(Method):
     def composed(self, net: Net, images: Tensor, labels: Tensor, ctx: StepContext) -> Tensor:
         """Returns the batch with every accepted translation in its place.
 
-        All images are translated, also those that may not be replaced: to leave them out, their number would have to
-        be read from the device.
+        Only what the draws would accept is translated; how many that is, is read from the device.
 
         Args:
             net: f; left in its mode, without gradients of its parameters.
@@ -178,17 +177,18 @@ class M2m(Method):
         sizes, random, teacher = ctx.class_counts[labels], ctx.random, ctx.teachers["teacher"]
         weights = source_weights(sizes, self.beta)
         source = draw_by_weight(weights, random["source"])
-        start = images[source]
-        start = start + self.noise * unit_noise(random["noise"], start)
-        with evaluation_mode(net), torch.autocast(images.device.type, enabled=False):
-            x = translate(start, labels, labels[source], net, teacher, self.steps, self.step_size, self.lam)
-            with torch.no_grad():
-                p = torch.softmax(combine(teacher(x)), dim=1).gather(1, labels[:, None]).squeeze(1)
         tried = (random["slot"] >= sizes / ctx.class_counts.max()) & (weights > 0).any(dim=1)
         chance = weights.gather(1, source[:, None]).squeeze(1)
-        accepted = tried & (p >= self.gamma) & (random["accept"] < chance)
+        drawn = (tried & (random["accept"] < chance)).nonzero().squeeze(1)
+        start, targets, sources = images[source[drawn]], labels[drawn], labels[source[drawn]]
+        start = start + self.noise * unit_noise(random["noise"][drawn], start)
+        with evaluation_mode(net), torch.autocast(images.device.type, enabled=False):
+            x = translate(start, targets, sources, net, teacher, self.steps, self.step_size, self.lam)
+            with torch.no_grad():
+                p = torch.softmax(combine(teacher(x)), dim=1).gather(1, targets[:, None]).squeeze(1)
+        accepted = p >= self.gamma
         ctx.log("accepted", accepted.sum() / tried.sum().clamp(min=1))
-        return torch.where(accepted[:, None, None, None], x, images)
+        return images.index_copy(0, drawn, torch.where(accepted[:, None, None, None], x, images[drawn]))
 
     def inactive_fields(self) -> frozenset[str]:
         """Returns what decides nothing where nothing is translated."""
@@ -233,7 +233,7 @@ def unit_noise(keys: Tensor, like: Tensor) -> Tensor:
         keys: (B,), in [0, 1].
         like: (B, C, H, W), whose shape and dtype the noise has.
     """
-    size = like[0].numel()
+    size = like.shape[1:].numel()
     bits = (keys * 2**24).long()[:, None] * size + torch.arange(size, device=like.device)
     for _ in range(3):
         bits = (bits ^ (bits >> 32)) * 0x2545F4914F6CDD1D  # an odd factor; the product wraps around
