@@ -103,8 +103,9 @@ class Ride(Method):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns three experts, one, and two under a teacher; the switch is early enough for a short run."""
-        return cls(switch=0.5), cls(1, beta=0.9, switch=0.5), cls(2, switch=0.5, distill=1.0)
+        """Returns one to four experts, and two under a teacher; the switch is early enough for a short run."""
+        counts = (cls(experts, switch=0.5) for experts in (3, 2, 4))
+        return *counts, cls(1, beta=0.9, switch=0.5), cls(2, switch=0.5, distill=1.0)
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
