@@ -20,6 +20,7 @@ from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method, Sampled
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.render.costs import rows
+from lt_repro.store import provenance
 from lt_repro.sweep import workers
 from lt_repro.sweep.cost import COSTS
 from lt_repro.sweep.runner import images_of
@@ -285,7 +286,8 @@ def test_methods_beside_cross_entropy_are_printed_and_given_as_json(small_images
     assert code == 0, err
     document = json.loads(out)
     assert {entry["method"] for entry in document["costs"]} == {"crt", "bbn"}
-    assert {"device", "torch", "precision", "date", "commit", "cross_entropy"} <= document.keys()
+    assert {"device", "torch", "precision", "date", "cross_entropy"} == document.keys() - {"costs"}
+    assert {entry["commit"] for entry in document["costs"]} == {provenance.commit()}
     assert err.count("bbn: a run costs") == len(entries(document, "bbn"))
     lines = run(*words)[1].splitlines()
     assert lines[0].startswith("measured on cpu")

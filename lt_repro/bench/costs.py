@@ -50,7 +50,8 @@ def measure(
     An entry has `method`, `settings` (as typed, where they differ from the defaults), `epochs`, and relative to plain
     cross-entropy, each 1 for the same: `epoch` and `arithmetic` (an epoch's seconds and floating-point operations, at
     each of `STAGES`), `run` (of its own stage, without the parent's), `memory` (see `kept_bytes`), `trained` and
-    `stored` (parameters), `test`. A method that trains nothing has no `epoch` and no `arithmetic`, and a `run` of 0.
+    `stored` (parameters), `test`; and `rounds`, `steps` and `commit`, how it was measured. A method that trains
+    nothing has no `epoch` and no `arithmetic`, and a `run` of 0.
 
     Args:
         methods: Which.
@@ -69,6 +70,7 @@ def measure(
     reference = Ours(plain, images, place)
     reference.turn(2, 0)  # the first steps choose kernels and ask for memory
     fixed = _fixed(reference.state)
+    how = {"rounds": rounds, "steps": steps, "commit": provenance.commit()}
     entries = []
     with tempfile.TemporaryDirectory() as folder:
         parents: dict[str, Recipe] = {}  # whose weights do not matter, only their number
@@ -84,16 +86,13 @@ def measure(
                 **method.defaults,
             )
             contender = Ours(recipe, _with_sources(images, pool, method), place, (Path(folder),))
-            entries.append(_entry(contender, reference, fixed, rounds, steps))
+            entries.append(_entry(contender, reference, fixed, rounds, steps) | how)
             watch(f"{method.name()}: a run costs {entries[-1]['run']:.2f} of cross-entropy's")
     return {
         "device": provenance.device_words(place),
         "torch": torch.__version__,
         "precision": pick_precision(precision, place),
-        "rounds": rounds,
-        "steps": steps,
         "date": time.strftime("%Y-%m-%d"),
-        "commit": provenance.commit(),
         "cross_entropy": {"epochs": plain.epochs, "net": plain.net, "batch": plain.batch} | fixed,
         "costs": entries,
     }
