@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from conftest import ROWS
@@ -110,6 +111,13 @@ def test_find_by_path_key_and_beginning(run, small, images):
     for text in ("nothing", "*", "[", "../x", ""):
         with pytest.raises(RequestError):
             runs.find_run(text, [folder])
+
+
+def test_a_folder_that_is_searched_anyway_is_searched_once(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    always = Path("tables/runs")
+    assert runs.run_folders(None) == [Path("runs"), always]
+    assert runs.run_folders([Path("a"), Path("./tables/runs"), Path("a")]) == [Path("a"), always]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

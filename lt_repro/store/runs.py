@@ -138,7 +138,7 @@ class MissingWeights(RequestError):
 
 
 def run_folders(given: Sequence[Path] | None) -> list[Path]:
-    """Returns the folders to search for runs: the given ones or `./runs`, then `./tables/runs`."""
+    """Returns the folders to search for runs, each once: the given ones or `./runs`, then `./tables/runs`."""
     return list(dict.fromkeys([*(given or [Path("runs")]), Path("tables/runs")]))
 
 
