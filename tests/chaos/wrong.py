@@ -234,7 +234,7 @@ def curated():
     ):  # fmt: skip
         add(f"reproduce {' '.join(words):.30}", "reproduce", "table4", *words)
     for command in ("reproduce", "check"):
-        for name in ("", ODD, LONG, "table", "table 4", "dbn_mix:", ":table4", "TABLE4", "all,table4"):
+        for name in ("", ODD, LONG, "table", "table 4", "dbn_mix:", ":table4", "TABLE40", "all,table4"):
             add(f"{command} {name!r:.20}", command, name)
         add(f"{command} nothing", command)
     for run in (
