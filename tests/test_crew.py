@@ -204,12 +204,26 @@ def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
     wanted = [brief(10, seed=seed) for seed in range(4)]
     board = progress.Board(wanted, [], [])
     assert "time left unknown" in board.render().renderables[0].plain
-    clock[0] = 130.0
-    board.at(at_epoch(wanted[0].key(), 5))
-    assert "about 3:30 left" in board.render().renderables[0].plain  # half a run in 30 s, three and a half to go
+    clock[0] = 200.0
+    board.at(at_epoch(wanted[0].key(), 1))
+    assert "time left unknown" in board.render().renderables[0].plain  # what starting took says nothing
+    clock[0] = 230.0
+    board.at(at_epoch(wanted[0].key(), 6))
+    assert "about 3:24 left" in board.render().renderables[0].plain  # half a run in 30 s, 3.4 to go
     for made in wanted[1:]:
         board.to_do.pop(made.key())  # as if they had been there
-    assert "about 0:30 left" in board.render().renderables[0].plain
+    assert "about 0:24 left" in board.render().renderables[0].plain
+
+
+def test_only_what_trains_can_have_been_trained_by_another_process(capsys):
+    parent = brief()
+    wanted = [parent, brief(method="tau_norm", parents={"weights": parent})]
+    board = progress.Board(wanted, [], [])
+    for run in run_all(wanted, digits(), Path("runs")):
+        board.ended(run)
+    trained, evaluated = capsys.readouterr().err.splitlines()[-2:]
+    assert trained.endswith(", by another process")
+    assert evaluated.endswith(" %")
 
 
 def test_jobs_below_one_are_refused(refused):

@@ -102,7 +102,8 @@ class Board:
         self.whole = dict(self.to_do)
         self.total, self.failed = len(recipes), 0
         self.running: dict[str, RunProgress] = {}
-        self.done_here, self.started = 0.0, time.monotonic()
+        self.done_here = 0.0
+        self.started: float | None = None
         self.live = Live(get_renderable=self.render, console=err, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> Self:
@@ -116,7 +117,10 @@ class Board:
     def at(self, at: RunProgress) -> None:
         """Takes in the progress of a run."""
         before = self.running[at.key].step if at.key in self.running else at.start
-        self.done_here += self.whole[at.key] * (at.step - before) / at.steps
+        if self.started is None:  # processes take seconds to start
+            self.started = time.monotonic()
+        else:
+            self.done_here += self.whole[at.key] * (at.step - before) / at.steps
         self.running[at.key] = at
         self.to_do[at.key] = self.whole[at.key] * (1 - at.step / at.steps)
 
@@ -135,7 +139,8 @@ class Board:
                 self.cells[number] = measure(self.tables[number], self.runs)
             value = run.accuracy()
             what = "diverged" if value is None else f"accuracy {100 * value:.2f} %"
-            what += "" if was_running else ", by another process"
+            trains = bool(run.recipe.method.param_groups)  # what trains nothing reports no progress
+            what += ", by another process" if trains and not was_running else ""
         else:
             what = "failed"
             say(f"failed: {key}: {'; '.join(run.error.splitlines())}")
@@ -195,7 +200,7 @@ class Board:
         left = sum(self.to_do.values())
         if not left:
             return "no time left"
-        if not self.done_here:
+        if self.started is None or not self.done_here:
             return "time left unknown"
         return f"about {clock(left / self.done_here * (time.monotonic() - self.started))} left"
 
