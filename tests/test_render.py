@@ -401,8 +401,11 @@ def test_the_footer_names_runs_that_were_continued_elsewhere():
     origins = [{"versions": {"torch": version}, "commit": "a", "device": "cpu", "threads": 1} for version in ("1", "2")]
     split = [place | origin for place, origin in zip(places, origins, strict=True)]
     moved = replace(runs[0], attempts=split, determinism="C")
+    foot = text.rows(TABLE, measure(TABLE, [moved, replace(runs[1], attempts=split, determinism="C")]))[2]
+    keys = f"{runs[0].recipe.key()}, {runs[1].recipe.key()}"
+    assert foot[-1] == f"Continued elsewhere, so level C (torch 1 then 2): {keys}."
     whole = replace(runs[1], attempts=[place | origins[0] for place in places])
     foot = text.rows(TABLE, measure(TABLE, [moved, whole]))[2]
-    assert foot[-1] == f"Continued elsewhere, so level C: {moved.recipe.key()} (torch 1 then 2)."
+    assert foot[-1] == f"Continued elsewhere, so level C (torch 1 then 2): {moved.recipe.key()}."
     old = replace(runs[0], attempts=places)  # of a file that does not say where
     assert not any("elsewhere" in line for line in text.rows(TABLE, measure(TABLE, [old, whole]))[2])

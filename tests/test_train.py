@@ -251,7 +251,7 @@ def continued(small, images, out, monkeypatch, name, change):
     ("name", "other", "words"),
     [
         ("versions", {"torch": "A"}, "torch "),
-        ("commit", "0123abc", "commit "),
+        ("commit", "0123456789abcdef+", " then 01234567+"),
         ("device_words", "cpu (x86_64 AVX512, 2 threads)", "device cpu ("),
         ("determinism", "B", "determinism A then B"),
     ],

@@ -283,9 +283,12 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
         for run in entry.diverged:
             place = f"{entry.cell.row.title}, {entry.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged, in no mean: {place} ({run.recipe.key()})."
+    moved: dict[str, list[str]] = {}
     for run in used:
-        if words := provenance.changes_words(run.attempts):
-            yield f"Continued elsewhere, so level C: {run.recipe.key()} ({words})."
+        moved.setdefault(provenance.changes_words(run.attempts), []).append(run.recipe.key())
+    for words, keys in moved.items():
+        if words:
+            yield f"Continued elsewhere, so level C ({words}): {', '.join(keys)}."
 
 
 def reading_line(recipe: Recipe, settings: Settings) -> str:
@@ -308,7 +311,7 @@ def _seeds(measured: Sequence[Measured]) -> str:
 def _origin(used: Iterable[Run]) -> str:
     facts: Mapping[str, Iterable[str]] = {
         "epochs": _distinct(_epochs(run.recipe) for run in used),
-        "commit": _distinct(_short(run.commit) for run in used),
+        "commit": _distinct(provenance.short(run.commit) for run in used),
         "on": _distinct(f"{run.device} in {run.precision}" for run in used),
         "torch": _distinct(run.versions.get("torch", "unknown") for run in used),
     }
@@ -317,10 +320,6 @@ def _origin(used: Iterable[Run]) -> str:
 
 def _epochs(recipe: Recipe) -> str:
     return " + ".join(str(stage.epochs) for stage in reversed(recipe.lineage()))
-
-
-def _short(commit: str | None) -> str:
-    return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

@@ -58,13 +58,16 @@ def changes(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def changes_words(attempts: Iterable[Mapping[str, Any]]) -> str:
-    """Returns `changes` in words: "torch 2.10 then 2.11, commit unknown then 1e63c09"; "" where nothing differs."""
-    pairs = changes(attempts).items()
-    return ", ".join(f"{name} {' then '.join(dict.fromkeys(map(_known, values)))}" for name, values in pairs)
+    """Returns `changes` in words: "torch 2.10 then 2.11, commit unknown then 1e63c09a"; "" where nothing differs."""
+    words: dict[str, list[str]] = {}
+    for name, values in changes(attempts).items():
+        words[name] = [short(value) if name == "commit" else "unknown" if value is None else value for value in values]
+    return ", ".join(f"{name} {' then '.join(dict.fromkeys(values))}" for name, values in words.items())
 
 
-def _known(value: str | None) -> str:
-    return "unknown" if value is None else value
+def short(commit: str | None) -> str:
+    """Returns a commit for reading: its first 8 digits and its "+", or "unknown"."""
+    return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")
 
 
 def command() -> str:
