@@ -344,6 +344,23 @@ def test_v_is_stepped_by_the_authors_optimiser(small, images, tmp_path):
     assert used.items() <= state.meta_optimizer.param_groups[0].items()
 
 
+def test_the_loss_is_under_the_v_of_after_its_step(small, images, tmp_path, monkeypatch):
+    state = TrainState(replace(small(), method=MetaWeightNet()), images, tmp_path, torch.device("cpu"))
+    v, usual, seen = state.net.aux["weighting"], MetaWeightNet.loss, []
+
+    def watched(method, net, batches, ctx):
+        seen.append([p.detach().clone() for p in v.parameters()])
+        return usual(method, net, batches, ctx)
+
+    monkeypatch.setattr(MetaWeightNet, "loss", watched)
+    before = [p.detach().clone() for p in v.parameters()]
+    state.start_epoch()
+    train_step(state)
+    (used,) = seen
+    assert all(map(torch.equal, used, v.parameters()))
+    assert not all(map(torch.equal, used, before))
+
+
 def test_v_is_an_mlp_of_one_hidden_layer_of_100_and_is_logged_at_fixed_losses():
     net, logged = network(MetaWeightNet()), {}
     assert [tuple(p.shape) for p in Weighting().parameters()] == [(100, 1), (100,), (1, 100), (1,)]
@@ -397,7 +414,7 @@ def test_the_published_preset_of_meta_weight_net():
     made = recipe("cifar100", "meta_weight_net", preset="published")
     assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
     assert (made.epochs, made.method) == (100, MetaWeightNet("held_out"))
-    rates = [made.learning_rate((epoch + 0.5) / 100) for epoch in (0, 79, 80, 89, 90)]
+    rates = [made.learning_rate((epoch + 0.5) / 100) for epoch in (0, 78, 79, 88, 89)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
     assert made.method.meta_optimizer == MetaOptimizer(1e-5, 0.9, True, 5e-4)
 
@@ -523,7 +540,7 @@ def test_the_published_preset_of_mcw():
     made = recipe("cifar100", "mcw", preset="published")
     assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
     assert (made.epochs, made.method) == (200, Mcw(meta="held_out"))
-    rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (0, 159, 160, 179, 180)]
+    rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (0, 158, 159, 178, 179)]
     assert rates == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5])
 
 
@@ -714,7 +731,9 @@ def test_fields_of_metasaug_that_decide_nothing_and_its_tuned_strength():
     assert strengths == [0.75, 0.75, 0.25]
     made = recipe("cifar100", "metasaug", preset="published")
     assert {name: getattr(made, name) for name in PUBLISHED} == PUBLISHED
-    assert made.method == MetaSAug(meta="held_out")
+    assert (made.epochs, made.method) == (200, MetaSAug(meta="held_out"))
+    rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (0, 158, 159, 178, 179)]
+    assert rates == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5])
 
 
 @pytest.mark.parametrize(

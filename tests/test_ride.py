@@ -15,7 +15,8 @@ from lt_repro.methods.base import Batch, StepContext
 from lt_repro.methods.ride import Ride, class_temperatures, divergence
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.paper.dbn_mix.rivals import RIVALS
+from lt_repro.paper.dbn_mix.settings import departures, recipe
 from lt_repro.train.loop import fit
 
 COUNTS = [12, 7, 4, 3]
@@ -295,6 +296,17 @@ def test_the_published_recipe():
     assert recipe("cifar100", "ride").rotation == 0
     rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (100, 160, 180)]
     assert rates == pytest.approx([0.1, 1e-3, 1e-5])
+    six = recipe("cifar100", "ride", preset="published", experts=6)
+    taught = recipe("cifar100", "ride", preset="published", experts=4, parents={"teacher": six})
+    assert departures(taught, preset="published").keys() == {"experts"}
+    shared = recipe("cifar100", "ride", preset="published", parents={"teacher": recipe("cifar100", "ride")})
+    assert {"parent lr_decay", "parent rotation"} <= departures(shared, preset="published").keys()
+
+
+def test_the_distilled_row_of_the_rivals_has_a_teacher_of_six_experts_under_the_same_recipe():
+    cells = {cell.row.label: cell for cell in RIVALS.cells() if cell.column.label == "all"}
+    (taught, *_), (alone, *_) = cells["ride-distilled"].recipes, cells["ride"].recipes
+    assert taught == alone.replace(distill=1.0, parents={"teacher": alone.replace(experts=6)})
 
 
 def test_the_command_of_a_recipe_gives_it_back():

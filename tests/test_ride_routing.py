@@ -283,6 +283,8 @@ def test_the_gates_fit_the_parents_network():
         assert gates.shared.weight.shape == (1, 16 + 30)
     few = RideRouting().aux_modules(torch.ones(10), Ride(2).net_spec())["gates"]
     assert few.shared.weight.shape == (1, 16 + 10)
+    many = RideRouting().aux_modules(torch.ones(100), Ride(4).net_spec()._replace(widths=(16, 24, 4800)))["gates"]
+    assert many.features[0].weight.std().item() == pytest.approx((2 / 4800) ** 0.5, rel=0.02)  # Kaiming, as the code
 
 
 @pytest.mark.parametrize("parent", [{}, {"method": "ride", "experts": 1}], ids=str)

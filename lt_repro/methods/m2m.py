@@ -96,7 +96,7 @@ class M2m(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "github.com/alinlab/M2m, run.sh and config.py; no setting here: the first N_k images in file order, 10 % "
-            "of the test images as validation images, which choose the epoch; CIFAR-100 has its own normalisation",
+            "of the test images as validation images, which choose the epoch; for CIFAR-100 it has `normalise` = own",
             _PUBLISHED | {"steps": 10, "step_size": 0.1, "beta": 0.999, "gamma": 0.9, "lam": 0.5, "switch": 0.8},
             parent=_PUBLISHED,
         )

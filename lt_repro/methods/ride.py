@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, StepCo
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
+_PUBLISHED: Mapping[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "warmup": 0.025} | {
+    "nesterov": True,
+    "milestones": (0.8, 0.9),
+    "lr_decay": 0.01,
+    "rotation": 15.0,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Ride(Method):
            momentum, x0.01 at 160 and 180, images turned by up to 15 degrees, which no other method's are. Ours: the
            recipe of every method here; the preset "published" has the code's.
         8. Distillation. Paper: from a teacher of six experts. Code: repeats the whole loss for each expert, which
-           multiplies it by their number. Ours: the loss once.
+           multiplies it by their number; its teacher stays in training mode, under the batch's statistics. Ours: the
+           loss once, from a teacher in evaluation mode.
         9. Routing. Paper: an expert assignment module, trained in a second stage, saves experts at test time. Code:
            as the paper. Ours: the method ride_routing; here every image is seen by all experts.
        10. Expert counts and data sets. Paper: CIFAR-100-LT (100). Code: no configuration for CIFAR-10. Ours: the values
@@ -76,13 +83,14 @@ class Ride(Method):
     """
 
     title: ClassVar[str] = "RIDE"
+    first_stage: ClassVar[str] = "ride"
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "github.com/frank-xwang/RIDE-LongTailRecognition at commit ab8be5c, CIFAR-100-LT (100); it keeps the best "
             "epoch on the test images, and with a teacher its warm-up is 0.1",
-            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.025}
-            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "rotation": 15.0},
+            _PUBLISHED,
+            parent={**_PUBLISHED, "experts": 6},
         )
     }
 

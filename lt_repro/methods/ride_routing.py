@@ -37,6 +37,8 @@ class Gates(nn.Module):
         self.top = top
         self.features = nn.ModuleList(nn.Linear(features, HIDDEN) for _ in range(experts - 1))
         self.shared = nn.Linear(HIDDEN + top, 1)
+        for layer in (*self.features, self.shared):
+            nn.init.kaiming_normal_(layer.get_parameter("weight"))
 
     def forward(self, features: Sequence[Tensor], running: Tensor) -> Tensor:
         """Returns (B, E - 1) scores; above 0 the next expert is used.
@@ -80,8 +82,10 @@ class RideRouting(Method):
         5. Accuracy. Paper: not checked. Code: for four experts a user reports 49.58 without and 49.14 with routing on
            CIFAR-100-LT (100). Ours: measured. Effect: on digits (60), three seeds, 85.87 routed, 85.87 with all of 3
            experts, 85.07 with the first alone; of 4 experts 88.00, 88.00 and 84.27.
-        6. Checkpoint. Paper: not checked. Code: the best epoch on test. Ours: the last.
-        7. Parents. Paper: RIDE's experts. Code: the same. Ours: any network with two branches or more.
+        6. Schedule. Paper: not checked. Code: one rate for each epoch, along a cosine. Ours: the cosine goes on within
+           an epoch, so that the rates sum to 5/6 of the code's.
+        7. Checkpoint. Paper: not checked. Code: the best epoch on test. Ours: the last.
+        8. Parents. Paper: RIDE's experts. Code: the same. Ours: any network with two branches or more.
     Reduces to:
         - open gates: the parent's prediction, the mean of all experts.
         - closed gates: the first expert's prediction.

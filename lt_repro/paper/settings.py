@@ -73,12 +73,14 @@ class Settings:
             return whole
         return self.recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
 
-    def departures(self, actual: Recipe, reading: str = "paper", preset: str = "") -> dict[str, tuple[Any, Any]]:
+    def departures(
+        self, actual: Recipe, reading: str = "paper", preset: str = "", sets: Mapping[str, Any] = {}
+    ) -> dict[str, tuple[Any, Any]]:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 
-        With a preset of the method, those that differ from it. What an experiment chooses is no departure: data set,
-        ratio, seed, parents, what decides them and the `chosen` fields. Where a parent departs, so does the run, under
-        "parent NAME".
+        With a preset of the method, or with `sets`, those that differ from these. What an experiment chooses is no
+        departure: data set, ratio, seed, parents, what decides them and the `chosen` fields. Where a parent departs, so
+        does the run, under "parent NAME".
         """
         method = type(actual.method)
         free = {name: getattr(actual.method, name) for name in self.chosen if name in settings(method)}
@@ -86,13 +88,13 @@ class Settings:
         if actual.parents:
             free["parents"] = actual.parents
         whose = actual.dataset, method.name(), reading, preset
-        default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free)
+        default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free | dict(sets))
         pairs = {name: (actual.values[name], default.values[name]) for name in settings(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
-            inner = self.departures(parent, reading)
-            pairs |= {f"parent {name}": pair for name, pair in inner.items() if name not in chosen}
+            inner = self.departures(parent, reading, sets=chosen)
+            pairs |= {f"parent {name}": pair for name, pair in inner.items()}
         return pairs
 
     def _fitted(self, cls: type[Method], dataset: str, reading: str, preset: str, given: Mapping[str, Any]) -> Recipe:

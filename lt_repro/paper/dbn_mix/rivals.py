@@ -38,7 +38,8 @@ def _quoting(
 def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: Any) -> Recipe:
     """Returns the recipe of a row; a method that needs a parent gets its first stage or one branch, as the row says.
 
-    There "mix" is the parent's field, "lws.bn" the method's. The parent of a preset has the preset's settings too.
+    There "mix" is the parent's field, "lws.bn" the method's; "parent.experts" is the parent's where it is of the same
+    method. The parent of a preset has the preset's settings too.
     """
     cls = find(method)
     fields = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith(f"{method}.")}
@@ -51,7 +52,9 @@ def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: 
         return {name: value for name, value in variant.items() if name in known or "." in name}
 
     first = find(cls.first_stage)
-    parent = active(dataset, cls.first_stage, **taken(first) | dict(cls.presets[preset].parent if preset else {}))
+    sets = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith("parent.")}
+    sets |= cls.presets[preset].parent if preset else {}
+    parent = active(dataset, cls.first_stage, **taken(first) | sets)
     if roles[0] == "teacher":  # beside a run of full length
         return active(dataset, method, preset=preset, parents={"teacher": parent}, **taken(cls))
     return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
@@ -322,6 +325,15 @@ RIVALS = paper_table(
         _rival("ride-3", "RIDE, three experts", "ride"),
         _rival("ride-3-routed", "RIDE, three experts, routed", "ride_routing"),
         _rival("ride", "RIDE, four experts", "ride", ride__experts=4),
+        _rival(
+            "ride-distilled",
+            "RIDE, four experts, distilled from six",
+            "ride",
+            ride__experts=4,
+            ride__distill=1.0,
+            parent__experts=6,
+            parent__distill=0.0,
+        ),
         Variant("bbn", "BBN", {"method": "bbn"}),
         Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
