@@ -256,7 +256,8 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
     if any(run.accuracy("balanced") is not None for run in used):
         yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."
-    varied = {name.rpartition(".")[2] for variant in (*table.rows, *table.columns) for name in variant.edits}
+    edits = [name.rpartition(".") for variant in (*table.rows, *table.columns) for name in variant.edits]
+    varied = {f"parent {name}" if owner == "parent" else name for owner, _, name in edits}
     departs = _distinct(
         f"{name} {fields.text(actual)} (default: {fields.text(default)})"
         for entry in measured
