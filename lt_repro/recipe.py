@@ -140,6 +140,13 @@ class Recipe:
                     f"{count} branches, but the parent has {parent_count}",
                     "allowed: a parent with as many, or with one",
                 )
+        for role in ("weights", "teacher"):
+            if role in self.parents and "weights" in (parent := self.parents[role]).method.parents:
+                raise RequestError(
+                    f"a parent of method {parent.method.name()} for {name}",
+                    "allowed: a run that predicts with its network alone, without scales, gates or adjusted logits",
+                    f"use its own parent, {parent.parents['weights'].key()}",
+                )
         if "weights" in self.parents and self.spec != (parent_spec := self.parents["weights"].spec):
             raise RequestError(
                 f"network {self.spec}, but the parent has {parent_spec}", "allowed: the parent's network"

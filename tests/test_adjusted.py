@@ -13,6 +13,7 @@ from lt_repro.methods.base import Batch, StepContext
 from lt_repro.methods.logit_adjustment import LogitAdjustment
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
+from lt_repro.paper.dbn_mix.settings import recipe
 
 COUNTS = (12.0, 7.0, 4.0, 3.0)
 LAM, KEYS = 0.3, [0.5, 0.1, 0.3, 0.9, 0.2, 0.7]
@@ -138,3 +139,10 @@ def test_the_parents_mixup_is_no_setting_of_the_adjustment():
 def test_values_that_are_not_allowed_are_refused(fields):
     with pytest.raises(RequestError):
         LogitAdjustment(**fields)
+
+
+def test_the_published_schedule_is_that_of_cifar_10():
+    made = recipe("cifar10", "logit_adjustment", preset="published")
+    assert (made.epochs, made.batch, made.weight_decay, made.nesterov) == (1241, 128, 2e-4, True)
+    rates = [made.learning_rate((epoch + 0.5) / 1241) for epoch in (19, 20, 603, 604, 925, 926, 1127, 1128)]
+    assert rates == pytest.approx([0.1 * 19.5 / 20, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4])

@@ -106,6 +106,14 @@ def test_weights_begin_kaiming_normal():
     assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
 
 
+def test_classifiers_begin_kaiming_normal_or_with_unit_vectors():
+    linear, joint, cosine = (net("resnet32", head=head, classes=1000).heads for head in ("linear", "joint", "cosine"))
+    assert linear[0].weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.02)
+    assert joint.linear.weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
+    torch.testing.assert_close(cosine[0].weight.norm(dim=1), torch.ones(1000))
+    assert cosine[0].weight.mean(dim=0).abs().max() < 0.02  # in every direction
+
+
 def test_an_unknown_network_is_refused():
     with pytest.raises(RequestError, match="did you mean 'resnet32'"):
         net("resnet23")

@@ -17,6 +17,7 @@ from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
+from lt_repro.paper.dbn_mix.settings import recipe
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0])
 TEMPERATURES = torch.tensor([max(0.6 * 12 / 12 + 0.4, 1) / (0.6 * n / 12 + 0.4) for n in (12, 7, 4, 3)]) ** (1 / 7)
@@ -211,9 +212,29 @@ def test_bbn_is_one_classifier_on_the_weighted_features_side_by_side(batches, ep
     losses = {name: [-math.log(p[i][y]) for i, y in enumerate(batch.labels)] for name, batch in batches.items()}
     mean = {name: sum(values) / len(values) for name, values in losses.items()}
     assert found.item() == pytest.approx(alpha * mean["uniform"] + (1 - alpha) * mean["reverse"], rel=1e-6)
+    slow_net = joint_net().double()
+    f_c, f_r = slow_net.features([pairs["uniform"].images, pairs["reverse"].images])
+    log_p = slow_net.heads.linear(torch.cat([2 * alpha * f_c, 2 * (1 - alpha) * f_r], dim=1)).log_softmax(dim=1)
+    for name, part in {"uniform": alpha, "reverse": 1 - alpha}.items():
+        (-part * log_p.gather(1, batches[name].labels[:, None]).mean()).backward(retain_graph=True)
+    found.backward()
+    for p, slow in zip(net.parameters(), slow_net.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, slow.grad, rtol=1e-5, atol=1e-6)  # targets are mixed in fp32
 
 
-def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_other_does_not_move(batches):
+def test_bbn_with_branches_and_batches_exchanged_is_the_same_where_alpha_is_one_half(batches):
+    net, other = joint_net(), joint_net()
+    for i in (0, 1):
+        other.branches[i].load_state_dict(net.branches[1 - i].state_dict())
+    with torch.no_grad():
+        other.heads.linear.weight[:] = net.heads.linear.weight.roll(64, dims=1)
+    exchanged = {"uniform": batches["reverse"], "reverse": batches["uniform"]}
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(bbn_loss(batches, half, net), bbn_loss(exchanged, half, other))
+    assert bbn_loss(batches, 0.3, net).item() != pytest.approx(bbn_loss(exchanged, 0.3, other).item(), rel=1e-3)
+
+
+def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_other_has_no_gradient(batches):
     net = joint_net()
     found = bbn_loss(batches, 0.0, net)
     found.backward()
@@ -261,6 +282,13 @@ def test_bbn_predicts_at_alpha_one_half_with_one_image_for_both_branches():
     combined, branches = Bbn().predict(net, x)
     torch.testing.assert_close(combined, net.heads.linear(torch.cat(net.features(x), dim=1)))
     torch.testing.assert_close(combined, combine(branches))
+
+
+def test_bbns_published_schedule():
+    made = recipe("cifar100", "bbn", preset="published")
+    assert (made.epochs, made.batch, made.weight_decay, made.nesterov) == (200, 128, 2e-4, True)
+    rates = [made.learning_rate((epoch + 0.5) / 200) for epoch in (100, 119, 120, 159, 160)]
+    assert rates == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5])
 
 
 def test_bbns_reverse_sampler_is_the_reversed_distribution():

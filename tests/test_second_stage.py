@@ -17,7 +17,6 @@ from lt_repro.methods.tau_norm import TauNorm
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
 from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.recipe import settings
 from lt_repro.train.loop import fit
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0], dtype=torch.float64)
@@ -303,7 +302,10 @@ def test_rates_and_weight_decay_of_each_part():
         ("cifar100", 10.0, Mislas(0.2, 0.0, 0.1, "train")),
         ("cifar100", 50.0, Mislas(0.3, 0.0, 0.1, "train")),
         ("cifar100", 100.0, Mislas(0.4, 0.1, 0.2, "train")),
-        ("cifar100", 20.0, Mislas(0.3, 0.0, 0.05, "train")),
+        ("cifar10", 20.0, Mislas(0.1, 0.0, 0.2, "eval")),  # not published: those of the ratio next to it
+        ("cifar10", 200.0, Mislas(0.3, 0.0, 0.5, "eval")),
+        ("cifar100", 20.0, Mislas(0.2, 0.0, 0.1, "train")),
+        ("cifar100", 200.0, Mislas(0.4, 0.1, 0.2, "train")),
     ],
 )
 def test_mislas_has_its_authors_values_for_each_set_and_ratio(dataset, ratio, expected):
@@ -312,15 +314,49 @@ def test_mislas_has_its_authors_values_for_each_set_and_ratio(dataset, ratio, ex
     assert (made.method, made.ratio, made.epochs, made.lr) == (expected, ratio, 10, 0.1)
 
 
-@pytest.mark.parametrize(("cls", "preset"), [(cls, name) for cls in STAGES for name in cls.presets])
-def test_a_preset_gives_both_stages(cls, preset):
-    chosen = cls.presets[preset]
-    parent = recipe("cifar100", **chosen.parent)
+_KANG = {"batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "warmup": 0.0}  # as in its configuration
+_BAG = {"batch": 128, "lr": 0.1, "nesterov": True}
+_BAG_STAGE = _BAG | {"epochs": 30, "weight_decay": 5e-4, "schedule": "steps", "bn": "train"}
+_BAG_PARENT = _BAG | {"epochs": 200, "weight_decay": 2e-4}
+_ZHONG = {"batch": 128, "lr": 0.1, "weight_decay": 2e-4}
+PRESETS = {
+    (Crt, "published"): (_KANG | {"epochs": 10, "bn": "train"}, _KANG | {"epochs": 90}),
+    (Lws, "published"): (_KANG | {"epochs": 5, "bn": "train"}, _KANG | {"epochs": 90}),
+    (Crt, "bagoftricks"): (_BAG_STAGE, _BAG_PARENT),
+    (Lws, "bagoftricks"): (_BAG_STAGE, _BAG_PARENT),
+    (TauNorm, "bagoftricks"): ({"tau": 1.0, "bias": "kept"}, _BAG_PARENT),
+    (Mislas, "published"): (
+        _ZHONG | {"epochs": 10, "schedule": "cosine", "warmup": 0.0},
+        _ZHONG | {"epochs": 200, "mix": "mixup", "alpha": 1.0},
+    ),
+}
+
+
+def test_every_preset_of_a_second_stage_is_tested():
+    assert PRESETS.keys() == {(cls, name) for cls in STAGES for name in cls.presets}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), PRESETS.items(), ids=str)
+def test_a_preset_gives_both_stages(chosen, expected):
+    cls, preset = chosen
+    parent = recipe("cifar100", **cls.presets[preset].parent)
     made = recipe("cifar100", cls.name(), preset=preset, parents=dict.fromkeys(cls().parents, parent))
-    document = made.to_json() | made.to_json()["method"]
-    for name, value in chosen.sets.items():
-        assert name in settings(cls)
-        assert document.get(name, "steps") == (list(value) if isinstance(value, tuple) else value)
+    for stage, values in zip((made, parent), expected, strict=True):
+        assert {name: stage.values[name] for name in values} == values
+
+
+@pytest.mark.parametrize("method", ["logit_adjustment", "tau_norm", "lws", "mislas", "m2m"])
+def test_a_parent_that_predicts_with_more_than_its_network_is_refused(method):
+    first = recipe("digits")
+    for scaled in ("lws", "mislas", "tau_norm", "logit_adjustment"):
+        extra = {"frozen": True} if scaled == "logit_adjustment" else {}
+        parent = recipe("digits", scaled, parents={"weights": first}, **extra)
+        role = "teacher" if method == "m2m" else "weights"
+        fields = {"frozen": True} if method == "logit_adjustment" else {}
+        with pytest.raises(RequestError, match=f"a parent of method {scaled} for {method}") as caught:
+            recipe("digits", method, parents={role: parent}, **fields)
+        assert first.key() in str(caught.value)
+        assert recipe("digits", "crt", parents={"features": parent}).parents == {"features": parent}
 
 
 def test_bag_of_tricks_warms_up_for_5_of_30_epochs_and_drops_at_10_and_20():

@@ -565,8 +565,10 @@ def test_frozen_tensors_and_buffers_stay_bit_equal_and_the_heads_are_new(parent_
 
 def test_fresh_heads_are_not_the_parents_and_differ_by_seed(parent_and_make, images, tmp_path):
     parent, make = parent_and_make
-    lanes = [TrainState(make(seed=seed), images, tmp_path, torch.device("cpu")) for seed in (0, 1)]
+    recipes = [make(), make(seed=1), parent.recipe]  # the last: what the parent started from
+    lanes = [TrainState(made, images, tmp_path, torch.device("cpu")) for made in recipes]
     heads = [weights_of(parent)["heads.0.weight"], *(lane.net.heads[0].weight for lane in lanes)]
+    assert [made.seed for made in recipes] == [0, 1, 0]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
 
 

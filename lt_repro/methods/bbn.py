@@ -31,7 +31,8 @@ class Bbn(Method):
         prediction: alpha = 1/2, the same image to both branches
     Deviations:
         1. Classifier. Paper: two matrices without a bias, their outputs weighted by alpha and 1 - alpha and summed.
-           Code: one matrix and one bias, on the features weighted by 2 alpha and 2 (1 - alpha). Ours: as the code.
+           Code: one matrix and one bias, on the features weighted by 2 alpha and 2 (1 - alpha). Ours: as the code, but
+           from Kaiming's normal distribution, as all weights; the code leaves the classifier at torch's default.
         2. Cumulative learning. Paper: alpha = 1 - (epoch / epochs)^2. Code: the same with epochs counted from 0; 90
            epochs count as 100 and 180 as 200, so that alpha ends above 0. Ours: epochs counted from 0, for any number
            of epochs.
@@ -43,7 +44,8 @@ class Bbn(Method):
         5. Reverse batches. Paper: a reversed sampler feeds the re-balancing branch. Code: one reverse image is drawn
            for each image of the uniform batch. Ours: a stream of their own.
     Reduces to:
-        - alpha = 1, the first epoch: cross-entropy of the conventional branch on the uniform batch, the other unmoved.
+        - alpha = 1, the first epoch: cross-entropy of the conventional branch on the uniform batch; the other branch
+          has gradients of 0, but still weight decay and the statistics of its batches.
         - alpha = 0: cross-entropy of the re-balancing branch on the reverse batch.
         - identical batches, features and halves of W: cross-entropy of one branch whose classifier is twice a half.
         - prediction: the mean of what each branch predicts alone (alpha = 1 and alpha = 0).

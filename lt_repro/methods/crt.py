@@ -36,7 +36,8 @@ class Crt(Method):
     """Classifier re-training: everything below the heads is a parent's and frozen, fresh heads learn on balanced draws.
 
     Source:
-        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4.1.
+        B. Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Sec. 4,
+        and its public code for what the paper leaves open.
     Equation:
         L = mean over heads of CE(W_i f_i + b_i, y), f_i the parent's features of branch i, fixed
         draws: a class uniformly, then one of its images uniformly; every head sees the same batch
@@ -48,7 +49,10 @@ class Crt(Method):
            statistics drift to the balanced distribution. Ours: `bn` = "eval" keeps those of the parent, `bn` = "train"
            is as the code.
         3. Recipe for CIFAR. Paper: none published. Code: none. Ours: 10 epochs at rate 0.1 along a cosine.
-        4. Several branches. Paper: one classifier. Code: one classifier. Ours: a network of several branches keeps its
+        4. Fresh heads. Paper: not said. Code: at torch's default. Ours: from Kaiming's normal distribution, as all
+           weights; not those that the parent started from.
+        5. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
+        6. Several branches. Paper: one classifier. Code: one classifier. Ours: a network of several branches keeps its
            branches, each under a linear head of its own, whatever it had.
     Reduces to:
         - one branch: cross-entropy of a linear classifier of fixed features on class-balanced draws.

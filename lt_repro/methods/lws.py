@@ -54,8 +54,9 @@ class Lws(Method):
            independent draws.
         5. Recipe for CIFAR. Paper: none. Code: none. Ours: 10 epochs at rate 0.1 along a cosine; the preset
            "bagoftricks" is a public one.
-        6. Checkpoint. Paper: not checked. Code: the best epoch on validation images. Ours: the last epoch.
-        7. Several branches. Paper: one. Code: one. Ours: the same scales for every head.
+        6. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
+        7. Checkpoint. Paper: not checked. Code: the best epoch on validation images. Ours: the last epoch.
+        8. Several branches. Paper: one. Code: one. Ours: the same scales for every head.
     Reduces to:
         - scales 1, bias scaled: the parent's prediction.
         - identical branches and heads: the loss and the prediction of one branch.

@@ -42,7 +42,8 @@ class Mislas(Method):
            batch more in an epoch. Ours: independent draws, an epoch is N images.
         7. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
         8. Checkpoint. Paper: not checked. Code: the best epoch on test, of both stages. Ours: the last of both.
-        9. Several branches. Paper: one. Code: one. Ours: each head is tuned, all under the same scales.
+        9. Ratios 20 and 200. Paper: none. Code: none. Ours: the values of 10 and 100.
+       10. Several branches. Paper: one. Code: one. Ours: each head is tuned, all under the same scales.
     Reduces to:
         - smoothing 0 and scales 1: cRT's loss on the same network.
         - smoothing 0 and head_lr 0: LWS.
@@ -65,11 +66,15 @@ class Mislas(Method):
         (dataset, ratio): {"smooth_most": most, "smooth_least": least, "head_lr": head_lr, "bn": bn}
         for dataset, ratio, most, least, head_lr, bn in (
             ("cifar10", 10.0, 0.1, 0.0, 0.2, "eval"),
+            ("cifar10", 20.0, 0.1, 0.0, 0.2, "eval"),
             ("cifar10", 50.0, 0.2, 0.0, 0.2, "eval"),
             ("cifar10", 100.0, 0.3, 0.0, 0.5, "eval"),
+            ("cifar10", 200.0, 0.3, 0.0, 0.5, "eval"),
             ("cifar100", 10.0, 0.2, 0.0, 0.1, "train"),
+            ("cifar100", 20.0, 0.2, 0.0, 0.1, "train"),
             ("cifar100", 50.0, 0.3, 0.0, 0.1, "train"),
             ("cifar100", 100.0, 0.4, 0.1, 0.2, "train"),
+            ("cifar100", 200.0, 0.4, 0.1, 0.2, "train"),
         )
     }
     presets: ClassVar[Mapping[str, Preset]] = {

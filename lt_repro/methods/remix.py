@@ -40,7 +40,7 @@ class Remix(Method):
         4. Both conditions. Paper: not said what holds where both do. Code: none. Ours: the first; it takes
            kappa = 1 and tau > 1/2.
     Reduces to:
-        - kappa = infinity, or tau = 0: conventional mixup; with rule = "none" the same loss bit for bit.
+        - kappa = infinity, or tau = 0: with rule = "none" conventional mixup bit for bit, else deferred mixup.
         - before the switch, or switch = 1: the loss of rule = "none".
         - "reweight" at beta = 0: the loss of rule = "none".
 

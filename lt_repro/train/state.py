@@ -157,8 +157,10 @@ class TrainState:
 
     def _build(self, folders: Sequence[Path]) -> ResNet:
         recipe = self.recipe
+        # Heads that start fresh on a parent's features are not those that the parent itself started from.
+        stage = len(recipe.lineage()) - 1 if "features" in recipe.parents else 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator(recipe.seed, "init", 0).integers(2**63)))
+            torch.manual_seed(int(generator(recipe.seed, "init", stage).integers(2**63)))
             net = network.fresh(recipe, self.images)
         for role, parent in recipe.parents.items():
             run, weights = runs.weights(parent, [*folders, self.out])
