@@ -353,25 +353,25 @@ def test_sentences_on_a_gain():
     first, second = two(VALUES | {BILATERAL: (0.93, 0.95, 0.934)})
     assert first == (
         '"Single branch, vanilla" reaches 88.00 ± 1.00 % (n = 3); the best of the 4 measured rows, '
-        '"Single branch + bilateral mixup", reaches 93.80 ± 1.06 % (n = 3), a gain of +5.80 ± 1.31 points '
-        "paired over 3 seeds, more than the spread."
+        '"Single branch + bilateral mixup", reaches 93.80 ± 1.06 % (n = 3), a gain of +5.80 ± 3.26 points '
+        "paired over 3 seeds, which its 95 % interval decides."
     )
     assert second == (
-        "Taken one at a time, mixup costs 5.00 ± 1.73 points and bilateral mixup adds 5.80 ± 1.31 points; "
-        "temperature (−0.57 ± 0.67) stays within the spread; dual branch cannot be compared yet."
+        "Taken one at a time, mixup costs 5.00 ± 4.30 points and bilateral mixup adds 5.80 ± 3.26 points; "
+        "temperature (−0.57 ± 1.65) is left open; dual branch cannot be compared yet."
     )
 
 
 def test_sentences_on_a_loss_and_on_nothing():
     first, second = two({VANILLA: (0.9, 0.92), MIXUP: (0.8, 0.81), DUAL: (0.7, 0.71)})
     assert "no other row reaches more, the best of them" in first
-    assert '"Single branch + mixup", reaches 80.50 ± 0.71 % (n = 2), a difference of −10.50 ± 0.71 points' in first
-    assert "mixup costs 10.50 ± 0.71 points and dual branch costs 20.50 ± 0.71 points" in second
+    assert '"Single branch + mixup", reaches 80.50 ± 0.71 % (n = 2), a difference of −10.50 ± 6.35 points' in first
+    assert "mixup costs 10.50 ± 6.35 points and dual branch costs 20.50 ± 6.35 points" in second
     assert "temperature and bilateral mixup cannot be compared yet" in second
     first, second = two({VANILLA: (0.9, 0.9), MIXUP: (0.9, 0.9)})
     assert "no other row reaches more" in first
-    assert "a difference of 0.00 ± 0.00 points paired over 2 seeds, within the spread" in first
-    assert "mixup (0.00 ± 0.00) stays within the spread" in second
+    assert "a difference of 0.00 ± 0.00 points paired over 2 seeds, which its 95 % interval leaves open" in first
+    assert "mixup (0.00 ± 0.00) is left open" in second
 
 
 def test_sentences_on_one_seed_on_ties_and_on_unshared_seeds():

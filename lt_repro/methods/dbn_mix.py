@@ -24,7 +24,7 @@ class DbnMix(Method):
 
     Source:
         J. S. Baik, I. Y. Yoon, J. W. Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation
-        for Long-Tailed Visual Recognition", equations (1) to (23).
+        for Long-Tailed Visual Recognition", arXiv:2207.02173, Pattern Recognition 147, 2024, equations (1) to (23).
     Equation:
         L = 1/2 CE(softmax(z_c / T), y_c) + 1/2 CE(softmax(z_r / T), y_r)                     (17) to (19)
         x_c, y_c: lam_c of the uniform and 1 - lam_c of the reverse sample, lam_c = max(lam, 1 - lam);

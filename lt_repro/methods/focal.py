@@ -23,10 +23,11 @@ class Focal(Method):
         "sigmoid": L = 1/B sum_b sum_k -(1 - p_bk)^gamma log p_bk, p_bk = sigmoid(z_bk) if k = y_b, else sigmoid(-z_bk)
         "softmax": L = 1/B sum_b -(1 - p_b)^gamma log p_b, p_b = softmax(z_b) at y_b
     Deviations:
-        1. The factor (1 - p)^gamma. Paper: as above. Code: exp(-gamma (z + log(1 + exp(-z)))) for the true class; below
-           a logit of -88 in fp32 this is 0 where it should be 1, and its gradient is not a number. LDAM-DRW's, of the
-           softmax, is a power of 1 - p, whose slope is infinite at p = 1 for gamma < 1. Ours: exp(gamma log(1 - p)),
-           log(1 - p) without cancellation: right, with a finite gradient, at every logit and gamma.
+        1. The factor (1 - p)^gamma. Paper: a power of 1 - p. Code: exp(-gamma (z + log(1 + exp(-z)))) for the true
+           class; below a logit of -88 in fp32 this is 0 where it should be 1, and its gradient is not a number.
+           LDAM-DRW's, of the softmax, is a power of 1 - p, whose slope is infinite at p = 1 for gamma < 1. Ours:
+           exp(gamma log(1 - p)), log(1 - p) without cancellation: right, with a finite gradient, at every logit and
+           gamma.
         2. The bias of the sigmoids. Paper: starts at -log(K - 1), a prior of 1 / K. Code: the same, and no weight decay
            on it. Ours: the code's. The softmax form has the linear head of cross-entropy.
         3. gamma. Paper: 0.5, 1 or 2, the best on the test set. Code: 1 by default. Ours: 1, as in the quoted row.

@@ -56,7 +56,7 @@ class Lws(Method):
            "bagoftricks" is a public one.
         6. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
         7. Checkpoint. Paper: not checked. Code: the best epoch on validation images. Ours: the last epoch.
-        8. Several branches. Paper: one. Code: one. Ours: the same scales for every head.
+        8. Several branches. Paper: one classifier. Code: one. Ours: the same scales for every head.
     Reduces to:
         - scales 1, bias scaled: the parent's prediction.
         - identical branches and heads: the loss and the prediction of one branch.

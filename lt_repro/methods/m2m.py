@@ -67,7 +67,7 @@ class M2m(Method):
         6. Images. Paper: validation images that are not trained on. Code: the first N_k images in file order; 10 % of
            the test images validate and choose the epoch, the others test. Ours: the shared split, all test images, the
            last epoch.
-        7. Schedule. Paper: the same as the code's, as far as compared. Code: warm-up over 5 of 200 epochs, the rate
+        7. Schedule. Paper: not checked. Code: warm-up over 5 of 200 epochs, the rate
            x0.01 at 160 and again at 180. Ours: the shared schedule; the preset "published" has the code's.
         8. Precision. Paper: not said. Code: fp32. Ours: fp32 in the translation whatever the run has: a step moves
            a pixel of 32 x 32 by 0.002, and bf16 resolves no less.
@@ -96,7 +96,7 @@ class M2m(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "github.com/alinlab/M2m, run.sh and config.py; no setting here: the first N_k images in file order, 10 % "
-            "of the test images as validation images, which choose the epoch; for CIFAR-100 it has `normalise` = own",
+            "of the test images as validation images, which choose the epoch; for CIFAR-100 it has normalise=own",
             _PUBLISHED | {"steps": 10, "step_size": 0.1, "beta": 0.999, "gamma": 0.9, "lam": 0.5, "switch": 0.8},
             parent=_PUBLISHED,
         )

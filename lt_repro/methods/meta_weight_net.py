@@ -71,7 +71,7 @@ class MetaWeightNet(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the code of Shu et al. 2019 for class imbalance; no setting here: CIFAR-10's statistics for both "
-            "sets (for CIFAR-10 within 0.0002 of `normalise` = own), an unseeded subset, the best epoch on test",
+            "sets (for CIFAR-10 within 0.0002 of normalise=own), an unseeded subset, the best epoch on test",
             {"epochs": 100, "batch": 100, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.0}
             | {"milestones": (79 / 100, 89 / 100), "lr_decay": 0.1, "crop_pad": "reflect"}
             | {"meta": "held_out", "meta_images": 10},

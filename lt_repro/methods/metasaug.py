@@ -126,7 +126,7 @@ class MetaSAug(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the code of Li et al. 2021; no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within "
-            "0.0002 of `normalise` = own), another subset, the best epoch on test",
+            "0.0002 of normalise=own), another subset, the best epoch on test",
             {"epochs": 200, "batch": 100, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.0}
             | {"milestones": (159 / 200, 179 / 200), "lr_decay": 0.01, "crop_pad": "reflect"}
             | {"meta": "held_out", "meta_images": 10},

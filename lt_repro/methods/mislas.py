@@ -43,7 +43,7 @@ class Mislas(Method):
         7. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
         8. Checkpoint. Paper: not checked. Code: the best epoch on test, of both stages. Ours: the last of both.
         9. Ratios 20 and 200. Paper: none. Code: none. Ours: the values of 10 and 100.
-       10. Several branches. Paper: one. Code: one. Ours: each head is tuned, all under the same scales.
+       10. Several branches. Paper: one classifier. Code: one. Ours: each head is tuned, all under the same scales.
     Reduces to:
         - smoothing 0 and scales 1: cRT's loss on the same network.
         - smoothing 0 and head_lr 0: LWS.

@@ -37,8 +37,8 @@ class Remix(Method):
            the batch, as deferred re-weighting does without mixing.
         3. Switch and schedule. Paper: 300 epochs, the rate x0.1 at 150 and 250, the rule from 250 on, no warm-up named.
            Code: none. Ours: the shared schedule and 0.8 of training; preset "published" has the paper's.
-        4. Both conditions. Paper: not said what holds where both do. Code: none. Ours: the first; it takes
-           kappa = 1 and tau > 1/2.
+        4. Both conditions. Paper: not said what holds where both do. Code: none. Ours: the first; both can
+           hold only if kappa = 1 and tau > 1/2.
     Reduces to:
         - kappa = infinity, or tau = 0: with rule = "none" conventional mixup bit for bit, else deferred mixup.
         - before the switch, or switch = 1: the loss of rule = "none".

@@ -30,7 +30,7 @@ class TauNorm(Method):
            choose by. A tau that is chosen by test accuracy is no fair result: show all of the curve.
         2. Bias. Paper: dropped. Code: dropped. Ours: dropped; BagofTricks-LT's figures for CIFAR keep it (`bias` =
            "kept", the preset "bagoftricks").
-        3. Several branches. Paper: one. Code: one. Ours: each head's class vectors by their own lengths.
+        3. Several branches. Paper: one classifier. Code: one. Ours: each head's class vectors by their own lengths.
     Reduces to:
         - tau = 0, bias kept: the parent's prediction.
         - tau = 1, bias dropped: the largest cosine between features and class vectors wins.

@@ -21,6 +21,7 @@ def page(cards: Iterable[Card]) -> str:
         "",
         "Where a paper, its public code and this project differ, and what a paper leaves open: a table for each "
         'method, a row for each point. "none" under the public code: there is none, or it was not read for this point. '
+        '"not checked": nobody looked; "not said": it says nothing. '
         f'The effect is what the point changes in a result; "{NOT_MEASURED}" does not say that it changes nothing. A '
         "name in code type is a setting, changed by `--set name=value`; `ltrepro methods NAME` says what it means.",
     ]

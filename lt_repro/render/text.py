@@ -3,7 +3,6 @@
 import csv as comma
 import io
 import re
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -100,8 +99,8 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
 def sentences(table: Table, measured: Sequence[Measured]) -> str:
     """Returns what one sees in an ablation: the best row against the first, then what each ingredient does alone.
 
-    It speaks of the first column in which the first row and another have a number. "The spread" is the standard
-    deviation of the differences paired over the seeds. Two sentences, or one when there is nothing to compare.
+    It speaks of the first column in which the first row and another have a number. A gain is named with its 95 %
+    confidence interval, and decided where that does not hold 0. Two sentences, or one when there is nothing to compare.
     """
     width = len(table.columns)
     columns = [measured[i::width] for i in range(width)]
@@ -124,14 +123,16 @@ def _best(cells: Sequence[Measured], where: str) -> str:
         f"the best of the {len(others) + 1} measured rows" if ahead else "no other row reaches more, the best of them"
     )
     names = _quoted(rival.cell.row) + (f" (level with {_listed(level)})" if level else "")
-    gains = rival.differences(first)
-    if not gains:
+    found = rival.gain(first)
+    if found is None:
         gain = "but the two share no seed to pair"
     else:
-        judged = f"{'more than' if _clear(gains) else 'within'} the spread" if len(gains) > 1 else _UNJUDGED
-        noun = "gain" if statistics.fmean(gains) > 0 else "difference"
-        over = f"paired over {len(gains)} seeds" if len(gains) > 1 else "on one seed"
-        gain = f"a {noun} of {_change(gains)} points {over}, {judged}"
+        pairs = len(rival.differences(first))
+        judged = (
+            f"which its 95 % interval {'decides' if _decided(found) else 'leaves open'}" if pairs > 1 else _UNJUDGED
+        )
+        over = f"paired over {pairs} seeds" if pairs > 1 else "on one seed"
+        gain = f"a {'gain' if found[0] > 0 else 'difference'} of {spread(*found, sign=True)} points {over}, {judged}"
     start = f"{_quoted(first.cell.row)} reaches {_reached(first)}{where}"
     return f"{start}; {lead}, {names}, reaches {_reached(rival)}, {gain}."
 
@@ -139,38 +140,38 @@ def _best(cells: Sequence[Measured], where: str) -> str:
 def _ingredients(cells: Sequence[Measured]) -> str:
     first = cells[0]
     singles = {
-        _ingredient(entry.cell.row): entry.differences(first)
-        for entry in cells[1:]
-        if _single(first.cell.row, entry.cell.row)
+        _ingredient(entry.cell.row): entry.gain(first) for entry in cells[1:] if _single(first.cell.row, entry.cell.row)
     }
     if not singles:
         return "No row of the table changes a single setting of the first row."
-    clear = [_effect(name, gains) for name, gains in singles.items() if len(gains) > 1 and _clear(gains)]
-    within = [f"{name} ({_change(gains)})" for name, gains in singles.items() if len(gains) > 1 and not _clear(gains)]
-    once = [_effect(name, gains) for name, gains in singles.items() if len(gains) == 1]
-    never = [name for name, gains in singles.items() if not gains]
+    gains = {name: gain for name, gain in singles.items() if gain}
+    decided = [_effect(name, gain) for name, gain in gains.items() if gain[1] is not None and _decided(gain)]
+    undecided = [
+        f"{name} ({spread(*gain, sign=True)})"
+        for name, gain in gains.items()
+        if gain[1] is not None and not _decided(gain)
+    ]
+    once = [_effect(name, gain) for name, gain in gains.items() if gain[1] is None]
+    never = [name for name, gain in singles.items() if not gain]
     clauses = [
-        _listed(clear),
-        f"{_listed(within)} {'stays' if len(within) == 1 else 'stay'} within the spread" if within else "",
+        _listed(decided),
+        f"{_listed(undecided)} {'is' if len(undecided) == 1 else 'are'} left open" if undecided else "",
         f"{_listed(once)}, on one seed, {_UNJUDGED}" if once else "",
         f"{_listed(never)} cannot be compared yet" if never else "",
     ]
     return f"Taken one at a time, {'; '.join(clause for clause in clauses if clause)}."
 
 
-def _effect(name: str, gains: Sequence[float]) -> str:
-    change = _change(gains)
+def _effect(name: str, gain: tuple[float, float | None]) -> str:
+    change = spread(*gain, sign=True)
     if change.startswith("0.00"):  # anything that does not round to nothing has a sign
         return f"{name} changes less than 0.01 points"
     return f"{name} {'costs' if change[0] == '−' else 'adds'} {change[1:]} points"
 
 
-def _change(gains: Sequence[float]) -> str:
-    return spread(statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else None, sign=True)
-
-
-def _clear(gains: Sequence[float]) -> bool:
-    return abs(statistics.fmean(gains)) > statistics.stdev(gains)
+def _decided(gain: tuple[float, float | None]) -> bool:
+    mean, half = gain
+    return half is not None and abs(mean) > half
 
 
 def _single(first: Variant, row: Variant) -> bool:

@@ -21,7 +21,7 @@ PAPER = Paper(
     name="dbn_mix",
     title="DBN-Mix",
     citation="Baik, Yoon, Choi: DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation for "
-    "Long-Tailed Visual Recognition",
+    "Long-Tailed Visual Recognition. arXiv:2207.02173; Pattern Recognition 147 (2024) 110107",
     exhibits={
         "fig1": (FIG1,),
         "table1": (TABLE1,),

@@ -28,7 +28,11 @@ _VANILLA = {"branches": 1, "mix": "none", "tscale": False}
 READINGS: dict[str, Reading] = {
     reading.name: reading
     for reading in (
-        Reading("paper", "the paper's text", "Sec. 3, 4.2 and 4.4; what it leaves open as `PAPER.questions` says"),
+        Reading(
+            "paper",
+            "the paper's text",
+            "Sec. 3, 4.2 and 4.4; what it leaves open is decided in lt_repro/paper/dbn_mix/questions.py",
+        ),
         Reading(
             "released",
             "the authors' released code",
