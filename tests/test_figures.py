@@ -173,7 +173,7 @@ def test_group_figure_has_a_bar_for_each_measured_cell_and_a_star_for_each_print
         "many\n(> 100 images)",
         "medium\n(20 to 100)",
     ]
-    assert "No classes here: few." in axes.get_title().replace("\n", " ")
+    assert axes.get_title().replace("\n", " ").endswith("No classes here: few")
     printed = sorted(y for line in stars(axes) for y in line.get_ydata())
     assert printed == pytest.approx(sorted([38.46, 45.07, 40.99, 42.95, 51.04, 65.86, 45.38, 66.03, 55.49]))
     assert legend(figure).count("published") == 1

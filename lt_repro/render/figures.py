@@ -10,7 +10,6 @@ import importlib.util
 import io
 import math
 import os
-import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -112,8 +111,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.set_xlabel(_symbol(table.axis or "", name=True))
     axes.set_ylabel("top-1 accuracy (%)")
     axes.grid(alpha=0.3)
-    title = re.sub(r" \([^)]*\)", "", table.caption).rstrip(".")  # the caption without text in brackets
-    axes.set_title(_folded(title, 60), fontsize="medium", parse_math=False)
+    axes.set_title(_folded(table.caption.rstrip("."), 60), fontsize="medium", parse_math=False)
     _legend(figure)
     return figure
 
@@ -205,8 +203,8 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     none = ", ".join(table.columns[i].label for i in sorted(absent))
-    note = f" No classes here: {none}." if none else ""
-    axes.set_title(_folded(table.caption + note, 90), fontsize="medium", parse_math=False)
+    note = f". No classes here: {none}" if none else ""
+    axes.set_title(_folded(table.caption.rstrip(".") + note, 90), fontsize="medium", parse_math=False)
     if not any(entry.values for entry in measured):
         axes.text(0.5, 0.9, "nothing measured yet", transform=axes.transAxes, ha="center")
     _legend(figure)

@@ -67,7 +67,8 @@ def _over(name: str, *values: float) -> tuple[Variant, ...]:
 
 FIG3A = paper_table(
     id="fig3a",
-    caption="DBN-Mix against eta and eps of the temperature scaling (Fig. 3a of the paper; the grid is ours).",
+    caption="DBN-Mix against eta and eps of the temperature scaling "
+    "(Fig. 3a of the paper, CIFAR-LT-100 (100); the grid is ours).",
     build=active,
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
@@ -80,7 +81,7 @@ FIG3A = paper_table(
 )
 FIG3B = paper_table(
     id="fig3b",
-    caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper).",
+    caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, CIFAR-LT-100 (100)).",
     build=active,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
@@ -92,7 +93,8 @@ FIG3B = paper_table(
 )
 FIG3C = paper_table(
     id="fig3c",
-    caption="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper; the grid is ours).",
+    caption="DBN-Mix against gamma of the reverse sampler "
+    "(Fig. 3c of the paper, CIFAR-LT-100 (100); the grid is ours).",
     build=active,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
