@@ -16,7 +16,7 @@ from lt_repro.methods.mislas import Mislas, class_smoothing
 from lt_repro.methods.tau_norm import TauNorm
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.paper.dbn_mix.settings import departures, recipe
 from lt_repro.train.loop import fit
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0], dtype=torch.float64)
@@ -343,6 +343,12 @@ def test_a_preset_gives_both_stages(chosen, expected):
     made = recipe("cifar100", cls.name(), preset=preset, parents=dict.fromkeys(cls().parents, parent))
     for stage, values in zip((made, parent), expected, strict=True):
         assert {name: stage.values[name] for name in values} == values
+
+
+def test_under_a_preset_a_parent_of_another_method_departs_in_what_it_has():
+    parent = recipe("cifar100", "focal", form="softmax")
+    made = recipe("cifar100", "mislas", preset="published", parents={"weights": parent})
+    assert departures(made, preset="published").keys() == {"parent milestones", "parent form"}
 
 
 @pytest.mark.parametrize("method", ["logit_adjustment", "tau_norm", "lws", "mislas", "m2m"])

@@ -93,7 +93,8 @@ class Settings:
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
-            inner = self.departures(parent, reading, sets=chosen)
+            known = {name: value for name, value in chosen.items() if name in settings(type(parent.method))}
+            inner = self.departures(parent, reading, sets=known)
             pairs |= {f"parent {name}": pair for name, pair in inner.items()}
         return pairs
 
