@@ -93,6 +93,14 @@ def test_work_counts_what_passes_through_the_network():
     assert cost.work(recipe("unheard-of")) is None
 
 
+def test_work_follows_the_experts_of_ride_whenever_their_weights_begin():
+    plain = cost.work(recipe("cifar100"))
+    for experts, operations in ((2, 1.09), (3, 1.46), (4, 1.83)):  # of a plain network's, counted by hand
+        for switch in (0.5, 0.8):
+            made = recipe("cifar100", "ride", experts=experts, switch=switch)
+            assert cost.work(made) / plain == pytest.approx(operations, abs=0.005)
+
+
 def test_a_network_without_stored_runs_is_measured_where_the_device_is(run, monkeypatch):
     """At 1,000 images/s (conftest), and only on a CPU: no hours on a GPU follow from that."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

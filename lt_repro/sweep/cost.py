@@ -135,8 +135,8 @@ def _work(recipe: Recipe, counts: Sequence[int]) -> int:
 def _arithmetic(recipe: Recipe) -> float:
     """Returns the arithmetic of an epoch, on average over training, relative to plain cross-entropy's.
 
-    Of the method's measured variants, that which agrees with the recipe in the most settings; without any, the number
-    of batches that a step passes through the network: one a branch, or one that feeds every branch.
+    Of the method's measured variants, that which agrees with the recipe in the most settings, whenever its second part
+    begins; without any, the number of batches that a step passes through the network: one a branch, or one for all.
     """
     method = recipe.method
     values = {field.name: fields.text(getattr(method, field.name)) for field in dataclasses.fields(method)}
@@ -151,4 +151,5 @@ def _arithmetic(recipe: Recipe) -> float:
 
 @functools.cache
 def _measured(method: str) -> list[dict[str, Any]]:
-    return [entry for entry in json.loads(COSTS.read_text())["costs"] if entry["method"] == method]
+    entries = [entry for entry in json.loads(COSTS.read_text())["costs"] if entry["method"] == method]
+    return [entry | {"settings": {n: v for n, v in entry["settings"].items() if n != "switch"}} for entry in entries]
