@@ -3,7 +3,7 @@
 from lt_repro.paper.claim import Paper
 from lt_repro.paper.dbn_mix.claims import CLAIMS
 from lt_repro.paper.dbn_mix.questions import QUESTIONS
-from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS, TABLE1, TABLE2, TABLE3
+from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS, TABLE1, TABLE1_OWN, TABLE2, TABLE3
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import (
     FIG1,
@@ -24,7 +24,7 @@ PAPER = Paper(
     "Long-Tailed Visual Recognition. arXiv:2207.02173; Pattern Recognition 147 (2024) 110107",
     exhibits={
         "fig1": (FIG1,),
-        "table1": (TABLE1,),
+        "table1": (TABLE1, TABLE1_OWN),
         "table2": (TABLE2,),
         "table3": (TABLE3,),
         "table4": (TABLE4,),
