@@ -30,6 +30,11 @@ def added_later(before: Any) -> Any:
     return dataclasses.field(default=before, metadata={"before": before})
 
 
+def worded(default: Any, *words: str) -> Any:
+    """Returns a dataclass field that a command line can also give as a word, which has a value once a run is known."""
+    return dataclasses.field(default=default, metadata={"words": words})
+
+
 def legacy_values(owner: type) -> dict[str, Any]:
     """Returns the default of every field of `owner` that was made by `added_later`, by name."""
     return {f.name: f.metadata["before"] for f in dataclasses.fields(owner) if "before" in f.metadata}
@@ -41,12 +46,14 @@ def parse(owner: type, name: str, text: str) -> Any:
     Args:
         owner: A dataclass.
         name: One of its fields.
-        text: "0.5", "inf", "true", "0.6,0.8" for a tuple, or one of the field's choices.
+        text: "0.5", "inf", "true", "0.6,0.8" for a tuple, or one of the field's choices or of its `words`.
 
     Raises:
         RequestError: The text is not a value of the field's type.
     """
     kind = types(owner)[name]
+    if text in owner.__dataclass_fields__[name].metadata.get("words", ()):  # type: ignore[attr-defined]
+        return text
     try:
         if typing.get_origin(kind) is Literal:
             choices = typing.get_args(kind)

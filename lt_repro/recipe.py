@@ -34,7 +34,7 @@ class Recipe:
         lr: Learning rate between warm-up and the first milestone, > 0.
         weight_decay: Of SGD, on every parameter, >= 0.
         imb_type: How class sizes fall from the first class to the last; "as_is" takes all images there are.
-        split_seed: Which draw of the long-tailed split; 0 is the field's.
+        split_seed: Which draw of the long-tailed split; 0 is the field's. Typed "run", it is the run's seed.
         momentum: Of SGD, in [0, 1).
         warmup: Fraction of training with a linearly rising rate.
         milestones: Fractions of training at which the rate is multiplied by `lr_decay`.
@@ -68,7 +68,7 @@ class Recipe:
     lr: float
     weight_decay: float
     imb_type: Literal["exp", "step", "as_is"] = "exp"
-    split_seed: int = 0
+    split_seed: int = fields.worded(0, "run")
     momentum: float = 0.9
     warmup: float = 0.025
     milestones: tuple[float, ...] = (0.6, 0.8)

@@ -89,7 +89,7 @@ def test_evaluate_prints_the_accuracies_beside_the_stored_and_agrees(run, stored
         assert len(rows) == 2
         assert rows[0] == rows[1]
     assert f"{100 * stored.accuracy():.2f}" in out
-    assert "fp32; trained on cpu" in out
+    assert "tested in fp32 on cpu" in out
     assert out.strip().splitlines()[-1] == f"agrees with {stored.path}: every output, overall and in each class"
 
 
@@ -113,7 +113,7 @@ def test_as_many_threads_as_the_run_had(run, stored):
         ("combined, all", {}, "device, precision and torch are those of the run"),
         (
             "rebalancing, class 9",
-            {"device": "cuda (NVIDIA H100)", "precision": "bf16"},
+            {"device": "cuda (NVIDIA H100)", "precision": "bf16", "test_precision": None},
             "precision bf16 then, fp32 now",
         ),
         ("combined, few", {"versions": {"torch": "2.0"}}, "torch 2.0 then, "),

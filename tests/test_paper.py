@@ -137,7 +137,8 @@ def test_published_numbers_are_those_printed(table):
         for column, word in zip(table.columns, words[-len(table.columns) :], strict=True):
             if (number := fraction(word)) is not None:
                 printed[row.label, column.label] = number
-    assert {place: published.value for place, published in table.published.items()} == printed
+    labels = {row.label for row in table.rows}
+    assert {place: each.value for place, each in table.published.items() if place[0] in labels} == printed
 
 
 @pytest.mark.parametrize("table", [TABLE1, TABLE2, TABLE3], ids=lambda table: table.id)
@@ -196,7 +197,8 @@ def test_only_what_the_paper_trained_itself_is_marked_measured():
     quoted["table1_own"] = quoted["table1"]
     for table in TABLES:
         for (row, _), published in table.published.items():
-            assert published.measured == (row not in quoted.get(table.id, ()))
+            name = row.partition("/")[0] if table is TABLE4 else row
+            assert published.measured == (name not in quoted.get(table.id, ()))
             assert published.source.startswith("DBN-Mix, ")
             if not published.measured and table in (TABLE1, TABLE2, TABLE3):
                 assert ", quoted" in published.source

@@ -51,7 +51,7 @@ class Ours:
         seen = state.images_passed - before
         if tested:
             images = state.images.test_images[:tested]
-            evaluate.predict(state.recipe.method, state.net, images, state.device, state.precision)
+            evaluate.predict(state.recipe.method, state.net, images, state.device)
         return Turn(ready - start, trained - ready, seen, time.perf_counter() - trained, tested)
 
     def parts(self, steps: int) -> dict[str, float]:

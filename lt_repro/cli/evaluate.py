@@ -24,6 +24,9 @@ def evaluate(
     runs: Runs = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    bn: Annotated[
+        str, typer.Option(help="BatchNorm's statistics: running (as stored), mixed, clean or blend.")
+    ] = "running",
     logits: Annotated[
         Path | None, typer.Option("--save-logits", help="FILE.npz for logits, labels and class names.")
     ] = None,
@@ -40,8 +43,15 @@ def evaluate(
 
     [bold]ltrepro evaluate birds-r8 --dataset folder:birds[/bold]
 
-    Exits with 1 where an accuracy differs: logits are rounded differently on another device, in another precision or
-    by another torch. Logits are of the last epoch, combined and by branch; rows are the test images, by class.
+    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-8d7a --bn clean[/bold]
+
+    Where training mixes images, BatchNorm's running statistics are of mixed images and test images are not: --bn
+    gathers them again from an epoch of training batches as drawn in training (mixed), without mixing (clean), or as the
+    released code of DBN-Mix leaves them with one branch (blend). Tests compute in fp32.
+
+    Exits with 1 where an accuracy differs from the stored one: logits are rounded differently on another device, in
+    another precision or by another torch. Logits are of the last epoch, combined and by branch; rows are the test
+    images, by class.
     """
     from lt_repro.data import load
     from lt_repro.store import runs as stored
@@ -53,7 +63,8 @@ def evaluate(
     folders = stored.run_folders(runs)
     found = stored.find_run(run, folders)
     beside = [found.path.parent] if found.path else []
-    found, weights = stored.weights(found.recipe, [*beside, *folders])
+    parents = [*beside, *folders]
+    found, weights = stored.weights(found.recipe, parents)
     pool = load.load_pool(dataset or dataset_of(found), load.data_root(data_root))
     if pool.name != found.recipe.dataset:
         raise RequestError(
@@ -61,20 +72,24 @@ def evaluate(
             "allowed: the images it was trained on",
         )
     images = images_of(found.recipe, pool)
-    evaluation = evaluate_run(found, weights, images, pick_device(device))
+    evaluation = evaluate_run(found, weights, images, pick_device(device), bn, parents)
     paths = _save_logits(logits, found, images, evaluation) if logits else []
     paths += _draw_confusion(confusion, found, images, evaluation) if confusion else []
-    differing = differences(found, evaluation.scores)
+    before = found.outcome(bn)
+    differing = differences(found, evaluation.scores, bn) if before else []
     if as_json:
         origin = {name: evaluation.origin[name] for name in ("device", "threads", "versions")}
         put_json(
-            {"key": found.recipe.key(), "path": str(found.path), "agrees": not differing, "result": evaluation.scores}
-            | {"stored": {name: (found.result or {})[name] for name in evaluation.scores}}
+            {"key": found.recipe.key(), "path": str(found.path), "bn": bn, "result": evaluation.scores}
+            | {"agrees": not differing if before else None}
+            | {"stored": {name: before[name] for name in evaluation.scores} if before else None}
             | {"precision": evaluation.precision, **origin, "files": list(map(str, paths))}
         )
     else:
-        _put(found, evaluation)
-        if not differing:
+        _put(found, evaluation, bn)
+        if before is None:
+            put(f"{found.path} has no accuracies with {bn} statistics to compare with: an older version trained it")
+        elif not differing:
             put(f"agrees with {found.path}: every output, overall and in each class")
         for path in paths:
             put(str(path))
@@ -121,7 +136,7 @@ def _draw_confusion(folder: Path, run: "Run", images: "Images", evaluation: "Eva
     return [path, *figures.save(figure, stem)]
 
 
-def _put(run: "Run", evaluation: "Evaluation") -> None:
+def _put(run: "Run", evaluation: "Evaluation", bn: str) -> None:
     """Prints the accuracies beside the stored ones."""
     names = accuracy_names(run)
     outputs: list[tuple[str, str | None, dict[str, Any]]] = [
@@ -132,10 +147,12 @@ def _put(run: "Run", evaluation: "Evaluation") -> None:
     rows = []
     for title, branch, scores in outputs:
         rows.append([title, *(percent(scores["accuracy"].get(name)) for name in names)])
-        rows.append([f"{title}, stored", *(percent(run.accuracy(name, branch)) for name in names)])
-    put_grid(["top-1 %, last epoch", *names], rows, fixed=1)
+        rows.append([f"{title}, stored", *(percent(run.accuracy(name, branch, bn)) for name in names)])
+    put_grid([f"top-1 %, last epoch{'' if bn == 'running' else f', {bn} statistics'}", *names], rows, fixed=1)
     put_balance(run)
-    put(f"evaluated on {evaluation.origin['device']}, {evaluation.precision}; trained on {run.device}, {run.precision}")
+    put(
+        f"tested in {evaluation.precision} on {evaluation.origin['device']}; trained in {run.precision} on {run.device}"
+    )
 
 
 def _disagreement(run: "Run", evaluation: "Evaluation", differing: "list[Difference]") -> FailedError:
@@ -145,7 +162,7 @@ def _disagreement(run: "Run", evaluation: "Evaluation", differing: "list[Differe
     origin, torch = evaluation.origin, run.versions.get("torch")
     pairs = {
         "device": (run.device, origin["device"]),
-        "precision": (run.precision, evaluation.precision),
+        "precision": (run.test_precision or run.precision, evaluation.precision),
         "torch": (torch, origin["versions"]["torch"]),
     }
     changed = [f"{name} {before} then, {now} now" for name, (before, now) in pairs.items() if before != now]

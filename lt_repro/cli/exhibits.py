@@ -10,8 +10,8 @@ import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
 from lt_repro.cli.output import classes_of, draw_classes, put_classes, put_exhibits, write
-from lt_repro.cli.request import Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
-from lt_repro.errors import RequestError
+from lt_repro.cli.request import Bn, Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
+from lt_repro.errors import RequestError, unknown
 
 Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
 Epochs = Annotated[int | None, typer.Option(help="Of the runs, or of their parents.", show_default="paper's, 200")]
@@ -26,6 +26,7 @@ def _show(
     ratio: list[str] | None,
     epochs: int | None,
     reading: str,
+    bn: str | None,
     seeds: str | None,
     plan: bool,
     run: bool,
@@ -54,6 +55,7 @@ def _show(
             as_json,
             settings,
             reading,
+            bn=bn,
             length="--epochs ",
             totals=say,
         )
@@ -69,6 +71,7 @@ def _name(name: str, what: str, words: str) -> None:
         ratio: Ratios = None,
         epochs: Epochs = None,
         reading: Reading = "paper",
+        bn: Bn = None,
         seeds: Seeds = None,
         plan: Plan = False,
         run: Fill = False,
@@ -78,7 +81,7 @@ def _name(name: str, what: str, words: str) -> None:
         device: Device = "auto",
         as_json: Json = False,
     ) -> None:
-        _show(what, dataset, ratio, epochs, reading, seeds, plan, run, runs, to, data_root, device, as_json)
+        _show(what, dataset, ratio, epochs, reading, bn, seeds, plan, run, runs, to, data_root, device, as_json)
 
 
 _name(
@@ -143,6 +146,7 @@ def plot_classes(
     ratio: Ratios = None,
     epochs: Epochs = None,
     reading: Reading = "paper",
+    bn: Bn = None,
     seeds: Seeds = None,
     plan: Plan = False,
     run: Fill = False,
@@ -164,12 +168,14 @@ def plot_classes(
     are one series, drawn as mean and standard deviation.
     """
     if not chosen:
-        return _show("fig1", dataset, ratio, epochs, reading, seeds, plan, run, runs, to, data_root, device, as_json)
+        return _show(
+            "fig1", dataset, ratio, epochs, reading, bn, seeds, plan, run, runs, to, data_root, device, as_json
+        )
     if [dataset, ratio or None, epochs, reading, seeds, plan, run] != [None, None, None, "paper", None, False, False]:
         raise RequestError(
             "RUN and what Fig. 1 is made of together", "allowed: RUN... with --runs, --out and --json", "choose one"
         )
-    _put_chosen(chosen, runs, to or Path("figures"), as_json)
+    _put_chosen(chosen, bn or "running", runs, to or Path("figures"), as_json)
 
 
 @app.command()
@@ -210,9 +216,10 @@ def demo(
     raise typer.Exit(found.code)
 
 
-def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_json: bool) -> None:
+def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: Path, as_json: bool) -> None:
     from lt_repro.canonical import digest
     from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.paper.table import STATISTICS
     from lt_repro.render.classes import by_class, group_series
     from lt_repro.store.runs import find_run, run_folders
 
@@ -223,14 +230,20 @@ def _put_chosen(chosen: Sequence[str], folders: list[Path] | None, to: Path, as_
             raise RequestError(
                 f"{run.recipe.key()} and {first.recipe.key()} have different splits", "allowed: runs on one split"
             )
+    if bn not in STATISTICS:
+        raise unknown("statistics", bn, STATISTICS)
     if dead := [key for key, run in found.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
+    if old := [key for key, run in found.items() if not run.outcome(bn)]:
+        raise RequestError(f"{old[0]} has no {bn} statistics", "allowed: runs that store them", "train it again")
     if len(series := group_series(list(found.values()), SETTINGS)) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
-    classes = by_class(first.split["class_names"], counts, series)
+    classes = by_class(first.split["class_names"], counts, series, bn)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
-    paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}", title, classes)
+    other = "" if bn == "running" else f"-bn-{bn}"
+    title += f" Tested with BatchNorm statistics: {STATISTICS[bn]}." if other else ""
+    paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}{other}", title, classes)
     if as_json:
         return put_json({"classes": classes.to_json()})
     put_classes(classes)

@@ -63,7 +63,7 @@ def put_all(
         foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
         draw: Callable[[], Figure]
         if table.form == "classes":
-            classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool)
+            classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool, table.bn)
             lacking = [label for label, values in classes.series.items() if not values]
             note = f" Not run: {', '.join(lacking)}." if lacking else ""
             draw, numbers = functools.partial(figures.class_figure, table.caption + note, classes), classes.csv()
@@ -162,7 +162,9 @@ def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Seq
     return [write(to / f"{table.id}.{kind}", content) for kind, content in forms.items()]
 
 
-def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None") -> "Classes":
+def classes_of(
+    table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None", bn: str | None = None
+) -> "Classes":
     """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
     from lt_repro.data.load import known_split
     from lt_repro.render.classes import by_class
@@ -177,7 +179,7 @@ def classes_of(table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool |
     names = (
         pool.class_names if pool else stored_names[0] if stored_names else [str(k) for k in range(len(split.counts))]
     )
-    return by_class(names, split.counts.tolist(), series)
+    return by_class(names, split.counts.tolist(), series, bn or "running")
 
 
 def draw_classes(stem: Path, title: str, classes: "Classes", foot: Sequence[str] = ()) -> list[Path]:

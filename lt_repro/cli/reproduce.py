@@ -8,7 +8,19 @@ import typer
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
 from lt_repro.cli.options import parse_settings
 from lt_repro.cli.output import claims_json
-from lt_repro.cli.request import Ratios, Reading, Request, Seeds, carry_out, exhibits, found_in, seeded
+from lt_repro.cli.request import (
+    Bn,
+    EvalBn,
+    EvalEvery,
+    Ratios,
+    Reading,
+    Request,
+    Seeds,
+    carry_out,
+    exhibits,
+    found_in,
+    seeded,
+)
 
 Jobs = Annotated[
     int | None,
@@ -32,6 +44,13 @@ def reproduce(
     reading: Reading = "paper",
     profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
+    bn: Bn = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="last, or released (tests after every epoch, best beside last, a split for each seed)."),
+    ] = "last",
+    eval_every: EvalEvery = None,
+    eval_bn: EvalBn = False,
     order: Annotated[str, typer.Option(help="seed by seed, or cheapest first.")] = "seed",
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
     jobs: Jobs = None,
@@ -60,6 +79,10 @@ def reproduce(
     Rerun to resume. Rows without a method and data sets without a reader are shown as — and never trained. Another
     reading, profile, data set or setting gives another table, with its own file name and caption. The paper's claims
     are judged at the paper's settings, in either reading; elsewhere only with --claims.
+
+    Where training mixes images, BatchNorm's running statistics are of mixed images and test images are not. Every run
+    stores what its weights give with other statistics too, and --bn shows them: mixed (a plain mean over an epoch of
+    training batches), clean (the same without mixing) or blend (a clean batch after each training batch).
     """
     from lt_repro.methods import METHODS
 
@@ -86,6 +109,10 @@ def reproduce(
             jobs=jobs,
             best=best,
             claims=claims,
+            bn=bn,
+            protocol=protocol,
+            eval_every=eval_every,
+            eval_bn=eval_bn,
         )
     )
 

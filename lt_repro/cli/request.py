@@ -29,6 +29,17 @@ Ratios = Annotated[
     list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
 ]
 Seeds = Annotated[str | None, typer.Option(help="Train and show these, as 0-2 or 0,3.")]
+Bn = Annotated[
+    str | None,
+    typer.Option(
+        "--bn", help="BatchNorm statistics of the test: running, mixed, clean, blend.", show_default="the reading's"
+    ),
+]
+EvalEvery = Annotated[int | None, typer.Option(min=1, help="Epochs between two tests.", show_default="10")]
+EvalBn = Annotated[
+    bool, typer.Option("--eval-bn", help="Each test with all four statistics of BatchNorm, as the last always is.")
+]
+EVAL_EVERY = 10
 Reading = Annotated[str, typer.Option(help="paper (its text) or released (the authors' code).")]
 DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
@@ -44,6 +55,7 @@ class Request:
         plan: Whether to print what is missing instead, a command for each run.
         settings: Fields of the recipe or the method for every run; None leaves one alone.
         claims: Whether to judge the paper's claims at other settings too.
+        eval_every: Epochs between two tests; None for what the protocol has.
         length: How another length of training is typed.
         totals: Where a plan's totals are printed.
     """
@@ -69,6 +81,10 @@ class Request:
     jobs: int | None = None
     best: bool = False
     claims: bool = False
+    bn: str | None = None
+    protocol: str = "last"
+    eval_every: int | None = None
+    eval_bn: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -112,7 +128,9 @@ def carry_out(request: Request) -> None:
         for line in lines:
             say(line)
         try:
-            found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs)
+            tests = {"eval_every": request.eval_every or (1 if request.protocol == "released" else EVAL_EVERY)}
+            tests["eval_bn"] = request.eval_bn
+            found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs, **tests)
             code = found.code
         except Interrupted as stopped:
             if stopped.exit_code != 5:
@@ -160,7 +178,8 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
         table = exhibit.read_as(request.reading).on_images(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
-        tables.append(seeded(table.profiled(request.profile), request.seeds))
+        table = table.profiled(request.profile).protocol(request.protocol).tested_with(request.bn)
+        tables.append(seeded(table, request.seeds))
     return tables, idle
 
 
@@ -247,6 +266,7 @@ def run_wanted(
     device: str,
     until: float = math.inf,
     jobs: int | None = None,
+    **tests: Any,
 ) -> Found:
     """Returns what is found after recipes have been trained into the first folder, data set by data set.
 
@@ -258,6 +278,7 @@ def run_wanted(
         device: See `train.fit`.
         until: See `run_all`.
         jobs: See `run_jobs`; None for what suits the device.
+        tests: `eval_every` and `eval_bn` of `train.fit`.
     """
     from lt_repro.sweep.runner import Failed
     from lt_repro.sweep.workers import run_jobs, usual_jobs
@@ -265,7 +286,13 @@ def run_wanted(
 
     diverged = broken = 0
     jobs = jobs or usual_jobs(pick_device(device))
-    kwargs: dict[str, Any] = {"parents": found.folders, "device": device, "note": say, "until": until, "jobs": jobs}
+    kwargs: dict[str, Any] = {
+        "parents": found.folders,
+        "device": device,
+        "note": say,
+        "until": until,
+        "jobs": jobs,
+    } | tests
     with Board(wanted, tables, found.runs) as board:
         for name, pool in pools.items():
             recipes = [recipe for recipe in wanted if recipe.dataset == name]

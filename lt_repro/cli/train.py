@@ -10,7 +10,16 @@ import typer
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
 from lt_repro.cli.options import parse_settings
 from lt_repro.cli.progress import Watch
-from lt_repro.cli.request import DEFAULT_RATIO, Reading, dataset_of, ratio_settings, usual_ratio
+from lt_repro.cli.request import (
+    DEFAULT_RATIO,
+    EVAL_EVERY,
+    EvalBn,
+    EvalEvery,
+    Reading,
+    dataset_of,
+    ratio_settings,
+    usual_ratio,
+)
 from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
 
@@ -39,14 +48,17 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch-size", help="Images of a step.", show_default="paper's")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of SGD.", show_default="paper's")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Which draw of the split; 0 is the field's.")] = None,
+    split_seed: Annotated[
+        str | None, typer.Option(help="Which draw of the split; 0 is the field's, run the run's seed.")
+    ] = None,
     reading: Reading = "paper",
     preset: Annotated[str, typer.Option(help="A recipe of the method's own, such as published.")] = "",
     method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")] = None,
-    eval_every: Annotated[int, typer.Option(min=1, help="Epochs between points of the test curve.")] = 10,
+    eval_every: EvalEvery = None,
+    eval_bn: EvalBn = False,
     folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
     data_root: DataRoot = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="On a GPU: the same bits every time.")] = False,
@@ -69,7 +81,9 @@ def train(
     parent, images, network and seed are the parent's; its features are frozen, its heads are trained again. The logits
     of a run and its confusion matrix come from its weights: `ltrepro evaluate RUN`.
     """
+    from lt_repro import fields
     from lt_repro.data import load
+    from lt_repro.recipe import Recipe
     from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
     from lt_repro.sweep.runner import Failed, run_all, split_of
@@ -78,7 +92,9 @@ def train(
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
     flags: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "eta": eta, "eps": eps, "epochs": epochs}
     flags |= {"lr": lr, "batch": batch, "weight_decay": weight_decay}
-    flags |= {"seed": seed, "split_seed": split_seed, "precision": precision}
+    flags |= {"seed": seed, "precision": precision}
+    if split_seed is not None:
+        flags["split_seed"] = fields.parse(Recipe, "split_seed", split_seed)
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
             "--method and --arch, --mix or --tscale together",
@@ -117,7 +133,8 @@ def train(
             if aside := set_aside(folder / f"{recipe.key()}.json"):
                 say(f"the old run is {aside}")
     with Watch([*pool.notes, *counts], quiet=as_json) as watch:
-        kwargs: dict[str, Any] = {"device": device, "eval_every": eval_every, "watch": watch, "note": say}
+        kwargs: dict[str, Any] = {"device": device, "watch": watch, "note": say}
+        kwargs |= {"eval_every": eval_every or EVAL_EVERY, "eval_bn": eval_bn}
         (run,) = run_all([recipe], pool, folder, parents=beside, **kwargs)
     if isinstance(run, Failed):
         raise FailedError(*run.error.splitlines())

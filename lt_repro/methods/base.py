@@ -228,6 +228,18 @@ class Method(ABC):
         """
         return {}
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns which batch each branch would see without mixing, by sampler name; () if the method mixes nothing.
+
+        A method that trains on other images than it draws (mixed, translated) names them here. BatchNorm's running
+        statistics are then not those of test images, and each run also says what its weights give with statistics of
+        these batches (`train.bn_statistics`). The first is the batch that all branches could share.
+
+        Args:
+            progress: As in `samplers`.
+        """
+        return ()
+
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Returns how the method predicts: the combined logits (B, K), and those of each branch."""
         branches = net(images)
@@ -236,6 +248,15 @@ class Method(ABC):
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
         return frozenset()
+
+
+def gathers_mixed(method: Method) -> bool:
+    """Returns whether BatchNorm's running statistics are of images that the method has mixed.
+
+    They are not where nothing is mixed, nor where everything below the heads is frozen with its statistics.
+    """
+    trains_below = any(not prefix.startswith(("heads.", "aux.")) for prefix in method.param_groups)
+    return bool(method.unmixed(1.0)) and (trains_below or method.update_bn_stats)
 
 
 def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:

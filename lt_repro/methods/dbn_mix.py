@@ -177,6 +177,10 @@ class DbnMix(Method):
         both = (*pairs[0], *pairs[1], ctx.random["lam"])
         return list(bilateral_mixup(*both)) if self.branches == 2 else [mixup(*both)]
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch of each branch's own sampler; of one branch the uniform one, as mixed with lam = 1."""
+        return () if self.mix == "none" else ("uniform", "reverse")[: self.branches]
+
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the total loss (19), the mean over branches of their loss under the class temperatures."""
         images, targets = zip(*self.samples(batches, ctx), strict=True)

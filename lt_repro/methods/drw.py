@@ -89,6 +89,10 @@ class Drw(Method):
         """Returns, for mixup, lambda and the keys that sort a batch into partners."""
         return {} if self.mix == "none" else mixup_inputs(self.alpha)
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch as it was drawn, with mixup."""
+        return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
+
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""
         ((images, labels),) = batches.values()

@@ -117,6 +117,10 @@ class LogitAdjustment(Method):
         """Returns lambda and the keys that sort a batch into partners, with mixup."""
         return mixup_inputs(self.alpha) if self.mix == "mixup" and not self.frozen else {}
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch as it was drawn, with mixup."""
+        return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
+
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""
         x, labels = batches["uniform"]

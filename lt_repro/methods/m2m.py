@@ -149,6 +149,10 @@ class M2m(Method):
         """Returns what decides which images may be replaced, their sources, their acceptance and their noise."""
         return dict.fromkeys(("slot", "source", "accept", "noise"), draw_keys) if self.translates else {}
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch as it was drawn, where images are translated."""
+        return tuple(sampled.name for sampled in self.samplers(progress)) if self.translates else ()
+
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""
         ((draws, (images, labels)),) = batches.items()

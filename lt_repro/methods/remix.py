@@ -93,6 +93,10 @@ class Remix(Method):
         """Returns lambda and the keys that sort a batch into partners, as mixup has them."""
         return mixup_inputs(self.alpha)
 
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch as it was drawn."""
+        return tuple(sampled.name for sampled in self.samplers(progress))
+
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L."""
         ((images, labels),) = batches.values()

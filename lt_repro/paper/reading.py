@@ -1,7 +1,9 @@
 """A Reading as data: how a paper is taken where its text, its code or its tables differ, and what that sets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from lt_repro.recipe import Recipe
 
 
 class Point(NamedTuple):
@@ -34,9 +36,11 @@ class Reading(NamedTuple):
         title: For captions.
         source: Where it comes from.
         points: Where it differs from the paper's text; none for the text itself.
+        bn: Which of BatchNorm's statistics it tests a recipe with (`Run.outcome`).
     """
 
     name: str
     title: str
     source: str
     points: Sequence[Point] = ()
+    bn: Callable[[Recipe], str] = lambda recipe: "running"

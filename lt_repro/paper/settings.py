@@ -150,6 +150,9 @@ class Settings:
 
 
 def _plain(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is given for a method under the fields' own names."""
+    """Returns what is given for a method under the fields' own names; `split_seed` "run" is the run's seed."""
     parts = [(name.rpartition("."), value) for name, value in given.items()]
-    return {name: value for (owner, _, name), value in parts if owner in ("", method)}
+    plain = {name: value for (owner, _, name), value in parts if owner in ("", method)}
+    if plain.get("split_seed") == "run":
+        plain["split_seed"] = plain.get("seed", 0)
+    return plain

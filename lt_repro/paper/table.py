@@ -19,6 +19,18 @@ PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"epochs": 10, "epoch_steps": 3},
 }
 """How long runs are: the paper's length, or what shows that it runs. One table never mixes them."""
+STATISTICS = {
+    "running": "running, as training left them",
+    "mixed": "mixed, a plain mean over an epoch of training batches",
+    "clean": "clean, a plain mean over an epoch of training images without mixing",
+    "blend": "blend, running with a clean batch after each training batch",
+}
+"""Statistics of BatchNorm that a run can be tested with, and what captions say of them (`train.bn_statistics`)."""
+PROTOCOLS = {
+    "last": "the pinned split, the last epoch",
+    "released": "each seed draws its own split; tested after every epoch, the best beside the last",
+}
+"""How the number is read off, and on which split."""
 UNREAD = ("imagenet_lt", "inat2018")
 """Data sets of papers for which there is no reader yet."""
 
@@ -26,8 +38,9 @@ UNREAD = ("imagenet_lt", "inat2018")
 class Variant(NamedTuple):
     """A row or a column: its label in files, its title for readers, the settings that make it, and what it shows.
 
-    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch; None leaves it to the other variant of
-    the cell, and at last to "all" and the combined output. `notes` say where a published number's protocol is not ours.
+    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch, `bn` statistics of BatchNorm; None
+    leaves it to the other variant of the cell, and at last to "all", the combined output and the table's. `notes` say
+    where a published number's protocol is not ours.
     """
 
     label: str
@@ -36,6 +49,7 @@ class Variant(NamedTuple):
     metric: str | None = None
     branch: str | None = None
     notes: tuple[str, ...] = ()
+    bn: str | None = None
 
 
 def ratios(*values: float) -> tuple[Variant, ...]:
@@ -58,6 +72,7 @@ class Cell:
 
     `lacks` is None where it can be trained, else what is missing: "no method ride yet" (then there are no recipes) or
     "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the method's or "".
+    `bn` is the statistics of BatchNorm that were asked for, None for those of `code_bn`: what the reading tests with.
     """
 
     row: Variant
@@ -67,6 +82,8 @@ class Cell:
     lacks: str | None = None
     reading: str = "paper"
     preset: str = ""
+    bn: str | None = None
+    code_bn: str = "running"
 
     @property
     def recipe(self) -> Recipe | None:
@@ -106,6 +123,8 @@ class Table:
         profile: How long its runs are: one of `PROFILES`, or "set by hand".
         best: Whether the best accuracy along the curve is shown by default.
         changed: Whether a setting is not the paper's, in any of its readings; then nothing published stays.
+        bn: Statistics of BatchNorm that runs are tested with (`Run.outcome`); None for those of the reading.
+        rows_by_reading: Other rows under a reading, by its name.
     """
 
     id: str
@@ -124,6 +143,8 @@ class Table:
     profile: str = "paper"
     best: bool = False
     changed: bool = False
+    bn: str | None = None
+    rows_by_reading: Mapping[str, Sequence[Variant]] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
@@ -161,7 +182,9 @@ class Table:
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
                 published = self.published.get((row.label, column.label))
-                way = edits.get("reading", "paper"), edits.get("preset", "")
+                reading, bn = edits.get("reading", "paper"), row.bn or column.bn or self.bn
+                code_bn = self.settings.readings[reading].bn(recipes[0]) if recipes else "running"
+                way = reading, edits.get("preset", ""), bn, code_bn
                 cells.append(Cell(row, column, recipes, published, lacks, *way))
         return cells
 
@@ -273,7 +296,41 @@ class Table:
             raise RequestError(f"reading {reading} for {self.id}", "allowed: exhibits whose rows share one reading")
         caption = f"{self.caption} Reading: {readings[reading].title}."
         base = dict(self.base) | {"reading": reading}
-        return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base)
+        rows = self.rows_by_reading.get(reading, self.rows)
+        return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base, rows=rows)
+
+    def tested_with(self, bn: str | None) -> Self:
+        """Returns the exhibit with other statistics of BatchNorm, whose name is in id and caption; None for its own.
+
+        Raises:
+            RequestError: There are none of that name, or its rows or columns compare them.
+        """
+        if bn is None:
+            return self
+        if bn not in STATISTICS:
+            raise unknown("statistics", bn, STATISTICS)
+        if any(variant.bn for variant in (*self.rows, *self.columns)):
+            raise RequestError(f"--bn for {self.id}", "allowed: exhibits that do not compare statistics themselves")
+        caption = f"{self.caption} Tested with BatchNorm statistics: {STATISTICS[bn]}."
+        return dataclasses.replace(self, id=f"{self.id}-bn-{bn}", caption=caption, bn=bn)
+
+    def protocol(self, name: str) -> Self:
+        """Returns the exhibit under another protocol, whose name is in id and caption.
+
+        Args:
+            name: "last" for the project's: the pinned split, the last epoch. "released" for that of the released code
+                of DBN-Mix: each seed draws its own split, and the best epoch on test is shown beside the last.
+
+        Raises:
+            RequestError: There is no such protocol.
+        """
+        if name not in PROTOCOLS:
+            raise unknown("protocol", name, PROTOCOLS)
+        if name == "last":
+            return self
+        caption = f"{self.caption} Protocol {name}: {PROTOCOLS[name]}."
+        base = dict(self.base) | {"split_seed": "run"}
+        return dataclasses.replace(self, id=f"{self.id}-protocol-{name}", caption=caption, base=base, best=True)
 
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.

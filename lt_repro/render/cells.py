@@ -43,9 +43,17 @@ class Measured:
         return [run.recipe.seed for run in self.runs]
 
     @property
+    def bn(self) -> str:
+        """Returns the statistics of BatchNorm that it shows: as asked, or the reading's where every run has them."""
+        if self.cell.bn:
+            return self.cell.bn
+        return self.cell.code_bn if all(run.outcome(self.cell.code_bn) for run in self.runs) else "running"
+
+    @property
     def values(self) -> dict[int, float]:
         """Returns the accuracy (fraction) by seed; empty without runs and where the class group does not exist."""
-        pairs = ((run.recipe.seed, run.accuracy(self.cell.metric, self.cell.branch)) for run in self.runs)
+        which = self.cell.metric, self.cell.branch, self.bn
+        pairs = ((run.recipe.seed, run.accuracy(*which)) for run in self.runs)
         return {seed: value for seed, value in pairs if value is not None}
 
     @property
@@ -136,7 +144,10 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         parents = (found.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
         barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
         reason = f"its parent {', '.join(barren)} diverged" if barren and not seed_runs else cell.lacks
-        measured.append(Measured(cell, ended["done"], ended["diverged"], reason))
+        done = tuple(run for run in ended["done"] if run.outcome(cell.bn or "running"))
+        if ended["done"] and not done:
+            reason = f"its runs are older than {cell.bn} statistics; train them again, or `evaluate --bn` their weights"
+        measured.append(Measured(cell, done, ended["diverged"], reason))
     return measured
 
 
@@ -294,6 +305,7 @@ def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
         "column": entry.cell.column.label,
         "metric": entry.cell.metric,
         "branch": entry.cell.branch,
+        "bn": entry.bn,
         "n": entry.n,
         "seeds": entry.seeds,
         "mean": entry.mean,

@@ -58,17 +58,20 @@ class Classes(NamedTuple):
         return listed
 
 
-def by_class(names: Sequence[str], counts: Sequence[int], series: Mapping[str, Sequence[Run]]) -> Classes:
+def by_class(
+    names: Sequence[str], counts: Sequence[int], series: Mapping[str, Sequence[Run]], bn: str = "running"
+) -> Classes:
     """Returns the accuracies of the finished runs of each series; classes with most images first.
 
     Args:
         names: (K,) in the order of the labels.
         counts: (K,) training images of each class.
         series: Runs by label, all of one split; runs of a label differ only in their seeds.
+        bn: As in `Run.outcome`; a run without it is left out.
     """
     order = np.argsort(-np.asarray(counts), kind="stable")
     values = {
-        label: [[run.result["per_class"][k] for k in order] for run in runs if run.result]
+        label: [[outcome["per_class"][k] for k in order] for run in runs if (outcome := run.outcome(bn))]
         for label, runs in series.items()
     }
     return Classes([names[k] for k in order], [counts[k] for k in order], values)

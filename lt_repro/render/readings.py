@@ -20,7 +20,7 @@ def to_json(reading: Reading) -> dict[str, Any]:
         point._asdict() | {"sets": {name: fields.text(value) for name, value in point.sets.items()}}
         for point in reading.points
     ]
-    return reading._asdict() | {"points": points}
+    return {"name": reading.name, "title": reading.title, "source": reading.source, "points": points}
 
 
 def page(paper: Paper, runs: Sequence[Run]) -> str:

@@ -3,14 +3,13 @@
 import csv as comma
 import io
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lt_repro.metrics import Reliability
 from lt_repro.render.cells import Measured
-from lt_repro.store.runs import Run
 
 
 class Panel(NamedTuple):
@@ -32,14 +31,19 @@ def panels(measured: Sequence[Measured]) -> list[Panel]:
     """Returns one panel per cell."""
     found = []
     for entry in measured:
-        errors = [run.result["ece"] for run in entry.runs if run.result]
-        found.append(Panel(entry.cell.row.title, entry.seeds, pooled(entry.runs), errors))
+        outcomes = [outcome for run in entry.runs if (outcome := run.outcome(entry.bn))]
+        errors = [outcome["ece"] for outcome in outcomes]
+        found.append(Panel(entry.cell.row.title, entry.seeds, pooled(outcomes), errors))
     return found
 
 
-def pooled(runs: Sequence[Run]) -> Reliability | None:
-    """Returns the bins over the test images of all runs together; None if there are no runs."""
-    bin_sets = [run.result["reliability"] for run in runs if run.result]
+def pooled(outcomes: Sequence[Mapping[str, Any]]) -> Reliability | None:
+    """Returns the bins over the test images of all runs together; None if there are none.
+
+    Args:
+        outcomes: One a run, as `Run.outcome` returns them.
+    """
+    bin_sets = [outcome["reliability"] for outcome in outcomes]
     if not bin_sets:
         return None
     images = np.array([bins["images"] for bins in bin_sets])

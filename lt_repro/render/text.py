@@ -255,6 +255,7 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
+    yield from _tested(measured, used)
     if any(run.accuracy("balanced") is not None for run in used):
         yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."
     edits = [name.rpartition(".") for variant in (*table.rows, *table.columns) for name in variant.edits]
@@ -291,6 +292,24 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     for words, keys in moved.items():
         if words:
             yield f"Continued elsewhere, so level C ({words}): {', '.join(keys)}."
+
+
+def _tested(measured: Sequence[Measured], used: Iterable[Run]) -> Iterator[str]:
+    """Yields what the test made of the weights where that is not the same for all: statistics, precision."""
+    read = [entry for entry in measured if entry.runs and not entry.cell.bn and entry.cell.code_bn != "running"]
+    for bn in _distinct(entry.cell.code_bn for entry in read):
+        with_them = _distinct(entry.cell.row.title for entry in read if entry.bn == bn)
+        without = _distinct(entry.cell.row.title for entry in read if entry.bn != bn == entry.cell.code_bn)
+        if with_them:
+            yield f"Tested with {bn} BatchNorm statistics, as this reading's code tests: {', '.join(with_them)}."
+        if without:
+            yield f"This reading's code tests with {bn} statistics, which these rows' runs lack: {', '.join(without)}."
+    tested: dict[str, list[str]] = {}
+    for run in used:
+        tested.setdefault(run.test_precision or run.precision, []).append(run.recipe.key())
+    if len(tested) > 1:
+        older = next(precision for precision in tested if precision != "fp32")
+        yield f"Tested in {older}, the others in fp32: {', '.join(tested[older])}."
 
 
 def reading_line(recipe: Recipe, settings: Settings) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from lt_repro.errors import DamagedError, RequestError
+from lt_repro.methods.base import gathers_mixed
 from lt_repro.metrics import balanced_accuracy
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
@@ -24,11 +25,12 @@ class Run:
         recipe: What was trained.
         status: "diverged" if a loss was not finite; then `result` is None and `diverged` says where.
         result: accuracy {all, many, medium, few, balanced}, per_class (K), branches {name: {accuracy, per_class}},
-            best {epoch, all} of the curve (picked on test, so never the headline), ece, and reliability {images,
-            confidence, accuracy}, its 15 bins; the means of an empty bin are null. A group without classes is absent;
-            so is balanced, the mean over the classes, where all classes have as many test images: there it is `all`.
+            best {epoch, all, accuracy, branches} of the curve's points (picked on test, so never the headline; older
+            files have no accuracy and branches in it), ece, and reliability {images, confidence, accuracy}, its 15
+            bins; the means of an empty bin are null. A group without classes is absent; so is balanced, the mean over
+            the classes, where all classes have as many test images: there it is `all`.
         diverged: The epoch (0-based) and step of the first loss that was not finite, or None.
-        curve: [{epoch, all}], test accuracy after that many epochs.
+        curve: [{epoch, all}], test accuracy after that many epochs; with `eval_bn` also bn {mixed, clean, blend}.
         history: {"loss": [mean training loss of each epoch], NAME: [mean of what the method logged, or None]}.
         split: {digest, counts (K), class_names (K)}.
         data_digest: SHA-256 of the selected training images and the test images.
@@ -50,6 +52,9 @@ class Run:
         determinism: How far a rerun is promised to be equal. "A": the same bits on one kind of CPU with the same build
             of torch and number of threads. "B": the same bits on the same model of GPU (deterministic algorithms on).
             "C": the same within the spread of the seeds; also where the attempts' origins differ.
+        result_bn: {mixed, clean, blend}: accuracy, per_class, branches, ece and reliability of the same weights with
+            BatchNorm's statistics gathered otherwise (`train.bn_statistics`). None if diverged; older files lack it.
+        test_precision: The precision of every test; None in older files, which tested in `precision`.
         path: The file it was read from.
     """
 
@@ -73,16 +78,35 @@ class Run:
     command: str
     threads: int | None
     determinism: Literal["A", "B", "C"]
+    result_bn: dict[str, dict[str, Any]] | None = None
+    test_precision: str | None = None
     path: Path | None = dataclasses.field(default=None, compare=False)
 
-    def accuracy(self, metric: str = "all", branch: str | None = None) -> float | None:
+    def outcome(self, bn: str = "running") -> dict[str, Any] | None:
+        """Returns the result under BatchNorm's running statistics, or others by name; None if it is not stored.
+
+        Where running statistics are not of mixed images, the others give the same.
+        """
+        if bn == "running" or self.result is None:
+            return self.result
+        if self.result_bn is None:
+            return None if gathers_mixed(self.recipe.method) else self.result
+        return self.result_bn.get(bn)
+
+    def accuracy(self, metric: str = "all", branch: str | None = None, bn: str = "running") -> float | None:
         """Returns an accuracy of the last epoch, of the combined output or one branch; None if there is none.
 
         "balanced" is the mean over the classes, and None where the test set is balanced: there it is "all".
+
+        Args:
+            metric: "all", "many", "medium", "few" or "balanced".
+            branch: A branch's name, or None for the combined output.
+            bn: As in `outcome`.
         """
-        if self.result is None:
+        outcome = self.outcome(bn)
+        if outcome is None:
             return None
-        part = self.result if branch is None else self.result["branches"].get(branch, {})
+        part = outcome if branch is None else outcome["branches"].get(branch, {})
         value: float | None = part.get("accuracy", {}).get(metric)
         if metric == "balanced" and value is None and part.get("per_class"):  # older files lack it
             mean = balanced_accuracy(part["per_class"])

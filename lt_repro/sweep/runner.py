@@ -56,6 +56,7 @@ def run_all(
     parents: Sequence[Path] = (),
     device: str = "auto",
     eval_every: int = 10,
+    eval_bn: bool = False,
     watch: Callable[[TrainState], None] = lambda state: None,
     note: Callable[[str], None] = lambda line: None,
     until: float = math.inf,
@@ -75,6 +76,7 @@ def run_all(
         parents: See `train.fit`.
         device: See `train.fit`.
         eval_every: See `train.fit`.
+        eval_bn: See `train.fit`.
         watch: See `train.fit`.
         note: Called with a line when all that is left is locked by another process.
         until: A time of `time.monotonic` at which to save and stop.
@@ -119,6 +121,7 @@ def run_all(
                         options: dict[str, Any] = {
                             "device": device,
                             "eval_every": eval_every,
+                            "eval_bn": eval_bn,
                             "watch": watch,
                             "stop": stop,
                         }

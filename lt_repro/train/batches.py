@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lt_repro.data import augment
+from lt_repro.data.images import Images
 from lt_repro.data.samplers import generator
 from lt_repro.methods.base import Batch, Sampled
 from lt_repro.recipe import Recipe
@@ -47,8 +48,13 @@ class EpochInputs(NamedTuple):
     lr: Tensor
 
 
-def make_source(images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe, device: torch.device) -> Source:
-    """Returns images to draw from, padded for the recipe's crops; they lie class by class."""
+def make_sources(images: Images, recipe: Recipe, device: torch.device) -> dict[str, Source]:
+    """Returns the images that a recipe draws from, by source, padded for its crops; they lie class by class."""
+    parts = {"train": (images.train_images, images.train_labels), **images.extra}
+    return {name: _source(pixels, labels, recipe, device) for name, (pixels, labels) in parts.items()}
+
+
+def _source(images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe, device: torch.device) -> Source:
     padded = augment.pad(torch.from_numpy(images), recipe.crop, recipe.crop_pad)
     return Source(padded.to(device), torch.from_numpy(labels).to(device), np.bincount(labels))
 

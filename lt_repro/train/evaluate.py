@@ -26,30 +26,28 @@ class Logits(NamedTuple):
     branches: list[NDArray[np.float64]]
 
 
-def predict(method: Method, net: ResNet, images: NDArray[np.uint8], device: torch.device, precision: str) -> Logits:
-    """Returns the logits of images; the network is left in evaluation mode.
+PRECISION = "fp32"
+"""What every test computes in, whatever trains: among logits in bf16 there are ties, and the first class wins them."""
+
+
+def predict(method: Method, net: ResNet, images: NDArray[np.uint8], device: torch.device) -> Logits:
+    """Returns the logits of images, computed in fp32; the network is left in evaluation mode.
 
     Args:
         method: Says how it predicts.
         net: The network.
         images: (n, H, W, C).
         device: Where the network is.
-        precision: "bf16" or "fp32".
     """
     net.eval()
     parts = []
     batch_size = max(1, BATCH_PIXELS.get(device.type, MORE_PIXELS) // (images.shape[1] * images.shape[2]))
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode():
         for batch in torch.split(torch.from_numpy(images), batch_size):
             combined, branches = method.predict(net, augment.as_input(batch.to(device)))
             parts.append(torch.stack([combined, *branches]).float().cpu())
     logits = torch.cat(parts, dim=1).double().numpy()
     return Logits(logits[0], list(logits[1:]))
-
-
-def accuracy(logits: Logits, labels: NDArray[np.int64]) -> float:
-    """Returns the top-1 accuracy of the combined logits, a fraction."""
-    return float((logits.combined.argmax(axis=1) == labels).mean())
 
 
 def scores(logits: Logits, images: Images, branches: Sequence[str]) -> dict[str, Any]:
@@ -77,18 +75,16 @@ def scores(logits: Logits, images: Images, branches: Sequence[str]) -> dict[str,
     return of_output(logits.combined) | {"branches": {name: of_output(output) for name, output in named}}
 
 
-def result(logits: Logits, images: Images, branches: Sequence[str], curve: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the result that a run file holds (`store.runs.Run`).
+def outcome(logits: Logits, images: Images, branches: Sequence[str]) -> dict[str, Any]:
+    """Returns `scores` with the calibration of the combined output: ece and reliability (`store.runs.Run`).
 
     Args:
-        logits: Of the test images, after the last epoch.
+        logits: As in `scores`.
         images: As in `scores`.
         branches: As in `scores`.
-        curve: Test accuracy along training, {epoch, all} each.
     """
     bins = metrics.reliability(logits.combined, images.test_labels)
     return scores(logits, images, branches) | {
-        "best": max(curve, key=lambda point: point["all"]),
         "ece": metrics.calibration_error(bins),
         "reliability": {name: _or_null(values) for name, values in bins._asdict().items()},
     }

@@ -23,6 +23,7 @@ def fit(
     parents: Sequence[Path] = (),
     device: str = "auto",
     eval_every: int = 10,
+    eval_bn: bool = False,
     save_every: float = 10.0,
     save_within: float = 120.0,
     watch: Callable[[TrainState], None] = lambda state: None,
@@ -40,6 +41,8 @@ def fit(
         parents: Folders in which parents are looked for, with their weights, before `out`.
         device: "auto", "cpu", "cuda" or "mps".
         eval_every: Epochs between points of the test-accuracy curve; the last epoch is always one.
+        eval_bn: Whether each point of the curve has the accuracy under BatchNorm's other statistics too
+            (`train.bn_statistics`), as the result always has.
         save_every: Seconds that must have passed since the last checkpoint for an epoch's end to write one.
         save_within: Seconds after which one is written inside an epoch too.
         watch: Called after every step and at every epoch's end.
@@ -64,7 +67,7 @@ def fit(
                 if stop.requested:
                     state.save("stopped")
                     stop.check()
-            state.finish_epoch(eval_every)
+            state.finish_epoch(eval_every, eval_bn)
             watch(state)
             if not state.done and time.monotonic() - state.saved_at >= save_every:
                 state.save()

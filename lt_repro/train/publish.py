@@ -20,9 +20,10 @@ def publish(state: TrainState) -> Run:
         return _completed(state, Run.read(published))
     last = state.attempts[-1]
     last["ended"] = "done" if state.diverged is None else "diverged"
-    result = stored = None
+    result = result_bn = stored = None
     if state.diverged is None:
-        result = evaluate.result(state.logits, state.images, state.recipe.spec.branches, state.curve)
+        result = evaluate.outcome(state.logits, state.images, state.recipe.spec.branches) | {"best": state.best}
+        result_bn = state.result_bn()
         content, stored = weights(state)
         files.write(state.out / stored["file"], content)
     split = state.images.split
@@ -30,6 +31,8 @@ def publish(state: TrainState) -> Run:
         recipe=state.recipe,
         status="done" if state.diverged is None else "diverged",
         result=result,
+        result_bn=result_bn,
+        test_precision=evaluate.PRECISION,
         diverged=state.diverged,
         curve=state.curve,
         history=state.history,

@@ -12,12 +12,13 @@ from torch import Tensor
 from lt_repro.data.images import Images
 from lt_repro.data.samplers import generator
 from lt_repro.errors import DamagedError, RequestError
-from lt_repro.methods.base import Batch, StepContext
+from lt_repro.methods.base import Batch, StepContext, gathers_mixed
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
-from lt_repro.store import checkpoint, provenance, runs
+from lt_repro.store import checkpoint, provenance
 from lt_repro.train import evaluate, network
-from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_source
+from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_sources
+from lt_repro.train.bn_statistics import GATHERED, Gathered, regathered
 from lt_repro.train.device import pick_precision
 from lt_repro.train.optimizer import SGD
 
@@ -44,10 +45,7 @@ class TrainState:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
         _check_size(recipe, images)
         self.precision = pick_precision(recipe.precision, device)
-        self.sources = {
-            name: make_source(pixels, labels, recipe, device)
-            for name, (pixels, labels) in {"train": (images.train_images, images.train_labels), **images.extra}.items()
-        }
+        self.sources = make_sources(images, recipe, device)
         _check_names(recipe, self.sources)
         self.steps = -(-images_per_epoch(recipe, images.split.counts) // recipe.batch)
         self.class_counts = torch.from_numpy(images.split.counts).float().to(device)
@@ -65,6 +63,7 @@ class TrainState:
         self.history: dict[str, list[float | None]] = {"loss": []}
         self.logged: dict[str, Tensor] = {}
         self.curve: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
         self.seconds = self.train_seconds = 0.0
         self.images_passed = 0
         self.attempts: list[dict[str, Any]] = []
@@ -94,9 +93,7 @@ class TrainState:
     def start_epoch(self) -> None:
         """Draws all random numbers of the epoch and puts every module into its mode."""
         self.inputs = draw_epoch(self.recipe, self.sources, self.epoch, self.device)
-        gathers = self.recipe.method.update_bn_stats
-        for module in self.net.modules():  # the whole first, then its parts: what holds nothing trained stays as it is
-            module.train(gathers or any(parameter.requires_grad for parameter in module.parameters()))
+        network.set_modes(self.net, self.recipe.method)
         self.epoch_started = time.monotonic()
 
     def load_batches(self) -> tuple[dict[str, Batch], StepContext]:
@@ -118,8 +115,13 @@ class TrainState:
         self.images_passed += self.net.images_seen
         self.net.images_seen = 0
 
-    def finish_epoch(self, eval_every: int) -> None:
-        """Reads the epoch's loss, ends the run if it was not finite, tests it where the curve has a point."""
+    def finish_epoch(self, eval_every: int, eval_bn: bool = False) -> None:
+        """Reads the epoch's loss, ends the run if it was not finite, tests it where the curve has a point.
+
+        Args:
+            eval_every: See `fit`.
+            eval_bn: See `fit`.
+        """
         mean, first = (self.loss_sum / self.steps).item(), int(self.first_nonfinite.item())
         self.train_seconds += time.monotonic() - self.epoch_started
         if first >= 0:
@@ -137,11 +139,27 @@ class TrainState:
         for total in (self.loss_sum, *self.logged.values()):
             total.zero_()
         if self.epoch % eval_every == 0 or self.done:
-            self._evaluate()
+            self._evaluate(eval_bn)
 
-    def predict(self) -> evaluate.Logits:
-        """Returns the logits of all test images."""
-        return evaluate.predict(self.recipe.method, self.net, self.images.test_images, self.device, self.precision)
+    def result_bn(self) -> dict[str, dict[str, Any]]:
+        """Returns what the present weights give with BatchNorm's statistics gathered otherwise, by `GATHERED`.
+
+        Each has the fields of `evaluate.outcome`. Where there is nothing to gather, it is the last test's.
+        """
+        if not gathers_mixed(self.recipe.method):
+            return dict.fromkeys(GATHERED, self._outcome(self.logits))
+        return {kind: self._outcome(self.predict(self._regathered(kind))) for kind in GATHERED}
+
+    def _regathered(self, kind: Gathered) -> ResNet:
+        last = self.epoch - 1
+        return regathered(kind, self.recipe, self.net, self.sources, self.class_counts, self.teachers, last)
+
+    def predict(self, net: ResNet | None = None) -> evaluate.Logits:
+        """Returns the logits of all test images, of the network or of a copy of it with other statistics."""
+        return evaluate.predict(self.recipe.method, net or self.net, self.images.test_images, self.device)
+
+    def _outcome(self, logits: evaluate.Logits) -> dict[str, Any]:
+        return evaluate.outcome(logits, self.images, self.recipe.spec.branches)
 
     def save(self, ended: str = "lost") -> None:
         """Writes the checkpoint; `ended` is how this attempt ends unless a later checkpoint says otherwise."""
@@ -163,16 +181,10 @@ class TrainState:
             torch.manual_seed(int(generator(recipe.seed, "init", stage).integers(2**63)))
             net = network.fresh(recipe, self.images)
         for role, parent in recipe.parents.items():
-            run, weights = runs.weights(parent, [*folders, self.out])
-            if run.split["digest"] != self.images.split.digest:
-                raise RequestError(
-                    f"the parent {run.path} was trained on another split, {run.split['digest'][:8]}",
-                    f"allowed: a parent trained on this one, {self.images.split.digest[:8]}",
-                )
+            run, weights = network.parent_weights(parent, self.images, [*folders, self.out])
             self.parents[role] = {"key": parent.key(), "weights": (run.weights or {})["sha256"]}
             if role == "teacher":
-                teacher = network.trained(parent, weights, self.images, self.device)
-                self.teachers[role] = teacher.requires_grad_(False)
+                self.teachers[role] = network.teacher(parent, weights, self.images, self.device)
             else:
                 net.load_parent(weights, heads=role == "weights")
         return network.placed(net, self.device)
@@ -189,11 +201,10 @@ class TrainState:
             }
             for prefix, (factor, decay) in recipe.method.param_groups.items()
         }
+        network.freeze(self.net, recipe.method)
         for name, parameter in self.net.named_parameters():
-            fits = [p for p in groups if name.startswith(p) and (p.startswith("aux.") or not name.startswith("aux."))]
-            parameter.requires_grad_(bool(fits))
-            if fits:
-                groups[max(fits, key=len)]["params"].append(parameter)
+            if (prefix := network.group_of(name, recipe.method)) is not None:
+                groups[prefix]["params"].append(parameter)
         if not groups:
             return None
         return SGD(list(groups.values()), momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True)
@@ -208,12 +219,19 @@ class TrainState:
             parameter.requires_grad_(True)
         return SGD(rest, **meta._asdict())
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, eval_bn: bool = False) -> None:
         self.logits = self.predict()
         if not torch.from_numpy(self.logits.combined).isfinite().all():
             self.diverged = {"epoch": self.epoch - 1, "step": self.steps - 1}
             return
-        self.curve.append({"epoch": self.epoch, "all": evaluate.accuracy(self.logits, self.images.test_labels)})
+        outcome = self._outcome(self.logits)
+        point = {"epoch": self.epoch, "all": outcome["accuracy"]["all"]}
+        if self.best is None or point["all"] > self.best["all"]:
+            branches = {name: {"accuracy": scores["accuracy"]} for name, scores in outcome["branches"].items()}
+            self.best = point | {"accuracy": outcome["accuracy"], "branches": branches}
+        if eval_bn:
+            point["bn"] = {kind: scores["accuracy"]["all"] for kind, scores in self.result_bn().items()}
+        self.curve.append(point)
 
     def _finite(self) -> bool:
         """Returns whether every weight and every running statistic is finite."""
@@ -246,6 +264,8 @@ class TrainState:
         return state | {name: getattr(self, name) for name in _PLAIN}
 
     def _restore(self, state: dict[str, Any]) -> None:
+        if "best" not in state:  # a checkpoint of before 2026-12: the best point so far, without its groups
+            state["best"] = max(state["curve"], key=lambda point: point["all"], default=None)
         odd = state.keys() ^ self._to_save().keys()
         if odd or state["net"].keys() != self.net.state_dict().keys():
             raise DamagedError(
@@ -274,7 +294,7 @@ class TrainState:
             setattr(self, name, state[name])
 
 
-_PLAIN = ("epoch", "step", "history", "curve", "images_passed", "attempts")
+_PLAIN = ("epoch", "step", "history", "curve", "best", "images_passed", "attempts")
 
 
 def _check_size(recipe: Recipe, images: Images) -> None:
