@@ -224,6 +224,32 @@ def test_a_screen_is_shown_apart_and_labelled():
         assert f"{label}=" in without
 
 
+def test_the_page_says_which_numbers_each_row_reproduces():
+    cells = {(cell.row.label, cell.column.label): cell for cell in READINGS_DBN.cells()}
+    made = cells["released", "all"].recipe
+    offsets = {"all": 0.018, "many": 0.0, "medium": -0.005, "few": -0.03}  # of our mean from what is published
+    at = {group: cells["released", group].published.value + offset for group, offset in offsets.items()}
+    runs = [
+        fake(made.replace(seed=seed), {group: value + 0.005 * step for group, value in at.items()})
+        for seed, step in enumerate((-1, 0, 1))  # an interval of ± 1.24 points of the mean, ± 2.48 of one more run
+    ]
+    once = fake(cells["paper", "all"].recipe, {"all": 0.5})
+    assert "is the published number reproduced?" not in page(PAPER, [])
+    lines = page(PAPER, [*runs, once]).splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("| is the published number reproduced? |")]
+    assert [line.split(" | ")[:2] for line in lines[at + 2 : at + 4]] == [
+        ["| the paper's text", "too few seeds: −1.04, n = 1"],
+        ["| the released code", "within one more run: +1.80 (± 1.24, ± 2.48), n = 3"],
+    ]
+    groups = lines[at + 3].split(" | ")[2:5]
+    assert groups == [
+        "reproduced: 0.00 (± 1.24, ± 2.48), n = 3",
+        "reproduced: −0.50 (± 1.24, ± 2.48), n = 3",
+        "outside: −3.00 (± 1.24, ± 2.48), n = 3",
+    ]
+    assert lines[at + 4] == ""
+
+
 def test_readings_lists_the_points_and_their_settings(run):
     code, out, _ = run("readings")
     assert code == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lt_repro.data.split import make_split
 from lt_repro.paper.dbn_mix import PAPER as PAPER_OF
@@ -26,6 +27,7 @@ PAPER = replace(TABLE4, rows=TABLE4.rows[:3], columns=TABLE4.columns[:1])
 TABLE = TABLE4.with_settings(ratios(60), dataset="digits")
 TABLE = replace(TABLE, rows=(*TABLE.rows[:4], TABLE.rows[5]))  # the vanilla row and each single ingredient
 VANILLA, MIXUP, SCALED, BILATERAL, DUAL = range(5)
+WHOLE = TABLE4.with_settings(ratios(60), dataset="digits")
 VALUES = {
     VANILLA: (0.87, 0.88, 0.89),
     MIXUP: (0.83, 0.84, 0.82),
@@ -152,8 +154,8 @@ def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     names = (
-        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 published source notes"
-        " measured_by_paper recipe reason status keys"
+        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 gain_n published source"
+        " notes measured_by_paper recipe reason status keys"
     )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
     first, missing, diverged = answer["cells"]
@@ -211,7 +213,26 @@ def test_footer_names_sources_origin_and_departures():
 def test_gain_column_without_published_numbers():
     header, lines, _ = text.rows(TABLE, measured())
     assert header[1:] == ["ratio 60", "gain"]
-    assert [line[2] for line in lines] == ["", "−5.00 ± 4.30", "−0.57 ± 1.65", "+6.00 ± 0.00", ""]
+    assert [line[2] for line in lines] == [
+        "",
+        "−5.00 ± 4.30",
+        "−0.57 ± 1.65",
+        "+6.00 ± 0.00",
+        "",
+    ]  # the row's own seeds
+
+
+def test_a_gain_over_fewer_seeds_than_the_row_has_says_over_how_many():
+    values = {VANILLA: (0.8, 0.81), MIXUP: (0.85, 0.86, 0.9), SCALED: (0.82, 0.84), BILATERAL: (0.9, None, 0.9)}
+    cells = measured(values)
+    _, lines, foot = text.rows(TABLE, cells)
+    assert [line[2] for line in lines] == ["", "+5.00 ± 0.00 (2)", "+2.50 ± 6.35", "+10.00 (1)", ""]
+    assert "with the number of pairs where it is not the row's n" in foot[0]
+    assert [cell["gain_n"] for cell in to_json(TABLE, cells)["cells"]] == [None, 2, 2, 1, None]
+    assert [line["gain_n"] for line in csv.DictReader(io.StringIO(text.csv(TABLE, cells)))] == ["", "2", "2", "1", ""]
+    (row,) = [line for line in latex(TABLE, cells).splitlines() if line.startswith("Single branch + bilateral")]
+    assert row.endswith(r"& +10.00 (1) \\")
+    assert "(1)" in text.markdown(TABLE, cells)
 
 
 def test_published_columns_only_where_there_is_a_number():
@@ -238,7 +259,7 @@ def test_csv_parses_back_to_the_same_numbers():
                 back = float(line[name]) / 100 if line[name] else None
                 assert back == (None if cell[name] is None else pytest.approx(cell[name], abs=1e-8))
             assert (line["unit"], line["keys"].split()) == ("percent", cell["keys"])
-    golden = 'table4,sbn+bm,100,all,,percent,1,0,30.0,,,,44.1,"DBN-Mix, Table 4",true,20.0,,partial,'
+    golden = 'table4,sbn+bm,100,all,,percent,1,0,30.0,,,,44.1,"DBN-Mix, Table 4",true,20.0,,1,partial,'
     assert text.csv(TABLE4, cells).splitlines()[10].startswith(golden)
 
 
@@ -351,27 +372,50 @@ def two(values):
 
 def test_sentences_on_a_gain():
     first, second = two(VALUES | {BILATERAL: (0.93, 0.95, 0.934)})
+    p = stats.ttest_rel((0.93, 0.95, 0.934), VALUES[VANILLA]).pvalue
     assert first == (
         '"Single branch, vanilla" reaches 88.00 ± 1.00 % (n = 3); the best of the 4 measured rows, '
         '"Single branch + bilateral mixup", reaches 93.80 ± 1.06 % (n = 3), a gain of +5.80 ± 3.26 points '
-        "paired over 3 seeds, which its 95 % interval decides."
+        f"paired over 3 seeds, significant after Holm's correction over 3 rows (p = {3 * p:.3g})."
     )
     assert second == (
-        "Taken one at a time, mixup costs 5.00 ± 4.30 points and bilateral mixup adds 5.80 ± 3.26 points; "
-        "temperature (−0.57 ± 1.65) is left open; dual branch cannot be compared yet."
+        "Taken one at a time, after Holm's correction over 3 rows, bilateral mixup adds 5.80 ± 3.26 points; mixup "
+        "(−5.00 ± 4.30) and temperature (−0.57 ± 1.65) are not significant; dual branch cannot be compared yet."
     )
+
+
+def test_a_gain_whose_own_interval_excludes_0_is_not_significant_as_the_best_of_several():
+    gain = {VANILLA: (0.8, 0.81, 0.82), BILATERAL: (0.85, 0.87, 0.89)}  # +6.00 ± 2.48, p = 0.0092
+    others = dict.fromkeys((MIXUP, SCALED, DUAL), (0.8, 0.82, 0.81))
+    p = stats.ttest_rel(gain[BILATERAL], gain[VANILLA]).pvalue
+    first, second = two(gain)
+    assert first.endswith(f"+6.00 ± 2.48 points paired over 3 seeds, significant (p = {p:.3g}).")
+    assert second.startswith(
+        "Taken one at a time, bilateral mixup adds 6.00 ± 2.48 points; mixup, temperature and dual"
+    )
+    first, second = two(gain | others)
+    assert first.endswith(f"3 seeds, significant after Holm's correction over 4 rows (p = {4 * p:.3g}).")
+    twice = measure(WHOLE, runs_of(WHOLE, gain | dict.fromkeys((1, 2, 4, 5, 6), (0.8, 0.82, 0.81))))
+    assert 4 * p < 0.05 < 6 * p
+    first, second = re.split(r"(?<=\.) (?=[A-Z])", text.sentences(WHOLE, twice))
+    assert first.endswith(f"3 seeds, not significant after Holm's correction over 6 rows (p = {6 * p:.3g}).")
+    assert "after Holm's correction over 4 rows, bilateral mixup adds 6.00 ± 2.48 points; mixup (" in second
+    close = measured(gain | others | {BILATERAL: (0.85, 0.875, 0.90)})  # +6.50 ± 3.73, p = 0.017
+    assert "bilateral mixup (+6.50 ± 3.73)" in text.sentences(TABLE, close).partition(";")[2]
+    assert "adds" not in text.sentences(TABLE, close)
 
 
 def test_sentences_on_a_loss_and_on_nothing():
     first, second = two({VANILLA: (0.9, 0.92), MIXUP: (0.8, 0.81), DUAL: (0.7, 0.71)})
     assert "no other row reaches more, the best of them" in first
     assert '"Single branch + mixup", reaches 80.50 ± 0.71 % (n = 2), a difference of −10.50 ± 6.35 points' in first
-    assert "mixup costs 10.50 ± 6.35 points and dual branch costs 20.50 ± 6.35 points" in second
+    assert first.endswith(", significant after Holm's correction over 2 rows (p = 0.031).")  # 2 x dual branch's
+    assert "over 2 rows, mixup costs 10.50 ± 6.35 points and dual branch costs 20.50 ± 6.35 points; temp" in second
     assert "temperature and bilateral mixup cannot be compared yet" in second
     first, second = two({VANILLA: (0.9, 0.9), MIXUP: (0.9, 0.9)})
     assert "no other row reaches more" in first
-    assert "a difference of 0.00 ± 0.00 points paired over 2 seeds, which its 95 % interval leaves open" in first
-    assert "mixup (0.00 ± 0.00) is left open" in second
+    assert first.endswith("a difference of 0.00 ± 0.00 points paired over 2 seeds, not significant (p = 1).")
+    assert "Taken one at a time, mixup (0.00 ± 0.00) is not significant" in second
 
 
 def test_sentences_on_one_seed_on_ties_and_on_unshared_seeds():

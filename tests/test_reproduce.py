@@ -239,7 +239,7 @@ def test_a_wrong_request_changes_nothing(words, refused):
 def test_check_passes_what_has_not_run_unless_it_is_strict(run):
     code, out, _ = run("check", "table4")
     assert code == 0
-    assert "27 cells not run" in out
+    assert "27 published numbers: 0 reproduced, 0 within one more run, 0 outside, 0 too few seeds, 27 not run" in out
     assert "not yet measured" in out
     assert run("check", "table4", "--strict")[0] == 4
 
@@ -279,7 +279,29 @@ def test_check_names_a_cell_that_is_outside(run, monkeypatch):
     assert (code, json.loads(out)["cells"]["outside"]) == (4, 27)
     _, out, _ = run("check", "table4")
     assert "outside: Dual branch + both (DBN-Mix), ratio 100" in out
-    assert "published 51.04, tolerance 4.97" in out
+    assert "published 51.04; 95 % interval of our mean ± 2.48, of one more run ± 4.97, n = 3" in out
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "codes"),
+    [
+        ((0.38, 0.39, 0.40), "reproduced", (0, 0)),  # 38.46 is printed; mean ± 2.48, one more run ± 4.97
+        ((0.41, 0.42, 0.43), "within one more run", (0, 4)),
+        ((0.44, 0.45, 0.46), "outside", (4, 4)),
+        ((0.44, 0.45), "too few seeds", (0, 4)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_check_fails_only_outside_one_more_run_unless_it_is_strict(values, status, codes, run, monkeypatch):
+    (vanilla,) = [cell for cell in TABLE4.cells() if (cell.row.label, cell.column.label) == ("sbn", "100")]
+    alone = replace(TABLE4, rows=[vanilla.row], columns=[vanilla.column])
+    monkeypatch.setattr("lt_repro.cli.reproduce.exhibits", lambda what: [alone])
+    monkeypatch.setattr("lt_repro.render.cells.Measured.values", dict(enumerate(values)))
+    for words, code in (([], codes[0]), (["--strict"], codes[1])):
+        assert run("check", "table4", *words)[0] == code
+        left, out, _ = run("check", "table4", "--json", *words)
+        counts = json.loads(out)["cells"]
+        assert (left, counts) == (code, dict.fromkeys(counts, 0) | {status: 1})
 
 
 def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):

@@ -12,8 +12,10 @@ from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS
 from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_SBN, RELIABILITY, TABLE4, TABLE5, TABLE6
 from lt_repro.paper.table import ratios
 from lt_repro.render import reliability, text
-from lt_repro.render.cells import conflicts, measure
+from lt_repro.render.cells import conflicts, measure, spread
+from lt_repro.render.intervals import holm, p_value
 from lt_repro.render.latex import latex
+from lt_repro.render.verdicts import check
 from lt_repro.store.runs import Run, load_runs
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +75,41 @@ def test_the_readme_shows_what_each_reading_gave(runs):
         text_of, code = first["paper"], first["released"]
         printed = f"{100 * code.cell.published.value:.2f}"
         assert f"| {name}, 200 epochs | {printed} | {text_of.text()} | {code.text()} |" in readme
+
+
+def test_the_readme_judges_by_the_one_criterion(runs):
+    words = " ".join((ROOT / "README.md").read_text().split())
+    statuses, outside = {}, []
+    for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
+        for found in check(measure(table, runs)):
+            cell, measured = found.measured.cell, found.measured
+            if cell.branch or found.status == "not run":
+                continue
+            statuses[name, cell.row.label, cell.column.title] = found.status
+            printed, half, run_half = (
+                f"{100 * value:.2f}" for value in (cell.published.value, found.mean_half, found.run_half)
+            )
+            if cell.row.label == "released":
+                line = f"{name}, {cell.column.title} | {printed} | {measured.text()} | ± {half} | ± {run_half}"
+                assert f"| {line} | {found.status} |" in words
+            elif cell.column.title == "All":
+                outside.append(f"{printed} against {100 * measured.mean:.2f} ± {half}, or ± {run_half}")
+    assert f"({outside[0]} for one more run; {outside[1]}; n = 3)" in words
+    text_of = {place[::2]: status for place, status in statuses.items() if place[1] == "paper"}
+    assert text_of.pop(("DBN-Mix", "Many")) == "reproduced"
+    assert set(text_of.values()) == {"outside"}
+    assert len(text_of) == 4
+    assert statuses["SBN-Mix", "released", "All"] == "reproduced"
+    assert [statuses["DBN-Mix", "released", group] for group in ("All", "Few")] == ["within one more run", "outside"]
+
+
+def test_the_readme_corrects_the_gains_of_table_6(runs):
+    words = " ".join((ROOT / "README.md").read_text().split())
+    gains = [measure(half.with_settings(dataset="digits", ratio=60.0), runs) for half in TABLE6]
+    adjusted = [holm([p_value(entry.differences(first)) for entry in others]) for first, *others in gains]
+    assert min(p for each in adjusted for p in each) > 0.05
+    gain, half = gains[0][3].gain(gains[0][0])
+    assert f"over 3 rows (both together: {spread(gain, half, sign=True)}, p = {adjusted[0][2]:.3g});" in words
 
 
 def test_the_readme_shows_the_measured_digits(runs):

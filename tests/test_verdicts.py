@@ -11,7 +11,7 @@ from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
 from lt_repro.paper.table import ratios
 from lt_repro.render.cells import measure
 from lt_repro.render.intervals import interval, quantile, values_needed
-from lt_repro.render.verdicts import check, claim_lines, judge, on, places
+from lt_repro.render.verdicts import check, check_cell, checked_line, checked_text, claim_lines, judge, on, places
 
 T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 6: 2.5706, 7: 2.4469, 100: 1.9842}  # t(.975, n-1), as tables print it
 TABLE = replace(TABLE4, rows=TABLE4.rows[:4], columns=ratios(100, 50), seeds=tuple(range(5)))
@@ -81,42 +81,65 @@ def test_interval_of_equal_values_and_of_too_few():
 
 
 @pytest.mark.parametrize("values", [(0.38, 0.39, 0.41), (0.38, 0.39, 0.41, 0.4), (0.5, 0.52, 0.51, 0.47, 0.6)])
-def test_check_turns_at_the_prediction_interval(values):
+def test_check_turns_at_the_interval_of_the_mean_and_at_that_of_one_more_run(values):
     mean, sd, t = slow(values)
-    reach = t * sd * math.sqrt(1 + 1 / len(values))
+    of_mean, of_run = t * sd / math.sqrt(len(values)), t * sd * math.sqrt(1 + 1 / len(values))
+    turns = [
+        *((share * of_mean, "reproduced") for share in (0, 0.999)),
+        *((distance, "within one more run") for distance in (1.001 * of_mean, 0.999 * of_run)),
+        *((share * of_run, "outside") for share in (1.001, 3)),
+    ]
     for side in (-1, 1):
-        for share, status in ((0, "inside"), (0.999, "inside"), (1.001, "outside"), (3, "outside")):
-            found = checked(*values, printed=mean + side * share * reach)
+        for distance, status in turns:
+            found = checked(*values, printed=mean + side * distance)
             assert found.status == status
-            assert found.tolerance == pytest.approx(reach, rel=2e-5)
+            assert (found.mean_half, found.run_half) == pytest.approx((of_mean, of_run), rel=2e-5)
 
 
 def test_check_without_spread():
     for value in (0.1, 0.3846, 0.7):
-        assert checked(value, value, value, printed=value)[1:] == ("inside", 0.0)
-        assert checked(value, value, value, printed=value + 1e-6)[1:] == ("outside", 0.0)
+        assert checked(value, value, value, printed=value)[1:] == ("reproduced", 0.0, 0.0)
+        assert checked(value, value, value, printed=value + 1e-6)[1:] == ("outside", 0.0, 0.0)
 
 
 def test_check_with_few_seeds_is_never_outside():
-    assert checked()[1:] == ("not run", None)
-    assert checked(None, None, None)[1:] == ("not run", None)
-    assert checked({"many": 0.9}, {"many": 0.9}, {"many": 0.9})[1:] == ("not run", None)  # no such class group
-    assert checked(0.9)[1:] == ("too few seeds", None)
-    assert checked(0.9, 0.9)[1:] == ("too few seeds", None)
-    assert checked(0.9, None, 0.9)[1:] == ("too few seeds", None)
+    assert checked()[1:] == ("not run", None, None)
+    assert checked(None, None, None)[1:] == ("not run", None, None)
+    assert checked({"many": 0.9}, {"many": 0.9}, {"many": 0.9})[1:] == ("not run", None, None)  # no such class group
+    assert checked(0.9)[1:] == ("too few seeds", None, None)
+    assert checked(0.9, 0.9)[1:] == ("too few seeds", None, None)
+    assert checked(0.9, None, 0.9)[1:] == ("too few seeds", None, None)
     assert checked(0.9, 0.9, 0.9).status == "outside"
+
+
+def test_line_and_text_of_a_checked_cell():
+    values = (0.48, 0.49, 0.5)
+    _, sd, t = slow(values)
+    of_mean, of_run = 100 * t * sd / math.sqrt(3), 100 * t * sd * math.sqrt(4 / 3)
+    found = checked(*values, printed=0.52)
+    place = "Single branch, vanilla, ratio 100: "
+    assert checked_line(found) == (
+        f"within one more run: {place}49.00 ± 1.00 (3), published 52.00; "
+        f"95 % interval of our mean ± {of_mean:.2f}, of one more run ± {of_run:.2f}, n = 3"
+    )
+    assert checked_text(found) == f"within one more run: −3.00 (± {of_mean:.2f}, ± {of_run:.2f}), n = 3"
+    few = checked(0.53, printed=0.52)
+    assert checked_line(few) == f"too few seeds: {place}53.00 (1), published 52.00"
+    assert checked_text(few) == "too few seeds: +1.00, n = 1"
+    assert checked_text(checked()) == "not run"
 
 
 def test_check_leaves_out_what_is_not_printed():
     cells = measured({B50: (0.5, 0.6, 0.7)})
     found = check(cells)
     assert [result.measured for result in found] == cells
-    assert [result.status for result in found] == ["not run"] * 3 + ["inside"] + ["not run"] * 4
+    assert [result.status for result in found] == ["not run"] * 3 + ["reproduced"] + ["not run"] * 4
     table = replace(TABLE, published={(B.row, "50"): TABLE.published[B.row, "50"]})
     assert [(result.measured.cell.row.label, result.status) for result in check(measured({}, table))] == [
         (B.row, "not run")
     ]
     assert check(measured({}, replace(TABLE, published={}))) == []
+    assert check_cell(cells[0].unprinted()) is None
 
 
 # differences of B - A; the first two have the same mean and another spread

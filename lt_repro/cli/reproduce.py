@@ -121,18 +121,27 @@ def reproduce(
 def check(
     what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
     reading: Reading = "paper",
-    strict: Annotated[bool, typer.Option("--strict", help="Cells that cannot be judged yet do not pass.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 unless every cell is reproduced.")] = False,
     seeds: Seeds = None,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Compare measured cells with the published numbers, and the paper's claims with the cells; 4 when one is outside.
+    """Say which published numbers our runs reproduce and which claims of the paper hold; 4 if a number is outside.
 
     [bold]ltrepro check table4[/bold]
 
-    With three seeds or more a cell is outside when the published number lies outside the 95 % prediction interval
-    of one more run: |mean - published| > t sd sqrt(1 + 1/n). A claim holds, or does not, only where a 95 % interval
-    decides; else it is inconclusive. Claims change no exit code.
+    [bold]ltrepro check table5 --reading released[/bold]
+
+    [bold]reproduced[/bold]: the published number lies in the 95 % confidence interval of our mean, ± t sd / sqrt(n).
+
+    [bold]within one more run[/bold]: outside that, but in the 95 % prediction interval of one more run of ours,
+    ± t sd sqrt(1 + 1/n).
+
+    [bold]outside[/bold]: in neither; then the exit code is 4. By chance alone it is about one number in twenty.
+
+    [bold]too few seeds[/bold]: fewer than three, so it is not judged.
+
+    A claim holds, or does not, only where a 95 % interval decides; else it is inconclusive. Claims change no exit code.
     """
     from lt_repro.paper import papers
     from lt_repro.render import verdicts
@@ -152,8 +161,8 @@ def check(
         for result in checked:
             if result.status != "not run":
                 put(verdicts.checked_line(result))
-        put(", ".join(f"{count} cells {status}" for status, count in counts.items()))
+        put(f"{len(checked)} published numbers: {', '.join(f'{count} {status}' for status, count in counts.items())}")
         for line in verdicts.claim_lines(judged):
             put(line)
-    failed = counts["outside"] or (strict and counts["inside"] < len(checked))
+    failed = counts["outside"] or (strict and counts["reproduced"] < len(checked))
     raise typer.Exit(4 if failed else found.code)

@@ -288,17 +288,17 @@ def _file(run: Run) -> str:
     return run.path.name if run.path else run.recipe.key()
 
 
-def gain_of(table: Table, entry: Measured, first: Measured) -> tuple[float | None, float | None]:
-    """Returns a cell's gain over its column's first row in an ablation, with its half width; None where there is none.
+def gain_of(table: Table, entry: Measured, first: Measured) -> tuple[float | None, float | None, int | None]:
+    """Returns a cell's gain over its column's first row in an ablation, its half width, and over how many seeds.
 
-    See `Measured.gain`.
+    None where there is none; see `Measured.gain`.
     """
     gain = entry.gain(first) if table.ablation and entry is not first else None
-    return gain or (None, None)
+    return (*gain, len(entry.differences(first))) if gain else (None, None, None)
 
 
 def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
-    published, (gain, half), (best, best_sd) = entry.cell.published, gain_of(table, entry, first), entry.best
+    published, (gain, half, pairs), (best, best_sd) = entry.cell.published, gain_of(table, entry, first), entry.best
     return {
         "exhibit": table.id,
         "row": entry.cell.row.label,
@@ -314,6 +314,7 @@ def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
         "best_sd": best_sd,
         "gain": gain,
         "gain_ci95": half,
+        "gain_n": pairs,
         "published": published and published.value,
         "source": published and published.source,
         "notes": list(entry.cell.row.notes) if published else [],

@@ -6,12 +6,20 @@ from typing import Any
 from lt_repro import fields
 from lt_repro.paper.claim import Paper
 from lt_repro.paper.reading import Reading
-from lt_repro.render.cells import measure
-from lt_repro.render.text import grid, markdown
+from lt_repro.paper.table import Table
+from lt_repro.render.cells import Measured, measure
+from lt_repro.render.text import grid, markdown, one_line
+from lt_repro.render.verdicts import check_cell, checked_text
 from lt_repro.store.runs import Run
 
 SCREEN = 40
 """Epochs of a screen: a fifth of the paper's length, evidence of direction and never the number."""
+
+_CRITERION = """\
+Whether a published number is reproduced: below each table are ours − published, in points, and half the widths of two
+95 % intervals. It is reproduced if it lies in the first, the confidence interval of our mean; within one more run if it
+lies only in the second, the prediction interval of one more run of ours; outside if it lies in neither. Few seeds give
+wide intervals, so n is named; fewer than three are not judged. `ltrepro check` has the same criterion."""
 
 
 def to_json(reading: Reading) -> dict[str, Any]:
@@ -51,6 +59,8 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
             "",
             "## What each gives",
             "",
+            one_line(_CRITERION),
+            "",
             *_measured(paper, runs),
             "This page is what `ltrepro readings --markdown` prints; a test holds it to the stored runs.",
         ]
@@ -66,4 +76,20 @@ def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
             if shown is table or any(entry.runs for entry in cells):
                 label = "" if shown is table else f"A screen of {SCREEN} epochs, evidence of direction:\n\n"
                 texts.append(label + markdown(shown, cells, best=shown.best))
+                texts += _judged(shown, cells)
     return texts
+
+
+def _judged(table: Table, measured: Sequence[Measured]) -> list[str]:
+    """Returns the lines of a table that says of every measured row which published numbers it reproduces."""
+    wide = len(table.columns)
+    checked = [check_cell(entry) for entry in measured]
+    texts = [checked_text(result) if result else "" for result in checked]
+    columns = [i for i in range(wide) if any(texts[i::wide])]
+    rows = [
+        [row.title, *(texts[at + i] for i in columns)]
+        for row, at in zip(table.rows, range(0, len(texts), wide), strict=True)
+        if any(result and result.status != "not run" for result in checked[at : at + wide])
+    ]
+    header = ["is the published number reproduced?", *(table.columns[i].title for i in columns)]
+    return [*grid(header, rows, ["---"] * len(header)), ""] if rows else []

@@ -11,14 +11,16 @@ from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
+from lt_repro.render.intervals import holm, p_value
 from lt_repro.store import provenance
 from lt_repro.store.runs import Run
 
 CSV_FIELDS = (
     *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd", "best_mean", "best_sd"),
-    *("published", "source", "measured_by_paper", "gain", "gain_ci95", "status", "keys"),
+    *("published", "source", "measured_by_paper", "gain", "gain_ci95", "gain_n", "status", "keys"),
 )
 _UNJUDGED = "with no spread to judge it by"
+_LEVEL = 0.05  # of significance
 
 
 def rows(
@@ -70,7 +72,8 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
     writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
     for i, entry in enumerate(measured):
-        published, (gain, half) = entry.cell.published, gain_of(table, entry, measured[i % len(table.columns)])
+        published, first = entry.cell.published, measured[i % len(table.columns)]
+        gain, half, pairs = gain_of(table, entry, first)
         numbers: dict[str, float | None] = {
             "mean": entry.mean,
             "sd": entry.sd,
@@ -87,6 +90,7 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
                 "branch": entry.cell.branch or "",
                 "unit": "percent",
                 "n": entry.n,
+                "gain_n": "" if pairs is None else pairs,
                 "status": entry.status,
             }
             | {"source": published.source if published else ""}
@@ -100,7 +104,9 @@ def sentences(table: Table, measured: Sequence[Measured]) -> str:
     """Returns what one sees in an ablation: the best row against the first, then what each ingredient does alone.
 
     It speaks of the first column in which the first row and another have a number. A gain is named with its 95 %
-    confidence interval, and decided where that does not hold 0. Two sentences, or one when there is nothing to compare.
+    confidence interval. It is significant where the p value of its paired t test is below 0.05 after Holm's correction:
+    for the best row over all rows that could have been it, for an ingredient over all of them. Two sentences, or one
+    when there is nothing to compare.
     """
     width = len(table.columns)
     columns = [measured[i::width] for i in range(width)]
@@ -127,10 +133,8 @@ def _best(cells: Sequence[Measured], where: str) -> str:
     if found is None:
         gain = "but the two share no seed to pair"
     else:
-        pairs = len(rival.differences(first))
-        judged = (
-            f"which its 95 % interval {'decides' if _decided(found) else 'leaves open'}" if pairs > 1 else _UNJUDGED
-        )
+        pairs, p_values = len(rival.differences(first)), _adjusted(first, others)
+        judged = _judged(p_values[rival.cell.row.label], len(p_values)) if pairs > 1 else _UNJUDGED
         over = f"paired over {pairs} seeds" if pairs > 1 else "on one seed"
         gain = f"a {'gain' if found[0] > 0 else 'difference'} of {spread(*found, sign=True)} points {over}, {judged}"
     start = f"{_quoted(first.cell.row)} reaches {_reached(first)}{where}"
@@ -139,27 +143,44 @@ def _best(cells: Sequence[Measured], where: str) -> str:
 
 def _ingredients(cells: Sequence[Measured]) -> str:
     first = cells[0]
-    singles = {
-        _ingredient(entry.cell.row): entry.gain(first) for entry in cells[1:] if _single(first.cell.row, entry.cell.row)
-    }
+    singles = {entry.cell.row.label: entry for entry in cells[1:] if _single(first.cell.row, entry.cell.row)}
     if not singles:
         return "No row of the table changes a single setting of the first row."
-    gains = {name: gain for name, gain in singles.items() if gain}
-    decided = [_effect(name, gain) for name, gain in gains.items() if gain[1] is not None and _decided(gain)]
-    undecided = [
-        f"{name} ({spread(*gain, sign=True)})"
-        for name, gain in gains.items()
-        if gain[1] is not None and not _decided(gain)
-    ]
-    once = [_effect(name, gain) for name, gain in gains.items() if gain[1] is None]
-    never = [name for name, gain in singles.items() if not gain]
+    names = {label: _ingredient(entry.cell.row) for label, entry in singles.items()}
+    gains = {label: gain for label, entry in singles.items() if (gain := entry.gain(first))}
+    p_values = _adjusted(first, singles.values())
+    decided = [_effect(names[label], gains[label]) for label, p in p_values.items() if p < _LEVEL]
+    undecided = [f"{names[label]} ({spread(*gains[label], sign=True)})" for label, p in p_values.items() if p >= _LEVEL]
+    once = [_effect(names[label], gain) for label, gain in gains.items() if label not in p_values]
+    never = [name for label, name in names.items() if label not in gains]
     clauses = [
         _listed(decided),
-        f"{_listed(undecided)} {'is' if len(undecided) == 1 else 'are'} left open" if undecided else "",
+        f"{_listed(undecided)} {'is' if len(undecided) == 1 else 'are'} not significant" if undecided else "",
         f"{_listed(once)}, on one seed, {_UNJUDGED}" if once else "",
         f"{_listed(never)} cannot be compared yet" if never else "",
     ]
-    return f"Taken one at a time, {'; '.join(clause for clause in clauses if clause)}."
+    corrected = _corrected(len(p_values))
+    return f"Taken one at a time{corrected and f',{corrected}'}, {'; '.join(clause for clause in clauses if clause)}."
+
+
+def _adjusted(first: Measured, others: Iterable[Measured]) -> dict[str, float]:
+    """Returns the p value of each gain over `first`, by row label, after Holm's correction over all of them.
+
+    Gains over fewer than two seeds have none, and do not count.
+    """
+    pairs = {entry.cell.row.label: entry.differences(first) for entry in others}
+    tested = {label: p_value(each) for label, each in pairs.items() if len(each) > 1}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
+
+
+def _judged(p: float, count: int) -> str:
+    """Returns "significant after Holm's correction over 8 rows (p = 0.0407)"."""
+    number = "p < 0.001" if p < 0.001 else f"p = {p:.3g}"
+    return f"{'significant' if p < _LEVEL else 'not significant'}{_corrected(count)} ({number})"
+
+
+def _corrected(count: int) -> str:
+    return f" after Holm's correction over {count} rows" if count > 1 else ""
 
 
 def _effect(name: str, gain: tuple[float, float | None]) -> str:
@@ -167,11 +188,6 @@ def _effect(name: str, gain: tuple[float, float | None]) -> str:
     if change.startswith("0.00"):  # anything that does not round to nothing has a sign
         return f"{name} changes less than 0.01 points"
     return f"{name} {'costs' if change[0] == '−' else 'adds'} {change[1:]} points"
-
-
-def _decided(gain: tuple[float, float | None]) -> bool:
-    mean, half = gain
-    return half is not None and abs(mean) > half
 
 
 def _single(first: Variant, row: Variant) -> bool:
@@ -218,14 +234,18 @@ def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterat
             points(ours - published) if ours is not None and published is not None else "" for ours, published in pairs
         ]
         gains = [gain_of(table, entry, cells[0]) for entry in cells]
-        parts["gain"] = ["" if gain is None else spread(gain, half, sign=True) for gain, half in gains]
+        parts["gain"] = [
+            "" if gain is None else spread(gain, half, sign=True) + ("" if pairs == entry.n else f" ({pairs})")
+            for entry, (gain, half, pairs) in zip(cells, gains, strict=True)
+        ]
         yield column.title, {name: texts for name, texts in parts.items() if name == "ours" or any(texts)}
 
 
 _MEANS = {
     "best on test": "best on test: the highest accuracy along the curve, chosen on the test set, which is no result",
     "difference": "difference: ours − published, in points",
-    "gain": "gain: over the first row, paired over the seeds of both, ± 95 % confidence interval, in points",
+    "gain": "gain: over the first row, in points, paired by seed (with the number of pairs where it is not the row's n)"
+    ", ± 95 % confidence interval, not corrected for the number of rows",
 }
 
 

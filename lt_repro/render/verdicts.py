@@ -1,19 +1,18 @@
-"""Verdicts: whether a measured cell agrees with the published number, and whether the paper's claims hold here."""
+"""Verdicts: whether a published number is reproduced by a measured cell, and whether the paper's claims hold here."""
 
 import dataclasses
 import math
 import re
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from lt_repro.paper.claim import Claim, Comparison, Place
 from lt_repro.paper.table import Table
-from lt_repro.render.cells import Measured, spread
-from lt_repro.render.intervals import interval, quantile, values_needed
+from lt_repro.render.cells import Measured, points, spread
+from lt_repro.render.intervals import interval, one_more, values_needed
 
-Status = Literal["inside", "outside", "too few seeds", "not run"]
+Status = Literal["reproduced", "within one more run", "outside", "too few seeds", "not run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 Verdict = Literal["holds", "holds in part", "does not hold", "inconclusive", "not yet measured"]
 
@@ -21,11 +20,19 @@ _DIGITS = 12  # finer than any accuracy; sums of the same accuracies in another 
 
 
 class Checked(NamedTuple):
-    """A cell with its published number; `tolerance` is how far its mean may differ, a fraction or None."""
+    """A cell and whether its published number is reproduced, by the criterion of `check_cell`.
+
+    Args:
+        measured: The cell.
+        status: "reproduced", "within one more run", "outside", "too few seeds" or "not run".
+        mean_half: Half the width of the 95 % confidence interval of our mean, a fraction; None with fewer than 3 seeds.
+        run_half: Half the width of the 95 % prediction interval of one more run of ours, likewise.
+    """
 
     measured: Measured
     status: Status
-    tolerance: float | None
+    mean_half: float | None = None
+    run_half: float | None = None
 
 
 class Compared(NamedTuple):
@@ -47,12 +54,31 @@ class Judged(NamedTuple):
 
 
 def check(table_cells: Sequence[Measured]) -> list[Checked]:
-    """Returns every cell with a published number, and whether that number could be one more run of ours.
+    """Returns every cell with a published number, and whether that number is reproduced; see `check_cell`."""
+    return [result for entry in table_cells if (result := check_cell(entry))]
 
-    With n >= 3 seeds it is "outside" exactly when |mean - published| > t(.975, n-1) sd sqrt(1 + 1/n), the 95 %
-    prediction interval of one further run. With fewer seeds it is "too few seeds", with no value "not run".
+
+def check_cell(measured: Measured) -> Checked | None:
+    """Returns whether a cell's published number is reproduced, or None where nothing is published.
+
+    This is the one criterion of `ltrepro check`, the pages and the README. With n >= 3 seeds the published number is
+
+    - "reproduced" inside the 95 % interval of our mean: |mean - published| <= t(.975, n-1) sd / sqrt(n);
+    - "within one more run" beyond that, but inside the 95 % interval of one more run of ours, as it would be if the
+      paper had made a single run like ours: |mean - published| <= t(.975, n-1) sd sqrt(1 + 1/n);
+    - "outside" beyond both.
+
+    With fewer seeds it is "too few seeds", with no value "not run".
     """
-    return [_check(entry, entry.cell.published.value) for entry in table_cells if entry.cell.published]
+    if measured.cell.published is None:
+        return None
+    values = list(measured.values.values())
+    if len(values) < 3:
+        return Checked(measured, "too few seeds" if values else "not run")
+    (mean, mean_half), (_, run_half) = interval(values), one_more(values)
+    distance = abs(mean - measured.cell.published.value)
+    within: Status = "within one more run" if distance <= run_half else "outside"
+    return Checked(measured, "reproduced" if distance <= mean_half else within, mean_half, run_half)
 
 
 def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
@@ -121,12 +147,33 @@ def on(claim: Claim, table: Table) -> Claim | None:
 
 
 def checked_line(checked: Checked) -> str:
-    """Returns "outside: Dual branch, ratio 100: 40.10 ± 0.30 (3), published 40.99, tolerance 1.49", in percent."""
+    """Returns a line on a cell with a published number, in percent; with fewer than three seeds it has no intervals.
+
+    "outside: Dual branch, ratio 100: 40.10 ± 0.30 (3), published 40.99; 95 % interval of our mean ± 0.75, of one more
+    run ± 1.49, n = 3" has status, place, ours, theirs and how far ours may be from theirs.
+    """
     cell = checked.measured.cell
-    parts = [f"{checked.status}: {cell.row.title}, {cell.column.title}: {checked.measured.text()}"]
-    parts += [f"published {100 * cell.published.value:.2f}"] if cell.published else []
-    parts += [f"tolerance {100 * checked.tolerance:.2f}"] if checked.tolerance is not None else []
-    return ", ".join(parts)
+    line = f"{checked.status}: {cell.row.title}, {cell.column.title}: {checked.measured.text()}"
+    line += f", published {100 * cell.published.value:.2f}" if cell.published else ""
+    if checked.mean_half is None or checked.run_half is None:
+        return line
+    halves = (
+        f"95 % interval of our mean ± {100 * checked.mean_half:.2f}, of one more run ± {100 * checked.run_half:.2f}"
+    )
+    return f"{line}; {halves}, n = {len(checked.measured.values)}"
+
+
+def checked_text(checked: Checked) -> str:
+    """Returns "outside: −0.89 (± 0.75, ± 1.49), n = 3": ours − published and both half widths, in points.
+
+    With fewer than three seeds it is "too few seeds: −0.89, n = 1", with none "not run".
+    """
+    measured, published = checked.measured, checked.measured.cell.published
+    if measured.mean is None or published is None:
+        return checked.status
+    halves = [f"± {100 * half:.2f}" for half in (checked.mean_half, checked.run_half) if half is not None]
+    widths = f" ({', '.join(halves)})" if halves else ""
+    return f"{checked.status}: {points(measured.mean - published.value)}{widths}, n = {len(measured.values)}"
 
 
 def claim_lines(judged: Sequence[Judged]) -> list[str]:
@@ -143,16 +190,6 @@ def claim_lines(judged: Sequence[Judged]) -> list[str]:
     return [
         f"{line}. Here {fact}" if (fact := _fact(result)) else line for line, result in zip(lines, judged, strict=True)
     ]
-
-
-def _check(measured: Measured, published: float) -> Checked:
-    values = list(measured.values.values())
-    n = len(values)
-    if n < 3:
-        return Checked(measured, "too few seeds" if n else "not run", None)
-    tolerance = quantile(n) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
-    outside = abs(statistics.mean(values) - published) > tolerance
-    return Checked(measured, "outside" if outside else "inside", tolerance)
 
 
 def _compare(comparison: Comparison, cells: Mapping[Place, Measured]) -> Compared:
