@@ -8,6 +8,7 @@ from torch import Tensor
 from lt_repro.data.images import Images
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.errors import DamagedError, first_line
+from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 
@@ -23,6 +24,9 @@ def fresh(recipe: Recipe, images: Images) -> ResNet:
     statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
     net = ResNet(recipe.net, recipe.spec, len(counts), *statistics)
     net.aux.update(recipe.method.aux_modules(counts, recipe.spec))
+    for module in net.modules():
+        if isinstance(module, BatchNorm):
+            module.parts = recipe.bn_parts
     return net
 
 
