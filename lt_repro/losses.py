@@ -9,23 +9,27 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
 
-def temperatures(counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released"] = "paper") -> Tensor:
+def temperatures(
+    counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released", "ride"] = "paper"
+) -> Tensor:
     """Returns the temperature of every class, equations (15) and (16).
 
     B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has
-    temperature 1, the others more. The authors' released code has eps K N_k / N_max instead of eps N_k / N_max.
+    temperature 1, the others more. The authors' released code has eps K N_k / N_max instead of eps N_k / N_max,
+    RIDE's code (Wang et al. 2021) eps K N_k / sum N.
 
     Args:
         counts: (K,) training images per class, floating point, each > 0.
         eta: > 0; infinity turns the scaling off (T = 1).
         eps: In [0, 1]; 0 turns the scaling off.
-        formula: "paper" for (15) as printed, "released" for the factor K of the released code.
+        formula: "paper" for (15) as printed, "released" for the factor K of the released code, "ride" for RIDE's prior.
 
     Returns:
         (K,) temperatures >= 1, in the dtype of `counts`.
     """
-    factor = len(counts) if formula == "released" else 1
-    balance = eps * factor * counts / counts.max() + (1 - eps)
+    factor = 1 if formula == "paper" else len(counts)
+    whole = counts.sum() if formula == "ride" else counts.max()
+    balance = eps * factor * counts / whole + (1 - eps)
     return (balance.max() / balance) ** (1 / eta)
 
 

@@ -52,6 +52,8 @@ class Recipe:
         rotation: Each image is turned by an angle between this and its negative, in degrees, after crop and flip.
         meta_images: Images of each class that are moved out of the training set before the long-tailed split: the
             balanced meta set of the methods that have one. 0 for none.
+        bn_parts: Equal parts of each batch, in each of which BatchNorm takes its own statistics in training, as on so
+            many cards; above 1 the last short batch of an epoch is dropped. A second stage does not inherit it.
         parents: The runs that this one needs, by the roles that its method names; on the same images, in the same
             network. Never changed in place.
 
@@ -85,6 +87,7 @@ class Recipe:
     crop_pad: Literal["zero", "reflect"] = fields.added_later("zero")
     rotation: float = fields.added_later(0.0)
     meta_images: int = fields.added_later(0)
+    bn_parts: int = fields.added_later(1)
     parents: Mapping[str, "Recipe"] = fields.added_later({})
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ class Recipe:
             "lr": 0.0,
             "epoch_steps": 0,
             "meta_images": 0,
+            "bn_parts": 1,
         }
         most = {"ratio": 1e9, "split_seed": 2**32 - 1, "seed": 2**63, "epochs": 10**6, "batch": 10**6, "lr": 1e3}
         bounds = {name: (low, most.get(name, math.inf)) for name, low in least.items()}
@@ -116,7 +120,24 @@ class Recipe:
             raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
         if self.nesterov and not self.momentum:
             raise RequestError("nesterov = True with momentum = 0", "allowed: Nesterov's momentum above 0")
+        if self.bn_parts > 1:
+            self._check_bn_parts()
         self._check_parents()
+
+    def _check_bn_parts(self) -> None:
+        parts, batch = self.bn_parts, self.batch
+        if batch % parts or batch < 2 * parts:
+            raise RequestError(
+                f"bn_parts = {parts} with batch = {batch}",
+                "allowed: parts of equal size, of 2 images or more",
+                f"use batch = {parts * max(2, -(-batch // parts))}, or other parts",
+            )
+        if getattr(self.method, "bn", "") == "joint" and "bn" not in self.method.inactive_fields():
+            raise RequestError(
+                f"bn = joint with bn_parts = {parts}",
+                "allowed: bn = joint with bn_parts = 1",
+                "use bn = per_branch: on several cards each branch's batch is divided on its own",
+            )
 
     def _check_parents(self) -> None:
         name, roles = self.method.name(), self.method.parents
@@ -263,7 +284,7 @@ SHARED = ("dataset", "ratio", "imb_type", "split_seed", "meta_images", "net", "n
 
 TRAINING = frozenset(
     {"epochs", "batch", "lr", "weight_decay", "momentum", "warmup", "milestones", "lr_decay", "schedule", "nesterov"}
-    | {"epoch_images", "epoch_steps", "crop", "crop_pad", "flip"}
+    | {"epoch_images", "epoch_steps", "crop", "crop_pad", "flip", "bn_parts"}
 )
 """What decides nothing where nothing is trained."""
 

@@ -38,6 +38,8 @@ with patch.dict(METHODS, TRIAL):
     ]
     # The probe's stage switch comes after its second epoch: its last step is right before it.
     CASES += [(f"probe seed 1 fp32 {CUTS[2]}", made(TRIAL["probe"](), "fp32").replace(seed=1))]
+    # Whole batches alone: two of 12 of the 26 images.
+    CASES += [(f"dbn_mix in parts fp32 {CUTS[1]}", made(EVERY["dbn_mix 9"], "fp32").replace(bn_parts=2, batch=12))]
     # The last one, as nothing comes after it in its process.
     CASES += [("dbn_mix seed 1 fp32 SIGKILL", made(EVERY["dbn_mix 0"], "fp32").replace(seed=1))]
 

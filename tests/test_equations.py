@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lt_repro.data.load import known_split
 from lt_repro.data.samplers import ClassBalanced, Reverse, Uniform, class_probabilities, generator
 from lt_repro.losses import (
     branch_loss,
@@ -213,6 +214,51 @@ def test_released_temperatures_are_those_of_the_paper_at_another_eps(eps, as_pri
 @pytest.mark.parametrize(("eta", "eps"), [(7.0, 0.0), (math.inf, 0.6)])
 def test_released_temperatures_are_one_at_eps_zero_and_eta_infinite(eta, eps):
     assert (temperatures(torch.from_numpy(CIFAR100).float(), eta, eps, "released") == 1).all()
+
+
+# The temperatures by the prior of RIDE's code
+
+
+@pytest.mark.parametrize(("counts", "eta", "eps"), [(CIFAR10, 3.0, 0.6), (CIFAR100, 7.0, 0.6), (CIFAR100, 9.0, 0.2)])
+def test_temperatures_by_rides_prior_have_the_mean_class_for_the_largest(counts, eta, eps):
+    total = sum(counts.tolist())
+    balance = [eps * len(counts) * n / total + (1 - eps) for n in counts.tolist()]
+    expected = [(max(balance) / b) ** (1 / eta) for b in balance]
+    found = temperatures(torch.from_numpy(counts).double(), eta, eps, "ride")
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    lower, upper = (temperatures(torch.from_numpy(counts).double(), eta, eps, form) for form in ("paper", "released"))
+    assert (lower[1:] < found[1:]).all()
+    assert (found[1:] < upper[1:]).all()
+
+
+def test_the_rarest_class_of_cifar_lt_100_has_1_331_by_rides_prior():
+    """Of 10,847 images 500 are of the largest class and 5 of the rarest: B is 3.1657417 and 0.4276574."""
+    counts = torch.from_numpy(known_split("cifar100", 100.0, "exp", 0).counts).float()
+    assert (counts.sum(), counts[0], counts[-1]) == (10_847, 500, 5)
+    found = temperatures(counts, 7.0, 0.6, "ride")[[0, 25, 50, 75, 99]]
+    np.testing.assert_allclose(found, (1, 1.140288, 1.249568, 1.308129, 1.331058), rtol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.6, 1.0])
+def test_temperatures_by_rides_prior_are_released_ones_at_another_eps(eps):
+    """eps K N_max / sum N : 1 - eps is eps' K : 1 - eps' at eps' = eps m / (1 - eps (1 - m)), m = N_max / sum N."""
+    counts = torch.from_numpy(CIFAR100).double()
+    m = 500 / 10_847
+    released = temperatures(counts, 7.0, eps * m / (1 - eps * (1 - m)), "released")
+    torch.testing.assert_close(temperatures(counts, 7.0, eps, "ride"), released)
+    at_the_same = temperatures(counts, 7.0, eps, "released")
+    assert torch.allclose(released, at_the_same, rtol=1e-3) == (eps == 1)
+
+
+@pytest.mark.parametrize(("eta", "eps"), [(7.0, 0.0), (math.inf, 0.6)])
+def test_temperatures_by_rides_prior_are_one_at_eps_zero_and_eta_infinite(eta, eps):
+    assert (temperatures(torch.from_numpy(CIFAR100).float(), eta, eps, "ride") == 1).all()
+
+
+@pytest.mark.parametrize("formula", ["paper", "released", "ride"])
+def test_temperatures_of_balanced_classes_are_one(formula):
+    assert (temperatures(torch.full((7,), 30.0), 7.0, 0.6, formula) == 1).all()
+    assert (temperatures(torch.tensor([30.0, 29.0]), 7.0, 0.6, formula) == 1).sum() == 1
 
 
 # Loss and prediction, equations 17 to 20

@@ -1,10 +1,13 @@
 """The network: size, branches, where they part, what BatchNorm sees."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lt_repro.errors import RequestError
+from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.nets.resnet_cifar import BLOCKS, ResNet
 from lt_repro.nets.spec import NetSpec
 
@@ -86,6 +89,77 @@ def test_running_statistics_are_updated_by_both_conventional_first():
     swapped = net().train()
     swapped([y, x])
     assert not torch.equal(swapped.trunk[2].running_mean, dual.trunk[2].running_mean)
+
+
+def filled(layer, parts=1):
+    """Returns the layer in float64 with weights that are not 1 and biases that are not 0."""
+    drawn = torch.Generator().manual_seed(1)
+    layer = layer.double()
+    for tensor in (layer.weight.data, layer.bias.data):
+        tensor.copy_(torch.randn(len(tensor), generator=drawn))
+    layer.parts = parts
+    return layer
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(2, (6, 6)), (3, (4, 4, 4)), (4, (3, 3, 3, 3)), (5, (3, 3, 3, 3))])
+def test_batchnorm_in_parts_is_batchnorm_of_each_part_and_its_statistics_are_the_firsts(parts, sizes):
+    """Two steps, by hand with a layer of torch's for each part; 12 images in 5 parts are 4 of 3, as torch.chunk has it.
+
+    As `nn.DataParallel`: gradients of all, running statistics and the count of batches of the first.
+    """
+    layer, cards = filled(BatchNorm(5), parts), [filled(nn.BatchNorm2d(5)) for _ in sizes]
+    for step in range(2):
+        x = (
+            torch.randn(12, 5, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(step)) * (step + 2)
+            + 1
+        )
+        x, by_hand = x.clone().requires_grad_(), x.clone().requires_grad_()
+        found = layer(x)
+        expected = torch.cat([card(part) for card, part in zip(cards, by_hand.split(sizes), strict=True)])
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+        (found * pull).sum().backward()
+        (expected * pull).sum().backward()
+        torch.testing.assert_close(x.grad, by_hand.grad, rtol=1e-9, atol=1e-12)
+    for name in ("weight", "bias"):
+        total = sum(getattr(card, name).grad for card in cards)
+        torch.testing.assert_close(getattr(layer, name).grad, total, rtol=1e-9, atol=1e-12)
+    for name, value in cards[0].named_buffers():
+        torch.testing.assert_close(layer.get_buffer(name), value, rtol=1e-12, atol=1e-12)
+        assert not torch.equal(cards[1].get_buffer(name), value) or name == "num_batches_tracked"
+    assert layer.num_batches_tracked == 2
+
+
+def test_batchnorm_of_one_part_and_in_evaluation_is_torchs_bit_for_bit():
+    single, torchs, halved = BatchNorm(5), nn.BatchNorm2d(5), BatchNorm(5)
+    assert list(single.state_dict()) == list(torchs.state_dict())
+    halved.parts = 2
+    x = torch.randn(8, 5, 4, 4)
+    expected = torchs(x)
+    assert torch.equal(single(x), expected)
+    assert not torch.allclose(halved(x), expected, atol=1e-3)
+    assert all(torch.equal(single.get_buffer(name), value) for name, value in torchs.named_buffers())
+    halved.load_state_dict(torchs.state_dict())
+    y = torch.randn(3, 5, 4, 4)
+    assert torch.equal(halved.eval()(y), torchs.eval()(y))
+    assert torch.equal(single.eval()(y), torchs(y))
+
+
+@pytest.mark.parametrize("branches", [("single",), TWO])
+def test_a_network_in_parts_is_a_network_for_each_part_of_every_branchs_batch(branches):
+    """Copies of the whole network, one a part: as several cards see it."""
+    whole = net(branches=branches).train()
+    cards = [copy.deepcopy(whole) for _ in range(2)]
+    layers = [module for module in whole.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(isinstance(module, BatchNorm) for module in layers)
+    for module in layers:
+        module.parts = 2
+    batches = [torch.rand(8, 1, 8, 8) * (number + 1) for number in range(len(branches))]
+    found = whole(batches)
+    halves = [card([x[4 * i : 4 * i + 4] for x in batches]) for i, card in enumerate(cards)]
+    torch.testing.assert_close(found, [torch.cat(pair) for pair in zip(*halves, strict=True)])
+    for (name, value), expected in zip(whole.named_buffers(), cards[0].buffers(), strict=True):
+        torch.testing.assert_close(value, expected, msg=name)
 
 
 def test_first_layer_normalises():

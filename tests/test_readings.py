@@ -28,6 +28,12 @@ RELEASED = {
     "crop_pad": "reflect",
     "normalise": "own",
 }
+NEITHER = {
+    "released/ride": {"temperature": "ride"},
+    "released/eps1": {"eps": 1.0},
+    "released/bn_parts2": {"bn_parts": 2},
+    "released/bn_parts4": {"bn_parts": 4},
+}
 
 
 def values_of(made, names=RELEASED):
@@ -119,19 +125,32 @@ def test_other_methods_take_a_reading_too():
 @pytest.mark.parametrize(("table", "points"), [(READINGS_DBN, 7), (READINGS_SBN, 6)], ids=["dbn", "sbn"])
 def test_the_readings_table_has_each_point_added_to_the_text_and_taken_from_the_code(table, points):
     made = {cell.row.label: cell.recipe for cell in table.cells()}
-    assert len(made) == 2 + 2 * points
+    assert len(made) == 2 + 2 * points + len(NEITHER)
     assert len({variant.key() for variant in made.values()}) == len(made)
     assert not departures(made["paper"])
     assert not departures(made["released"], "released")
     for label, variant in made.items():
         reading, sign, point = label.partition("+" if "+" in label else "-")
-        if sign:
+        if "/" in label:
+            assert NEITHER[label] == {name: pair[0] for name, pair in departures(variant, "released").items()}
+        elif sign:
             away = departures(variant, reading)
             assert set(away) == {point}
             other = {"paper": "released", "released": "paper"}[reading]
             assert away[point][0] == made[other].values[point]
     assert {cell.column.label for cell in table.cells()} >= {"all", "many", "medium", "few"}
+    assert made["released-milestones"].milestones == (0.6, 0.8)  # epochs 120 and 160 of 200
+    assert made["released/bn_parts4"] == made["released"].replace(bn_parts=4)
+    assert {row for row, _ in table.published} == {"paper", "released"}
     assert table.best
+
+
+def test_a_plan_of_the_readings_lists_settings_of_neither(run):
+    code, out, err = run("reproduce", "readings", "--seeds", "0", "--dry-run")
+    assert code == 0, err
+    released = [line for line in out.splitlines() if line.startswith("ltrepro train --reading released")]
+    for words in ("--set temperature=ride", "--eps 1", "--set bn_parts=2", "--set bn_parts=4"):
+        assert ["--arch dbn" in line for line in released if f" {words}" in line] == [True, False]
 
 
 def test_a_run_says_which_reading_it_follows():

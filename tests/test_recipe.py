@@ -133,6 +133,50 @@ def test_a_value_is_read_back_as_it_is_shown(value):
     assert fields.parse(Recipe, kind, fields.text(value)) == value
 
 
+BN_PARTS = {"branches": 2, "mix": "bilateral", "bn_parts": 4}
+
+
+def test_parts_of_batchnorm_are_another_recipe_and_not_taken_from_a_parent():
+    usual, parts = recipe("cifar100"), recipe("cifar100", bn_parts=4)
+    assert "bn_parts" not in usual.to_json()
+    assert Recipe.from_json(usual.to_json() | {"bn_parts": 1}).key() == usual.key() != parts.key()
+    assert Recipe.from_json(parts.to_json()) == parts
+    assert recipe("cifar100", "crt", parents={"features": parts}).bn_parts == 1
+    assert "bn_parts" in recipe("cifar100", "tau_norm", parents={"weights": parts}).inactive_fields()
+    assert recipe("cifar100", bn="joint", bn_parts=4).bn_parts == 4  # one branch: `bn` is inactive
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"batch": 6},
+            "bn_parts = 4 with batch = 6\nallowed: parts of equal size, of 2 images or more\nuse batch = 8",
+        ),
+        (
+            {"batch": 4},
+            "bn_parts = 4 with batch = 4\nallowed: parts of equal size, of 2 images or more\nuse batch = 8",
+        ),
+        ({"batch": 130}, "use batch = 132, or other parts"),
+        (
+            {"bn": "joint"},
+            "bn = joint with bn_parts = 4\nallowed: bn = joint with bn_parts = 1\nuse bn = per_branch",
+        ),
+        ({"method": "bbn", "branches": None, "mix": None, "bn": "joint"}, "bn = joint with bn_parts = 4"),
+        ({"bn_parts": 0}, "bn_parts = 0\nallowed: bn_parts >= 1"),
+        ({"bn_parts": 1.5}, "bn_parts = 1.5\nallowed: a whole number"),
+    ],
+    ids=str,
+)
+def test_parts_of_batchnorm_that_cannot_be_are_refused(change, message):
+    recipe("cifar100", **BN_PARTS)
+    recipe("cifar100", **BN_PARTS | {"batch": 8})
+    with pytest.raises(RequestError) as caught:
+        recipe("cifar100", **{name: value for name, value in (BN_PARTS | change).items() if value is not None})
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
 def test_drops_decide_nothing_under_a_cosine():
     assert {"milestones", "lr_decay"} <= recipe("cifar100", schedule="cosine").inactive_fields()
     assert not {"milestones", "lr_decay"} & recipe("cifar100").inactive_fields()

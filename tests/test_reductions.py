@@ -159,6 +159,15 @@ def test_without_the_second_sum_and_with_eps_k_for_eps_it_is_the_loss_of_the_pap
     torch.testing.assert_close(loss(released, batches)[0], loss(printed, batches)[0])
 
 
+def test_by_rides_prior_it_is_the_released_loss_at_another_eps(batches):
+    """Counts 12, 7, 4, 3: m = 12 / 26, eps' = .6 m / (1 - .6 (1 - m))."""
+    ride = replace(METHODS["dbn+bm+ts"], temperature="ride")
+    m = 12 / 26
+    released = replace(METHODS["dbn+bm+ts"], temperature="released", eps=0.6 * m / (1 - 0.6 * (1 - m)))
+    torch.testing.assert_close(loss(ride, batches)[0], loss(released, batches)[0])
+    assert loss(ride, batches)[0] != loss(replace(released, eps=0.6), batches)[0]
+
+
 @pytest.mark.parametrize("label", METHODS)
 def test_temperature_is_never_applied_at_test_time(label):
     method = replace(METHODS[label], temperature="released")

@@ -90,6 +90,7 @@ def test_work_counts_what_passes_through_the_network():
     assert cost.work(made.replace(epochs=10, epoch_steps=3)) == 10 * 3 * 128 * 2
     counts = known_split("cifar100", 100.0, "exp", 0).counts
     assert cost.work(made.replace(epoch_images="balanced")) == 200 * int(counts.max()) * 100 * 2
+    assert cost.work(made.replace(bn_parts=2)) == 200 * 84 * 128 * 2  # 95 images less
     assert cost.work(recipe("unheard-of")) is None
 
 

@@ -363,4 +363,4 @@ def test_the_gates_start_fresh_and_nothing_else_is_trained(small, images, folder
         name for name, _ in state.net.named_parameters() if name.startswith("aux.gates.")
     }
     modes = {type(module).__name__: module.training for module in state.net.modules()}
-    assert (modes["BatchNorm2d"], modes["Gates"]) == (False, True)
+    assert (modes["BatchNorm"], modes["Gates"]) == (False, True)

@@ -22,6 +22,7 @@ from lt_repro.errors import DamagedError, FailedError, LtReproError, RequestErro
 from lt_repro.methods.base import Batch, Method, Sampled
 from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.schedules import learning_rate
 from lt_repro.store import checkpoint, files, provenance
@@ -120,6 +121,66 @@ def test_epoch_length_set_and_balanced(small, images, tmp_path):
     for state, total in ((of_set, counts.sum()), (balanced, 4 * counts.max())):
         state.start_epoch()
         assert len(state.inputs.drawn[0].chosen) == total
+
+
+@pytest.mark.parametrize("row", ["sbn+mixup", "dbn+bm+ts"])
+def test_with_batchnorm_in_parts_the_short_batch_of_an_epoch_is_dropped(row, small, images, tmp_path):
+    """Of the 26 images three whole batches of 8, of every sampler and in every epoch; all 26 without parts."""
+    assert len(images.train_images) == 26
+    sizes, runs = {}, {}
+
+    def watch(state):
+        if state.step:
+            sizes.setdefault(state.recipe.bn_parts, []).append(
+                [len(inputs.chosen[8 * state.step - 8 : 8 * state.step]) for inputs in state.inputs.drawn]
+            )
+
+    for parts in (1, 2):
+        runs[parts] = fit(small(bn_parts=parts, **ROWS[row]), images, out=tmp_path, watch=watch)
+    batches = 2 if row == "dbn+bm+ts" else 1
+    assert sizes[1] == [[8] * batches, [8] * batches, [8] * batches, [2] * batches] * 3
+    assert sizes[2] == [[8] * batches] * 9
+    assert [len(run.history["loss"]) for run in runs.values()] == [3, 3]
+    assert sha(runs[1]) != sha(runs[2])
+
+
+def test_whole_batches_of_an_epoch_are_of_different_images_and_counted(small, images, tmp_path):
+    state = TrainState(small(bn_parts=4, **ROWS["dbn+bm"]), images, tmp_path, torch.device("cpu"))
+    assert {module.parts for module in state.net.modules() if isinstance(module, BatchNorm)} == {4}
+    assert state.steps == 3
+    state.start_epoch()
+    drawn = [inputs.chosen for inputs in state.inputs.drawn]
+    assert [len(chosen) for chosen in drawn] == [24, 24]
+    assert len(set(drawn[0].tolist())) == 24
+    while state.step < state.steps:
+        train_step(state)
+    assert state.images_passed == 2 * 24
+    limited = small(bn_parts=2, epoch_steps=2)
+    assert TrainState(limited, images, tmp_path, torch.device("cpu")).steps == 2
+    assert TrainState(limited.replace(epoch_steps=9), images, tmp_path, torch.device("cpu")).steps == 3
+    balanced = small(bn_parts=2, epoch_images="balanced", batch=10)
+    assert TrainState(balanced, images, tmp_path, torch.device("cpu")).steps == 4  # of 4 x 12 images
+
+
+def test_parts_of_batchnorm_decide_what_is_trained_and_not_how_it_is_tested(small, images, tmp_path):
+    """On the same 26 images in one batch the weights differ; the same weights predict the same."""
+    pair = [small(batch=26, bn_parts=parts) for parts in (1, 2)]
+    first, second = (fit(made, images, out=tmp_path) for made in pair)
+    assert first.history["loss"][0] != second.history["loss"][0]
+    whole, halved = (TrainState(made, images, tmp_path, torch.device("cpu")) for made in pair)
+    halved.net.load_state_dict(whole.net.state_dict())
+    np.testing.assert_array_equal(whole.predict().combined, halved.predict().combined)
+
+
+def test_an_epoch_without_a_whole_batch_is_refused(small, images, tmp_path):
+    assert TrainState(small(batch=32), images, tmp_path, torch.device("cpu")).steps == 1
+    with pytest.raises(RequestError) as caught:
+        fit(small(batch=32, bn_parts=2), images, out=tmp_path)
+    assert str(caught.value).splitlines() == [
+        "26 training images with batch = 32 and bn_parts > 1",
+        "allowed: at least one whole batch an epoch: with bn_parts > 1 the last short one is dropped",
+        "use a smaller batch, or bn_parts = 1",
+    ]
 
 
 def test_weights_and_momentum_stay_in_fp32_under_bf16(small, images, tmp_path):

@@ -34,6 +34,7 @@ class DbnMix(Method):
         T_k = (max B / B_k)^(1 / eta), B_k = eps N_k / N_max + 1 - eps                        (15), (16)
         prediction: the mean of the branches' logits, without temperature                     (20)
         released code, `temperature` = "released": B_k = eps K N_k / N_max + 1 - eps
+        RIDE's prior, `temperature` = "ride": B_k = eps K N_k / sum N + 1 - eps, N_k the images of class k
         released code, `branch_loss` = "ce_complement": CE - sum_k (1 - y_k) log(1 - p_k) for each branch
     Deviations:
         1. Strength of gamma. Paper: the prose says that re-balancing is stronger as gamma increases; by (2) infinity is
@@ -43,7 +44,8 @@ class DbnMix(Method):
            pooling and linear layer. Ours: `branch_at` = "block" gives each its own last residual block, as BBN's code
            does; "layer3" is as the released code.
         3. BatchNorm in the trunk. Paper: how it sees the two batches is not said. Code: one after the other, the
-           conventional batch first. Ours: `bn` = "per_branch" normalises each on its own.
+           conventional batch first; on several cards each over its part of a batch, and the last short batch is
+           dropped. Ours: `bn` = "per_branch" normalises each on its own; `bn_parts` is the number of cards, 1.
         4. Lambda. Paper: one per batch or per sample is not said. Code: one per batch. Ours: `lam_per` = "batch", as
            also in the code of the mixup paper.
         5. Classifier. Paper: not said to be linear. Code: linear on CIFAR. Ours: `head` = "linear".
@@ -54,7 +56,8 @@ class DbnMix(Method):
         8. Warm-up. Paper: not said. Code: over 5 epochs of 200, rising with every step, which counts from its
            beginning. Ours: over the first 2.5 % of training, rising with every step, which counts from its middle.
         9. Which epoch is the result. Paper: not said. Code: the best on test. Ours: the last.
-       10. Temperatures. Paper: (15). Code: (15) with a further factor K. Ours: `temperature` = "paper" or "released".
+       10. Temperatures. Paper: (15). Code: (15) with a further factor K. Ours: `temperature` = "paper" or "released",
+           or "ride": sum N for N_max in the code's (15), as RIDE's code has it, so that T lies between the two.
        11. Loss of a branch. Paper: (18), the cross-entropy. Code: a second sum over log(1 - p_k), which is infinite at
            p_k = 1. Ours: `branch_loss` = "ce", or "ce_complement", where the log is taken without cancellation.
        12. Optimiser and images. Paper: the rate x0.1 at 0.6 and 0.8 of training, momentum, random crops;
@@ -71,6 +74,8 @@ class DbnMix(Method):
         - identical branches and batches: the loss and the prediction of one branch.
         - one branch, no mixing, tscale off: cross-entropy, the vanilla network.
         - released temperatures at eps: those of the paper at eps K / (1 + eps (K - 1)).
+        - temperatures by RIDE's prior at eps: released ones at eps m / (1 - eps (1 - m)), m = N_max / sum N.
+        - temperatures of balanced classes, in any of the three forms: 1.
         - "ce_complement" of one-hot targets at T = 1: the sum over the wrong classes of -log(1 - p_k) is added.
 
     Args:
@@ -86,7 +91,8 @@ class DbnMix(Method):
         bn: Whether the trunk normalises each branch's batch on its own or both together.
         lam_per: One lambda per batch or per sample.
         head: The classifier: "linear", or "cosine" with scale 30.
-        temperature: (15) as printed ("paper"), or with the released code's factor K.
+        temperature: (15) as printed ("paper"), with the released code's factor K ("released"), or with RIDE's prior
+            K N_k / sum N ("ride").
         branch_loss: Cross-entropy ("ce"), or with the released code's second sum ("ce_complement").
         frozen: Whether all below the heads is a parent's and stays as it is, so that only fresh heads are trained
             (Table 6, classifier learning).
@@ -109,7 +115,7 @@ class DbnMix(Method):
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
     frozen: bool = fields.added_later(False)
-    temperature: Literal["paper", "released"] = fields.added_later("paper")
+    temperature: Literal["paper", "released", "ride"] = fields.added_later("paper")
     branch_loss: Literal["ce", "ce_complement"] = fields.added_later("ce")
 
     def __post_init__(self) -> None:
@@ -130,8 +136,8 @@ class DbnMix(Method):
         two = [cls(2, mix, scaled) for mix in ("none", "bilateral") for scaled in (False, True)]
         odd = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
         released = cls(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement")
-        rest = [cls(2, "bilateral", True, branch_at="layer2", gamma=1.0), cls(2, "bilateral", True, frozen=True)]
-        return *single, *two, odd, released, *rest
+        layer2 = cls(2, "bilateral", True, branch_at="layer2", gamma=1.0, temperature="ride")
+        return *single, *two, odd, released, layer2, cls(2, "bilateral", True, frozen=True)
 
     @property
     def defaults(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lt_repro.errors import unknown
+from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.nets.spec import NetSpec
 
 BLOCKS = {
@@ -60,9 +61,9 @@ class Block(nn.Module):
         self.stride = stride
         self.before, self.after = (outside - inside) // 2, outside - inside - (outside - inside) // 2
         self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outside)
+        self.bn1 = BatchNorm(outside)
         self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outside)
+        self.bn2 = BatchNorm(outside)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (B, outside, H / stride, W / stride)."""
@@ -176,7 +177,7 @@ class ResNet(nn.Module):
         sizes = [(*pair, stride) for pair, stride in zip(pairwise(inside), strides, strict=True)]
         cut = {"block": 3 * count - 1, "layer3": 2 * count, "layer2": count}[spec.split_at]
         conv = nn.Conv2d(channels, first, 3, 1, 1, bias=False)
-        stem = [Normalise(mean, std), conv, nn.BatchNorm2d(first), nn.ReLU(inplace=True)]
+        stem = [Normalise(mean, std), conv, BatchNorm(first), nn.ReLU(inplace=True)]
         self.trunk = nn.Sequential(*stem, *(Block(*size) for size in sizes[:cut]))
         self.branches = nn.ModuleList(
             nn.Sequential(*(Block(*size) for size in sizes[cut:]), Pool()) for _ in spec.branches

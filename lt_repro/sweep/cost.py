@@ -5,12 +5,13 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lt_repro import fields
 from lt_repro.data.images import Pool
@@ -19,6 +20,7 @@ from lt_repro.nets.resnet_cifar import BLOCKS
 from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
 from lt_repro.sweep.runner import images_of
+from lt_repro.train.batches import images_per_epoch
 from lt_repro.train.loop import train_step
 from lt_repro.train.state import TrainState
 
@@ -37,13 +39,13 @@ class Cost(NamedTuple):
 def work(recipe: Recipe) -> int | None:
     """Returns how many images plain cross-entropy trains on with as much arithmetic as a run takes; None if unknown.
 
-    epochs x (images an epoch) x (arithmetic of the method's epoch over cross-entropy's), where an epoch is the set,
-    K x N_max, or `epoch_steps` batches. The test images are left out: their time is in the measured speed.
+    epochs x (images an epoch: `images_per_epoch`) x (arithmetic of the method's epoch over cross-entropy's). The test
+    images are left out: their time is in the measured speed.
     """
     split = known_split(*recipe.subset)
     if split is None:
         return None
-    return _work(recipe, split.counts.tolist())
+    return _work(recipe, split.counts)
 
 
 Speeds = Mapping[str, float]
@@ -59,7 +61,7 @@ def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
     """
     speeds: dict[str, list[float]] = {}
     for run in runs:
-        images = _work(run.recipe, run.split["counts"])
+        images = _work(run.recipe, np.array(run.split["counts"]))
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0 and images:
             speeds.setdefault(run.recipe.net, []).append(images / run.seconds)
     return {net: statistics.median(found) for net, found in speeds.items()}
@@ -122,13 +124,8 @@ def cost(recipes: Iterable[Recipe], speeds: Speeds) -> Cost:
     return Cost(seconds, unknown, images)
 
 
-def _images(recipe: Recipe, counts: Sequence[int]) -> int:
-    total = max(counts) * len(counts) if recipe.epoch_images == "balanced" else sum(counts)
-    return min(total, recipe.epoch_steps * recipe.batch) if recipe.epoch_steps else total
-
-
-def _work(recipe: Recipe, counts: Sequence[int]) -> int:
-    return round(recipe.epochs * _images(recipe, counts) * _arithmetic(recipe))
+def _work(recipe: Recipe, counts: NDArray[np.int64]) -> int:
+    return round(recipe.epochs * images_per_epoch(recipe, counts) * _arithmetic(recipe))
 
 
 @functools.cache

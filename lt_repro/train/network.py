@@ -10,6 +10,7 @@ from lt_repro.data.images import Images
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.errors import DamagedError, RequestError, first_line
 from lt_repro.methods.base import Method
+from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 from lt_repro.store import runs
@@ -27,6 +28,9 @@ def fresh(recipe: Recipe, images: Images) -> ResNet:
     statistics = channel_statistics(recipe.dataset, recipe.normalise, images.train_images)
     net = ResNet(recipe.net, recipe.spec, len(counts), *statistics)
     net.aux.update(recipe.method.aux_modules(counts, recipe.spec))
+    for module in net.modules():
+        if isinstance(module, BatchNorm):
+            module.parts = recipe.bn_parts
     return net
 
 

@@ -34,8 +34,8 @@ class TrainState:
         parents: Folders in which its parents are looked for before `out`.
 
     Raises:
-        RequestError: The images are too small, a parent or a source of images is missing, or the checkpoint belongs to
-            another device, other images or other parents.
+        RequestError: The images are too small or too few, a parent or a source of images is missing, or the checkpoint
+            belongs to another device, other images or other parents.
         DamagedError: A parent's weights are damaged, or the checkpoint is of another version.
     """
 
@@ -48,6 +48,12 @@ class TrainState:
         self.sources = make_sources(images, recipe, device)
         _check_names(recipe, self.sources)
         self.steps = -(-images_per_epoch(recipe, images.split.counts) // recipe.batch)
+        if not self.steps:
+            raise RequestError(
+                f"{len(images.train_images)} training images with batch = {recipe.batch} and bn_parts > 1",
+                "allowed: at least one whole batch an epoch: with bn_parts > 1 the last short one is dropped",
+                "use a smaller batch, or bn_parts = 1",
+            )
         self.class_counts = torch.from_numpy(images.split.counts).float().to(device)
         self.parents: dict[str, dict[str, str]] = {}
         self.teachers: dict[str, ResNet] = {}

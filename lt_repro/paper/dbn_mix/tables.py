@@ -266,10 +266,17 @@ RELIABILITY = paper_table(
 )
 
 _SBN_MIX = ROWS[4].edits
+_NEITHER: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("ride", "code, temperatures by RIDE's prior", {"temperature": "ride"}),
+    ("eps1", "code, eps 1", {"eps": 1.0}),
+    ("bn_parts2", "code, BatchNorm over 2 parts of a batch", {"bn_parts": 2}),
+    ("bn_parts4", "code, BatchNorm over 4 parts of a batch", {"bn_parts": 4}),
+)
+"""What neither reading has and could have made the published numbers: label, title, edits on the released code."""
 
 
 def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequence[Variant], printed: Any) -> Table:
-    """Returns both readings of one variant, the text's plus each point of the code, and the code's minus each."""
+    """Returns both readings of one variant, each point between them, and the code with settings that neither has."""
     text = recipe("cifar100", **variant)
     points = [
         point for point in READINGS["released"].points if point.sets and not point.sets.keys() & text.inactive_fields()
@@ -280,9 +287,11 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     for point in points:
         edits = {"reading": "released"} | {name: text.values[name] for name in point.sets}
         rows.append(Variant(f"released-{point.label}", f"code − {point.title}", edits))
+    rows += [Variant(f"released/{label}", title, {"reading": "released"} | edits) for label, title, edits in _NEITHER]
     return paper_table(
         id=f"readings_{name}",
-        caption=f"Two readings of {title} on CIFAR-LT-100 (100), and each point between them (a table of ours).",
+        caption=f"Two readings of {title} on CIFAR-LT-100 (100), each point between them, and settings of neither "
+        "(a table of ours).",
         build=active,
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
