@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -162,6 +162,15 @@ class Recipe:
             factor=self.lr_decay,
             schedule=self.schedule,
         )
+
+    def images_per_epoch(self, counts: Sequence[int]) -> int:
+        """Returns how many images of the training set an epoch draws with each sampler.
+
+        Args:
+            counts: (K,) training images of each class.
+        """
+        total = max(counts) * len(counts) if self.epoch_images == "balanced" else sum(counts)
+        return min(total, self.epoch_steps * self.batch) if self.epoch_steps else total
 
     @property
     def subset(self) -> tuple[str, float, str, int, int]:

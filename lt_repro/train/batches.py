@@ -53,15 +53,9 @@ def make_source(images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Re
     return Source(padded.to(device), torch.from_numpy(labels).to(device), np.bincount(labels))
 
 
-def images_per_epoch(recipe: Recipe, counts: NDArray[np.int64]) -> int:
-    """Returns how many images of the training set an epoch draws with each sampler."""
-    total = int(counts.max()) * len(counts) if recipe.epoch_images == "balanced" else int(counts.sum())
-    return min(total, recipe.epoch_steps * recipe.batch) if recipe.epoch_steps else total
-
-
 def draw_epoch(recipe: Recipe, sources: Mapping[str, Source], epoch: int, device: torch.device) -> EpochInputs:
     """Returns all random numbers of an epoch, made on the CPU from (run seed, name, epoch) and copied to the device."""
-    total = images_per_epoch(recipe, sources["train"].counts)
+    total = recipe.images_per_epoch(sources["train"].counts.tolist())
     steps = -(-total // recipe.batch)
 
     def rng(name: str) -> np.random.Generator:

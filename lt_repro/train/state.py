@@ -17,7 +17,7 @@ from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, provenance, runs
 from lt_repro.train import evaluate, network
-from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_source
+from lt_repro.train.batches import draw_epoch, load_batches, make_source
 from lt_repro.train.device import pick_precision
 from lt_repro.train.optimizer import SGD
 
@@ -49,7 +49,7 @@ class TrainState:
             for name, (pixels, labels) in {"train": (images.train_images, images.train_labels), **images.extra}.items()
         }
         _check_names(recipe, self.sources)
-        self.steps = -(-images_per_epoch(recipe, images.split.counts) // recipe.batch)
+        self.steps = -(-recipe.images_per_epoch(images.split.counts.tolist()) // recipe.batch)
         self.class_counts = torch.from_numpy(images.split.counts).float().to(device)
         self.parents: dict[str, dict[str, str]] = {}
         self.teachers: dict[str, ResNet] = {}
