@@ -15,6 +15,7 @@ class Point(NamedTuple):
         sets: Fields of the recipe or of the method, and their values; empty for a point that no setting covers.
         method: The only method whose fields it sets; None for every method that has them.
         unless: Values of the method's fields under which the point does not apply.
+        checked: Whether and how the authors' code was run to check this point: "run: ..." or "not run: why".
     """
 
     label: str
@@ -24,6 +25,7 @@ class Point(NamedTuple):
     sets: Mapping[str, Any] = {}
     method: str | None = None
     unless: Mapping[str, Any] = {}
+    checked: str = ""
 
 
 class Reading(NamedTuple):
@@ -34,9 +36,11 @@ class Reading(NamedTuple):
         title: For captions.
         source: Where it comes from.
         points: Where it differs from the paper's text; none for the text itself.
+        notes: What else a reader should know, each a whole sentence or more.
     """
 
     name: str
     title: str
     source: str
     points: Sequence[Point] = ()
+    notes: Sequence[str] = ()
