@@ -18,10 +18,14 @@ from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.paper.dbn_mix.tables import LAMBDAS
 from lt_repro.render import lambdas
-from lt_repro.render.cells import measure
+from lt_repro.render.cells import measure, points
 from lt_repro.render.lambdas import Change, changes, csv, fit, remembered, rows, to_json
+from lt_repro.store.runs import load_runs
 from lt_repro.train.batches import Source, draw_epoch, load_batches
 
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/batchnorm-and-mixup.md").read_text()
+WORDS = " ".join(PAGE.split())
 COUNTS = known_split(*recipe("cifar100").subset).counts
 
 
@@ -222,24 +226,107 @@ def test_rows_csv_and_json_have_a_line_for_each_run():
     assert to_json(found[3:], None)["fit"] is None
 
 
-def test_reproduce_writes_the_figure_and_its_numbers(run, stored):
-    words = ["reproduce", "lambdas", "--render-only", "--runs", str(stored)]
+def test_reproduce_writes_the_figure_and_its_numbers(run):
+    words = ["reproduce", "lambdas", "--render-only", "--runs", str(ROOT / "tables/runs")]
     for reading, stem in (("paper", "lambdas"), ("released", "lambdas@released")):
         code, out, err = run(*words, "--reading", reading)
         assert code == 0, err
         assert "points per unit of x" in out
-        root = Path(__file__).parents[1] / "figures"
+        root = ROOT / "figures"
         assert Path(f"figures/{stem}.csv").read_text() == (root / f"{stem}.csv").read_text()
         for kind in ("png", "svg"):
             assert str(Path("figures") / f"{stem}.{kind}") in out.splitlines()
     assert run(*words, "--json")[1].count('"fit"') == 1
 
 
-@pytest.fixture
-def stored():
-    return Path(__file__).parents[1] / "tables/runs"
-
-
 def test_the_numbers_need_no_torch():
     code = "import sys, lt_repro.render.lambdas; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """The exhibit's cells in both readings, from the committed runs."""
+    found, bad = load_runs([ROOT / "tables/runs"])
+    assert not bad
+    return {"paper": measure(LAMBDAS, found), "released": measure(LAMBDAS.read_as("released"), found)}
+
+
+def between(measured, earlier, readings=("paper", "released")):
+    return [change for reading in readings for change in changes(measured[reading], earlier)]
+
+
+CHOSEN = {  # runs of a line of the page
+    "DBN-Mix, the released code": (["released"], "Dual branch + both (DBN-Mix)"),
+    "two branches, mixed": (["paper", "released"], "Dual"),
+    "one branch, mixed": (["paper", "released"], "Single"),
+    "all mixed runs": (["paper", "released"], ""),
+}
+
+
+def test_the_page_has_the_lines_that_the_stored_runs_give(measured):
+    for title, (readings, beginning) in CHOSEN.items():
+        parts = []
+        for earlier in (0, 2):
+            chosen = [c for c in between(measured, earlier, readings) if c.series.startswith(beginning)]
+            line = fit(chosen)
+            parts.append(f"{line.r:.2f} | {line.slope:.1f} | {line.n} | {100 * line.chance:.1f} %")
+        assert f"| {title} | {' | '.join(parts)} |\n" in PAGE
+    both, whole = (fit([c for e in which for c in between(measured, e)]) for which in ((0, 2), (0, 1, 2)))
+    assert f"r = {both.r:.2f}, and {lambdas.TRIES * both.chance:.0f} of 1,000 tries reach it" in WORDS
+    assert f"with it r is {whole.r:.2f}.)" in WORDS
+
+
+def test_the_page_has_x_of_each_seed_and_what_it_is_worth(measured):
+    mixed = {c.run.recipe.seed: c.run for c in between(measured, 0) if c.moved is not None}
+    last = {}
+    for seed, run in mixed.items():
+        values = [lambdas.x_of(run, epoch) for epoch in (170, 180, 190, 200)]
+        assert f"| seed {seed} | {' | '.join(f'{value:.3f}' for value in values)} |\n" in PAGE
+        last[seed] = values[-1]
+    assert sorted(last) == [0, 1, 2]
+    worth = [fit(changes(measured[reading])).slope * (last[0] - 0.75) for reading in ("paper", "released")]
+    assert f"x = {last[0]:.3f}, {last[0] - 0.75:.3f} above the average" in WORDS
+    assert "worth {:.1f} points with the text's slope and {:.1f} with the code's".format(*worth) in WORDS
+    mean = np.mean([*last.values()])
+    assert f"(x is {mean:.3f} on average) are about {worth[1] * (mean - 0.75) / (last[0] - 0.75):.1f} too high" in WORDS
+    weights = lambdas.KEPT ** np.arange(85)
+    spread = np.sqrt((weights**2).sum() / 48) / weights.sum()  # max(u, 1 - u) has a variance of 1/48
+    assert f"with a standard deviation of {spread:.3f} over seeds" in WORDS
+    moves = [spread * fit(changes(measured[reading])).slope for reading in ("paper", "released")]
+    assert WORDS.count("{:.1f} to {:.1f} points".format(*moves)) == 2
+
+
+def test_the_page_has_the_control_of_seed_0(measured):
+    shown = {"of x": [], "four mixed rows": [], "two rows without mixing": []}
+    for earlier in (2, 1, 0):
+        found = [c for c in between(measured, earlier, ["paper"]) if c.run.recipe.seed == 0]
+        mixed = [c for c in found if c.moved is not None]
+        assert (len(mixed), len(found)) == (4, 6)
+        shown["of x"].append(lambdas._signed(mixed[0].moved, 3))
+        shown["four mixed rows"].append(points(np.mean([c.points for c in mixed]) / 100))
+        shown["two rows without mixing"].append(points(np.mean([c.points for c in found[4:]]) / 100))
+    for title, texts in shown.items():
+        assert f"| {title} | {' | '.join(texts)} |\n" in PAGE
+
+
+def test_the_page_has_what_x_does_not_explain(measured):
+    texts = []
+    for reading in ("released", "paper"):
+        slope = fit(changes(measured[reading])).slope
+        for row in ("sbn+bm+ts", "dbn+bm+ts"):
+            (entry,) = [entry for entry in measured[reading] if entry.cell.row.label == row]
+            level = [100 * run.accuracy() - slope * lambdas.x_of(run, 200) for run in entry.runs]
+            texts.append(f"{100 * entry.sd:.2f} to {np.std(level, ddof=1):.2f}")
+    assert "{} for SBN-Mix and from {} for DBN-Mix with the released code".format(*texts[:2]) in WORDS
+    assert "with the text's recipe it goes from {} and from {}.".format(*texts[2:]) in WORDS
+    raw = []
+    for earlier in (0, 2):
+        chosen = [c for c in between(measured, earlier) if c.series.startswith("Single") and c.moved is not None]
+        weights = 0.9 ** np.arange(85)[::-1] / (0.9 ** np.arange(85)).sum()
+        moved = [np.diff([lambdas.lambdas(c.run, epoch) @ weights for epoch in c.epochs])[0] for c in chosen]
+        raw.append(np.corrcoef(moved, [c.points for c in chosen])[0, 1])
+    assert "r of one mixed branch is {:.2f} (190 to 200) and {:.2f} (170 to 180)".format(*raw) in WORDS
+    digits = LAMBDAS.with_settings(dataset="digits", ratio=60.0)
+    line = fit(changes(measure(digits, load_runs([ROOT / "tables/runs"])[0])))
+    assert f"(r = {line.r:.2f}, n = {line.n})".replace("-", "−") in WORDS
