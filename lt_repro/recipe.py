@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -183,6 +183,20 @@ class Recipe:
             factor=self.lr_decay,
             schedule=self.schedule,
         )
+
+    def images_per_epoch(self, counts: Sequence[int]) -> int:
+        """Returns how many images of the training set an epoch draws with each sampler.
+
+        N, or K x N_max, or `epoch_steps` batches if that is less. Where BatchNorm sees parts of a batch, whole batches
+        alone: the loader of DBN-Mix's code drops the last short one with several cards.
+
+        Args:
+            counts: (K,) training images of each class.
+        """
+        total = max(counts) * len(counts) if self.epoch_images == "balanced" else sum(counts)
+        if self.epoch_steps:
+            total = min(total, self.epoch_steps * self.batch)
+        return total - total % self.batch if self.bn_parts > 1 else total
 
     @property
     def subset(self) -> tuple[str, float, str, int, int]:

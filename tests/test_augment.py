@@ -10,7 +10,7 @@ from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.samplers import generator
 from lt_repro.errors import RequestError
 from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.train.batches import draw_epoch, load_batches, make_source
+from lt_repro.train.batches import draw_epoch, load_batches, make_sources
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
@@ -71,7 +71,7 @@ def test_rotation_equals_torchvision(size):
 def test_rotation_has_a_stream_for_each_sampler_and_changes_no_other_draw(images, small):
     plain = small(branches=2)
     turned = plain.replace(rotation=15.0)
-    sources = {"train": make_source(images.train_images, images.train_labels, plain, torch.device("cpu"))}
+    sources = make_sources(images, plain, torch.device("cpu"))
     without, drawn = (draw_epoch(made, sources, 1, torch.device("cpu")) for made in (plain, turned))
     for before, after in zip(without.drawn, drawn.drawn, strict=True):
         assert before.angle is None

@@ -12,7 +12,7 @@ from conftest import EVERY, ROWS
 from torch import nn
 
 from lt_repro.errors import RequestError
-from lt_repro.methods.base import StepContext, gathers_mixed
+from lt_repro.methods.base import StepContext
 from lt_repro.paper.dbn_mix.settings import recipe
 from lt_repro.paper.dbn_mix.tables import TABLE4
 from lt_repro.store import checkpoint
@@ -127,7 +127,7 @@ def test_every_method_names_its_unmixed_batches_and_gets_the_same_numbers_where_
         assert len(names) in (0, 1, len(method.net_spec().branches))
     mixes = getattr(method, "mix", "none") != "none" or type(method).name() in ("remix", "m2m")
     if not mixes:
-        assert not gathers_mixed(method)
+        assert not method.gathers_mixed
 
 
 @pytest.mark.parametrize("label", [label for label in ROWS if label not in MIXED])
@@ -143,7 +143,7 @@ def test_a_frozen_trunk_keeps_its_statistics(small, images, tmp_path):
         "made_up", parents={"features": small(epochs=1, mix="mixup")}, mix="bilateral", frozen=True, epochs=1
     )
     assert second.method.unmixed(1.0) == ("uniform",)
-    assert not gathers_mixed(second.method)
+    assert not second.method.gathers_mixed
     run = fit(second, images, out=tmp_path)
     assert {kind: scores["accuracy"] for kind, scores in run.result_bn.items()} == dict.fromkeys(
         GATHERED, run.result["accuracy"]
@@ -154,7 +154,7 @@ def test_a_frozen_trunk_keeps_its_statistics(small, images, tmp_path):
 
 
 @pytest.mark.usefixtures("trial")
-@pytest.mark.parametrize("name", [name for name, method in EVERY.items() if gathers_mixed(method)])
+@pytest.mark.parametrize("name", [name for name, method in EVERY.items() if method.gathers_mixed])
 def test_a_run_stores_all_four_and_its_weights_give_them_again(name, small, pool, tmp_path):
     method = EVERY[name]
     usual = dataclasses.replace(small(epochs=2), method=method) if not method.parents else None

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ from chaos import processes
 from test_render import fake
 
 from lt_repro.metrics import calibration_error, reliability
-from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, RELIABILITY
+from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, LAMBDAS, RELIABILITY
 from lt_repro.render import figures
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
@@ -26,9 +27,11 @@ from lt_repro.render.figures import (
     confusion_figure,
     group_figure,
     hparam_figure,
+    lambda_figure,
     reliability_figure,
     save,
 )
+from lt_repro.render.lambdas import Fit, changes, fit
 from lt_repro.render.reliability import csv, panels
 
 
@@ -228,6 +231,70 @@ def test_reliability_pools_the_test_images_of_all_seeds():
     assert [note.get_text() for axes in figure.axes[1:] for note in axes.texts] == ["not run"] * 3
 
 
+def moved(table, seeds=(0, 1)):
+    """Made-up runs of every row but the last, whose accuracy differs at the last two points of the curve."""
+    cells = list(table.cells())[:-1]
+    recipes = [(i, cell.recipe.replace(seed=seed)) for i, cell in enumerate(cells) for seed in seeds]
+    curves = [
+        [{"epoch": 190, "all": 0.4}, {"epoch": 200, "all": 0.4 + i / 1000 + (i + 3) * r.seed / 3700}]
+        for i, r in recipes
+    ]
+    return measure(table, [fake(r, 0.4, curve=curve) for (_, r), curve in zip(recipes, curves, strict=True)])
+
+
+def test_lambda_figure_has_a_point_for_each_run_and_a_line_through_the_mixed_ones():
+    found = changes(moved(LAMBDAS))
+    line = fit(found)
+    figure = lambda_figure(LAMBDAS, found, line)
+    left, right = figure.axes
+    mixed = [change for change in found if change.moved is not None]
+    assert (len(mixed), len(found)) == (10, 16)
+    assert sorted(y for _, y in points(left)) == pytest.approx(sorted(change.points for change in mixed))
+    step = abs(mixed[1].moved - mixed[0].moved)
+    for change in mixed:
+        near = [x for x, y in points(left) if y == pytest.approx(change.points)]
+        assert near == [pytest.approx(change.moved, abs=0.05 * step)]
+    controls = sorted(change.points for change in found if change.moved is None)
+    assert sorted(y for _, y in points(right)) == pytest.approx(controls)
+    (drawn,) = [artist for artist in left.lines if artist.get_label() == "least-squares line"]
+    assert drawn.get_ydata() == pytest.approx(line.intercept + line.slope * np.asarray(drawn.get_xdata()))
+    texts = [note.get_text() for note in left.texts]
+    assert texts == ["seed 0", "seed 1", "\n".join(line.words())]
+    titles = [row.title for row in LAMBDAS.rows]
+    assert legend(figure) == [
+        *map(folded, [*titles[:5], *(f"{t} (not mixed)" for t in titles[5:8])]),
+        "least-squares line",
+    ]
+    assert figure.get_suptitle().replace("\n", " ").endswith("Not run: Dual branch + temperature")
+    series = [artist for artist in left.lines if folded(artist.get_label()) in legend(figure)[:5]]
+    assert len({(artist.get_color(), artist.get_marker()) for artist in series}) == 5
+
+
+def folded(text):
+    return textwrap.fill(text, 24, break_on_hyphens=False)
+
+
+def test_a_series_of_the_lambda_figure_looks_the_same_whatever_else_has_run():
+    every, some = moved(LAMBDAS), moved(LAMBDAS)
+    some[0] = replace(some[0], runs=())
+    looks = []
+    for cells in (every, some):
+        left = lambda_figure(LAMBDAS, changes(cells), None).axes[0]
+        (artist,) = [artist for artist in left.lines if artist.get_label().endswith("(DBN-Mix)")]
+        looks.append((artist.get_color(), artist.get_marker()))
+    assert looks[0] == looks[1]
+
+
+def test_a_lambda_figure_of_nothing_says_so():
+    left = lambda_figure(LAMBDAS, [], None).axes[0]
+    assert [note.get_text() for note in left.texts] == ["nothing measured yet"]
+    assert not points(left)
+    found = changes(moved(LAMBDAS, seeds=(0,)))
+    left = lambda_figure(LAMBDAS, found, fit(found)).axes[0]
+    assert [note.get_text() for note in left.texts] == ["seed 0"]  # only one change of x, so no line
+    assert not [artist for artist in left.lines if artist.get_label() == "least-squares line"]
+
+
 def test_confusion_figure_has_shares_of_the_true_class_in_colour_and_numbers_where_there_is_room():
     few = confusion_figure("t", np.array([[3, 1, 0], [0, 5, 0], [1, 0, 999]]), ["a", "$b$", "c" * 30]).axes[0]
     (image,) = few.images
@@ -264,6 +331,7 @@ DRAWN = {
     "group": lambda: group_figure(GROUPS, half(GROUPS)),
     "class": lambda: class_figure("t", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25], [0.4, 0.3]]})),
     "reliability": lambda: reliability_figure("t", panels(measure(RELIABILITY, []))),
+    "lambdas": lambda: lambda_figure(LAMBDAS, changes(moved(LAMBDAS)), Fit(10, 2, 0.5, 3.0, 0.1, 0.25)),
     "confusion": lambda: confusion_figure("t", np.array([[3, 1], [0, 5]]), ["a", "b"]),
 }
 

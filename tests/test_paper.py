@@ -19,6 +19,7 @@ from lt_repro.paper.dbn_mix.tables import (
     FIG3B,
     FIG3C,
     GROUPS,
+    LAMBDAS,
     READINGS_DBN,
     READINGS_SBN,
     RELIABILITY,
@@ -40,7 +41,7 @@ RAW = {
 }
 HEADINGS = {"table1": 2, "table2": 1, "table3": 1, "table4": 2, "table5": 1, "table6a": 2, "table6b": 2}
 CELLS = {"fig1": 3, "table1": 140, "table2": 9, "table3": 9, "table4": 27, "table5": 24, "table6a": 4, "table6b": 4}
-CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6, "groups": 20, "reliability": 4}
+CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6, "groups": 20, "reliability": 4, "lambdas": 9}
 CELLS["table1_own"] = 10 * 10
 CELLS |= {"rivals": 4 * 36, "parts": 4 * 11, "readings_dbn": 20 * 6, "readings_sbn": 18 * 4}
 # Rows of Table 5 are views of one network: its branches and what they give together.
@@ -86,10 +87,11 @@ def test_the_paper_is_found_and_shows_everything_in_its_order():
         "parts",
         "groups",
         "reliability",
+        "lambdas",
         "readings",
     ]  # from "rivals" on they are ours
     printed = [FIG1, TABLE1, TABLE1_OWN, TABLE2, TABLE3, TABLE4, TABLE5, *TABLE6, *FIG3]
-    assert [*printed, RIVALS, PARTS, GROUPS, RELIABILITY, READINGS_DBN, READINGS_SBN] == TABLES
+    assert [*printed, RIVALS, PARTS, GROUPS, RELIABILITY, LAMBDAS, READINGS_DBN, READINGS_SBN] == TABLES
     assert (list(TABLE6), list(FIG3)) == ([TABLE6A, TABLE6B], [FIG3A, FIG3B, FIG3C])
     assert (PAPER.claims, PAPER.questions) == (CLAIMS, QUESTIONS)
 
@@ -193,7 +195,12 @@ def test_gains_are_those_of_the_prose():
 def test_only_what_the_paper_trained_itself_is_marked_measured():
     quoted = {"table1": {row.label for row in TABLE1.rows[:-2]}, "table2": {row.label for row in TABLE2.rows[:-2]}}
     quoted |= {"table3": {row.label for row in TABLE3.rows[:-1]}, "table4": {"sbn", "sbn+mixup"}, "fig1": {"sbn"}}
-    quoted |= {"groups": {"sbn"}, "reliability": {"sbn", "sbn+mixup"}, "rivals": quoted["table1"]}
+    quoted |= {
+        "groups": {"sbn"},
+        "reliability": {"sbn", "sbn+mixup"},
+        "lambdas": {"sbn", "sbn+mixup"},
+        "rivals": quoted["table1"],
+    }
     quoted["table1_own"] = quoted["table1"]
     for table in TABLES:
         for (row, _), published in table.published.items():

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from test_render import fake
+from torch.nn.functional import one_hot
 
 from lt_repro.cli.plan import command
 from lt_repro.errors import RequestError
+from lt_repro.losses import complement_cross_entropy
 from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.rivals import TABLE1
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, departures, recipe
@@ -49,6 +53,30 @@ def test_the_released_reading_sets_what_the_code_has():
     assert values_of(made, rest) == values_of(same, rest)
     assert (made.method.eta, recipe("cifar10", reading="released", **DBN_MIX).method.eta) == (7.0, 3.0)
     assert PAPER.settings.readings == READINGS
+
+
+def test_every_point_says_whether_the_authors_code_was_run():
+    points = READINGS["released"].points
+    assert len(points) == 11
+    for point in points:
+        assert point.checked.startswith(("run: ", "not run: ")), point.label
+    not_run = [point.label for point in points if point.checked.startswith("not run: ")]
+    assert not_run == ["best epoch", "subset", "clean batch"]
+    assert "read, not run" not in READINGS["released"].source
+
+
+def test_the_raw_log_is_infinite_where_the_page_says_and_ours_is_finite():
+    (note,) = [note for note in READINGS["released"].notes if "log(1 - p)" in note]
+    gap = float(re.search(r"gap of about ([0-9.]+) on", note)[1])
+    for classes, rest in ((2, -60.0), (100, -60.0)):
+        for distance, infinite in ((gap - 0.1, False), (gap + 0.1, True)):
+            logits = torch.full((1, classes), rest)
+            logits[0, 0], logits[0, 1] = 0.0, -distance
+            raw = torch.log(1 - torch.softmax(logits, dim=1))[0, 0]
+            assert raw.isinf() == infinite
+            wrong = one_hot(torch.tensor([1]), classes).float()
+            exact = complement_cross_entropy(logits.double(), wrong.double())
+            assert complement_cross_entropy(logits, wrong).item() == pytest.approx(exact.item(), rel=1e-6)
 
 
 def test_a_point_that_decides_nothing_is_left_out():
@@ -279,4 +307,6 @@ def test_readings_lists_the_points_and_their_settings(run):
     sets = {name: value for point in listed[1]["points"] for name, value in point["sets"].items()}
     assert sets["milestones"] == "0.8,0.9"
     assert sets.keys() == RELEASED.keys()
+    assert out.count("    checked: ") == len(listed[1]["points"])
+    assert all(note in out.replace("\n", " ") for note in listed[1]["notes"])
     assert run("readings", "--markdown")[1].startswith("# Two readings of DBN-Mix\n")

@@ -154,7 +154,7 @@ def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     names = (
-        "exhibit row column metric branch n seeds mean sd best_mean best_sd gain gain_ci95 gain_n published source"
+        "exhibit row column metric branch bn n seeds mean sd best_mean best_sd gain gain_ci95 gain_n published source"
         " notes measured_by_paper recipe reason status keys"
     )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3

@@ -346,7 +346,7 @@ def test_a_run_trains_the_gates_alone_and_its_savings_can_be_counted(small, imag
     pixels = torch.from_numpy(images.test_images).permute(0, 3, 1, 2).float() / 255
     used = made.method.assigned(net, pixels)
     assert len(used) == len(images.test_labels)
-    logits = predict(made.method, net, images.test_images, torch.device("cpu"), "fp32")
+    logits = predict(made.method, net, images.test_images, torch.device("cpu"))
     for row, number in enumerate(used.tolist()):
         mean = sum(branch[row] for branch in logits.branches[:number]) / number
         np.testing.assert_allclose(logits.combined[row], mean, rtol=1e-4, atol=1e-4)

@@ -20,7 +20,7 @@ MAY = {  # beyond PURE, which any room may import; a dotted name is the only mod
     "store": {"recipe"},
     "train": {"nets", "data", "methods", "store", "recipe"},
     "paper": {"recipe", "methods"},
-    "render": {"cards", "paper", "store", "recipe", "data.split"},
+    "render": {"cards", "paper", "store", "recipe", "data.samplers", "data.split"},
     "bench": {"sweep", "train", "nets", "data", "methods", "store", "recipe"},
     "sweep": {"train", "paper", "store", "recipe", "data", "nets"},
     "cli": {"bench", "cards", "sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},

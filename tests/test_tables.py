@@ -9,9 +9,19 @@ import pytest
 from lt_repro.data.load import known_split
 from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS
-from lt_repro.paper.dbn_mix.tables import FIG3, GROUPS, READINGS_DBN, READINGS_SBN, RELIABILITY, TABLE4, TABLE5, TABLE6
+from lt_repro.paper.dbn_mix.tables import (
+    FIG3,
+    GROUPS,
+    LAMBDAS,
+    READINGS_DBN,
+    READINGS_SBN,
+    RELIABILITY,
+    TABLE4,
+    TABLE5,
+    TABLE6,
+)
 from lt_repro.paper.table import ratios
-from lt_repro.render import reliability, text
+from lt_repro.render import lambdas, reliability, text
 from lt_repro.render.cells import conflicts, measure, spread
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.render.latex import latex
@@ -27,7 +37,7 @@ TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE
 FIGURES = [
     figure for base in (GROUPS, RELIABILITY) for figure in (base, base.with_settings(dataset="digits", ratio=60.0))
 ]
-FIGURES += FIG3
+FIGURES += [*FIG3, LAMBDAS, LAMBDAS.read_as("released")]
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +71,10 @@ def test_every_table_is_what_its_runs_render(table, runs):
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.id)
 def test_every_figure_has_the_numbers_that_its_runs_give(figure, runs):
     measured = measure(figure, runs)
-    expected = (
-        reliability.csv(reliability.panels(measured)) if figure.form == "reliability" else text.csv(figure, measured)
-    )
+    expected = {
+        "reliability": lambda: reliability.csv(reliability.panels(measured)),
+        "lambdas": lambda: lambdas.csv(lambdas.changes(measured)),
+    }.get(figure.form, lambda: text.csv(figure, measured))()
     assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == expected
     assert (ROOT / "figures" / f"{figure.id}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lt_repro.paper.table import Table
     from lt_repro.render.cells import Measured
     from lt_repro.render.classes import Classes
+    from lt_repro.render.lambdas import Change, Fit
     from lt_repro.render.verdicts import Judged
     from lt_repro.store.runs import Run
 
@@ -50,7 +51,7 @@ def put_all(
     Raises:
         FailedError: A figure could not be drawn; everything else was written and printed.
     """
-    from lt_repro.render import figures, reliability, text
+    from lt_repro.render import figures, lambdas, reliability, text
     from lt_repro.render.verdicts import claim_lines
 
     paths: list[Path] = []
@@ -75,6 +76,11 @@ def put_all(
             panels = reliability.panels(measured)
             draw = functools.partial(figures.reliability_figure, table.caption, panels)
             numbers = reliability.csv(panels)
+        elif table.form == "lambdas":
+            changes = lambdas.changes(measured)
+            trend = lambdas.fit(changes)
+            draw, numbers = functools.partial(figures.lambda_figure, table, changes, trend), lambdas.csv(changes)
+            more["lambdas"] = lambdas.to_json(changes, trend)
         else:
             paths += written(table, measured, stem.parent, notes, best or table.best)
             continue
@@ -85,6 +91,8 @@ def put_all(
         paths.append(write(stem.with_name(f"{table.id}.csv"), numbers))
         if table.form == "classes" and not as_json:
             put_classes(classes)
+        if table.form == "lambdas" and not as_json:
+            put_lambdas(changes, trend)
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
@@ -197,6 +205,16 @@ def put_classes(classes: "Classes") -> None:
     header, rows = classes.rows()
     put("Top-1 accuracy by class, percent.")
     put_grid(header, rows, fixed=2)
+
+
+def put_lambdas(changes: "Sequence[Change]", trend: "Fit | None") -> None:
+    """Prints what changed in each run between its last two tests, and the line through the mixed ones."""
+    from lt_repro.render import lambdas
+
+    put("Change of x (the mean of max(lambda, 1 - lambda) that BatchNorm remembers) and of test accuracy, by run.")
+    put_grid(*lambdas.rows(changes), fixed=2)
+    if trend:
+        put("; ".join(trend.words()) + ".")
 
 
 def claims_json(judged: "Sequence[Judged]") -> list[dict[str, Any]]:

@@ -34,7 +34,9 @@ Jobs = Annotated[
 def reproduce(
     what: Annotated[
         list[str],
-        typer.Argument(help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, readings, or all."),
+        typer.Argument(
+            help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, readings, or all."
+        ),
     ],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,

@@ -159,6 +159,9 @@ def readings(
             put(f"  {point['title']}{f' ({sets})' if sets else ''}")
             put(f"    text: {point['text']}")
             put(f"    {reading['name']}: {point['code']}")
+            put(f"    checked: {point['checked']}")
+        for note in reading["notes"]:
+            put(note)
 
 
 @app.command()

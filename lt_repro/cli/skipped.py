@@ -20,7 +20,9 @@ def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
     from lt_repro.render.cells import matches, unmatched
 
     readings = {
-        name: dataclasses.replace(table, base=dict(table.base) | {"reading": name})
+        name: dataclasses.replace(
+            table, base=dict(table.base) | {"reading": name}, rows=table.rows_by_reading.get(name, table.rows)
+        )
         for name in table.settings.readings
         if name != table.base.get("reading", "paper")
     }

@@ -240,6 +240,15 @@ class Method(ABC):
         """
         return ()
 
+    @property
+    def gathers_mixed(self) -> bool:
+        """Returns whether BatchNorm's running statistics are of images that the method has mixed: it follows.
+
+        They are not where nothing is mixed, nor where everything below the heads is frozen with its statistics.
+        """
+        trains_below = any(not prefix.startswith(("heads.", "aux.")) for prefix in self.param_groups)
+        return bool(self.unmixed(1.0)) and (trains_below or self.update_bn_stats)
+
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Returns how the method predicts: the combined logits (B, K), and those of each branch."""
         branches = net(images)
@@ -248,15 +257,6 @@ class Method(ABC):
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
         return frozenset()
-
-
-def gathers_mixed(method: Method) -> bool:
-    """Returns whether BatchNorm's running statistics are of images that the method has mixed.
-
-    They are not where nothing is mixed, nor where everything below the heads is frozen with its statistics.
-    """
-    trains_below = any(not prefix.startswith(("heads.", "aux.")) for prefix in method.param_groups)
-    return bool(method.unmixed(1.0)) and (trains_below or method.update_bn_stats)
 
 
 def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:

@@ -17,6 +17,7 @@ class Point(NamedTuple):
         sets: Fields of the recipe or of the method, and their values; empty for a point that no setting covers.
         method: The only method whose fields it sets; None for every method that has them.
         unless: Values of the method's fields under which the point does not apply.
+        checked: Whether and how the authors' code was run to check this point: "run: ..." or "not run: why".
     """
 
     label: str
@@ -26,6 +27,7 @@ class Point(NamedTuple):
     sets: Mapping[str, Any] = {}
     method: str | None = None
     unless: Mapping[str, Any] = {}
+    checked: str = ""
 
 
 class Reading(NamedTuple):
@@ -36,6 +38,7 @@ class Reading(NamedTuple):
         title: For captions.
         source: Where it comes from.
         points: Where it differs from the paper's text; none for the text itself.
+        notes: What else a reader should know, each a whole sentence or more.
         bn: Which of BatchNorm's statistics it tests a recipe with (`Run.outcome`).
     """
 
@@ -43,4 +46,5 @@ class Reading(NamedTuple):
     title: str
     source: str
     points: Sequence[Point] = ()
+    notes: Sequence[str] = ()
     bn: Callable[[Recipe], str] = lambda recipe: "running"

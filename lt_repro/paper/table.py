@@ -119,7 +119,8 @@ class Table:
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
-            column, or "reliability", accuracy by confidence, each row a series.
+            column, "reliability", accuracy by confidence, or "lambdas", the last change of a run's test accuracy by
+            the change of its last lambdas, each row a series.
         profile: How long its runs are: one of `PROFILES`, or "set by hand".
         best: Whether the best accuracy along the curve is shown by default.
         changed: Whether a setting is not the paper's, in any of its readings; then nothing published stays.
@@ -139,7 +140,7 @@ class Table:
     ablation: bool = False
     axis: str | None = None
     lines: str | None = None
-    form: Literal["table", "lines", "classes", "groups", "reliability"] = "table"
+    form: Literal["table", "lines", "classes", "groups", "reliability", "lambdas"] = "table"
     profile: str = "paper"
     best: bool = False
     changed: bool = False

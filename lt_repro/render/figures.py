@@ -1,4 +1,4 @@
-"""Figures: accuracy by setting, by class, by group and by confidence; confusion.
+"""Figures: accuracy by setting, by class, by group, by confidence and by the last lambdas; confusion.
 
 They are drawn without pyplot, which has global state.
 
@@ -23,6 +23,7 @@ from lt_repro.errors import FailedError, first_line
 from lt_repro.paper.table import Table, Variant
 from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
+from lt_repro.render.lambdas import Change, Fit
 from lt_repro.render.reliability import Panel
 from lt_repro.store import files
 
@@ -250,6 +251,67 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
     for axes in every[len(shown) :]:
         axes.set_visible(False)
     figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
+    _legend(figure)
+    return figure
+
+
+@_drawing()
+def lambda_figure(table: Table, changes: Sequence[Change], line: Fit | None) -> Figure:
+    """Returns the change of each run's accuracy against the change of x, with a line through them; controls aside.
+
+    Runs of one seed share their lambdas, so they are above each other, drawn a little aside; the seed is at the top.
+
+    Args:
+        table: The table; its rows are the series. One without runs is named in the title.
+        changes: One for each run, from `lambdas.changes`; those without x are drawn in a panel of their own.
+        line: Through the mixed runs, from `lambdas.fit`.
+    """
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 1))
+    by_row = {row.title: [change for change in changes if change.series == row.title] for row in table.rows}
+    controls = [title for title, found in by_row.items() if found and found[0].moved is None]
+    mixed = [title for title, found in by_row.items() if found and title not in controls]
+    for axes in (left, right):
+        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    moves = [change.moved for change in changes if change.moved is not None]
+    span = max(moves) - min(moves) if moves else 0.0
+    for i, title in enumerate(by_row):  # a series looks the same whether the others have run or not
+        points = [change.points for change in by_row[title]]
+        look: dict[str, Any] = {"marker": _MARKERS[i % 6], "linestyle": "none", "ms": 7}
+        if title in controls:
+            look |= {"color": "0.25", "mfc": "none"}
+            left.plot([], [], label=f"{title} (not mixed)", **look)
+            right.plot([controls.index(title)] * len(points), points, **look)
+        elif title in mixed:
+            aside = 0.018 * span * (mixed.index(title) - (len(mixed) - 1) / 2)
+            places = [aside + (change.moved or 0.0) for change in by_row[title]]
+            left.plot(places, points, label=title, color=_COLOURS[i % 6], mec="white", mew=0.6, zorder=3, **look)
+    seeds: dict[float, set[int]] = {}
+    for change in changes:
+        if change.moved is not None:
+            seeds.setdefault(round(change.moved, 6), set()).add(change.run.recipe.seed)
+    if len(seeds) <= 6:
+        for moved, which in seeds.items():
+            text = f"seed {', '.join(map(str, sorted(which)))}"
+            small: dict[str, Any] = {"fontsize": "small", "color": "0.35", "ha": "center", "va": "bottom"}
+            left.text(moved, 1.01, text, transform=left.get_xaxis_transform(), **small)
+            left.axvline(moved, color="0.85", linewidth=0.8, zorder=0)
+    if line:
+        ends = np.array([min(moves) - 0.1 * span, max(moves) + 0.1 * span])
+        left.plot(ends, line.intercept + line.slope * ends, color="black", linewidth=1.2, label="least-squares line")
+        words: dict[str, Any] = {"transform": left.transAxes, "ha": "right", "va": "bottom", "fontsize": "small"}
+        left.text(0.98, 0.03, "\n".join(line.words()), **words)
+    left.margins(x=0.08, y=0.15)
+    left.set_xlabel("change of x, the mean of max(λ, 1 − λ) that BatchNorm remembers")
+    left.set_ylabel("change of top-1 accuracy (points)")
+    right.set(xlim=(-0.8, max(len(controls), 1) - 0.2), xticks=[], xlabel="not mixed")
+    if not changes:
+        left.text(0.5, 0.5, "nothing measured yet", transform=left.transAxes, ha="center")
+    lacking = [title for title, found in by_row.items() if not found]
+    note = f". Not run: {', '.join(lacking)}" if lacking and changes else ""
+    figure.suptitle(_folded(table.caption.rstrip(".") + note, 90), fontsize="medium", parse_math=False)
     _legend(figure)
     return figure
 

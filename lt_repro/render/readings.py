@@ -39,7 +39,11 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
         runs: All that may be shown.
     """
     rows = [
-        [point["title"], point["text"], point["code"], ", ".join(f"{n}={v}" for n, v in point["sets"].items())]
+        [
+            *(point["title"], point["text"], point["code"]),
+            ", ".join(f"{n}={v}" for n, v in point["sets"].items()) or "none",
+            point["checked"],
+        ]
         for reading in paper.settings.readings.values()
         for point in to_json(reading)["points"]
     ]
@@ -55,8 +59,12 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
                 for reading in paper.settings.readings.values()
             ),
             "",
-            *grid(["point", "the paper's text", "the released code", "setting"], rows, ["---"] * 4),
+            f"A setting after `--set` switches {sum(row[3] != 'none' for row in rows)} of the {len(rows)} points. The "
+            "last column says whether and how the authors' code was run to check the point.",
             "",
+            *grid(["point", "the paper's text", "the released code", "setting", "run beside ours"], rows, ["---"] * 5),
+            "",
+            *(line for reading in paper.settings.readings.values() for note in reading.notes for line in (note, "")),
             "## What each gives",
             "",
             one_line(_CRITERION),

@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from lt_repro.errors import DamagedError, RequestError
-from lt_repro.methods.base import gathers_mixed
 from lt_repro.metrics import balanced_accuracy
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
@@ -90,7 +89,7 @@ class Run:
         if bn == "running" or self.result is None:
             return self.result
         if self.result_bn is None:
-            return None if gathers_mixed(self.recipe.method) else self.result
+            return None if self.recipe.method.gathers_mixed else self.result
         return self.result_bn.get(bn)
 
     def accuracy(self, metric: str = "all", branch: str | None = None, bn: str = "running") -> float | None:

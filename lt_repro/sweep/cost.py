@@ -5,13 +5,12 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lt_repro import fields
 from lt_repro.data.images import Pool
@@ -20,7 +19,6 @@ from lt_repro.nets.resnet_cifar import BLOCKS
 from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
 from lt_repro.sweep.runner import images_of
-from lt_repro.train.batches import images_per_epoch
 from lt_repro.train.loop import train_step
 from lt_repro.train.state import TrainState
 
@@ -39,13 +37,13 @@ class Cost(NamedTuple):
 def work(recipe: Recipe) -> int | None:
     """Returns how many images plain cross-entropy trains on with as much arithmetic as a run takes; None if unknown.
 
-    epochs x (images an epoch: `images_per_epoch`) x (arithmetic of the method's epoch over cross-entropy's). The test
-    images are left out: their time is in the measured speed.
+    epochs x `Recipe.images_per_epoch` x (arithmetic of the method's epoch over cross-entropy's). The test images are
+    left out: their time is in the measured speed.
     """
     split = known_split(*recipe.subset)
     if split is None:
         return None
-    return _work(recipe, split.counts)
+    return _work(recipe, split.counts.tolist())
 
 
 Speeds = Mapping[str, float]
@@ -61,7 +59,7 @@ def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
     """
     speeds: dict[str, list[float]] = {}
     for run in runs:
-        images = _work(run.recipe, np.array(run.split["counts"]))
+        images = _work(run.recipe, run.split["counts"])
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0 and images:
             speeds.setdefault(run.recipe.net, []).append(images / run.seconds)
     return {net: statistics.median(found) for net, found in speeds.items()}
@@ -124,8 +122,8 @@ def cost(recipes: Iterable[Recipe], speeds: Speeds) -> Cost:
     return Cost(seconds, unknown, images)
 
 
-def _work(recipe: Recipe, counts: NDArray[np.int64]) -> int:
-    return round(recipe.epochs * images_per_epoch(recipe, counts) * _arithmetic(recipe))
+def _work(recipe: Recipe, counts: Sequence[int]) -> int:
+    return round(recipe.epochs * recipe.images_per_epoch(counts) * _arithmetic(recipe))
 
 
 @functools.cache

@@ -59,21 +59,9 @@ def _source(images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe
     return Source(padded.to(device), torch.from_numpy(labels).to(device), np.bincount(labels))
 
 
-def images_per_epoch(recipe: Recipe, counts: NDArray[np.int64]) -> int:
-    """Returns how many images of the training set an epoch draws with each sampler.
-
-    N, or K x N_max, or `epoch_steps` batches if that is less. Where BatchNorm sees parts of a batch, whole batches
-    alone: the loader of DBN-Mix's code drops the last short one with several cards.
-    """
-    total = int(counts.max()) * len(counts) if recipe.epoch_images == "balanced" else int(counts.sum())
-    if recipe.epoch_steps:
-        total = min(total, recipe.epoch_steps * recipe.batch)
-    return total - total % recipe.batch if recipe.bn_parts > 1 else total
-
-
 def draw_epoch(recipe: Recipe, sources: Mapping[str, Source], epoch: int, device: torch.device) -> EpochInputs:
     """Returns all random numbers of an epoch, made on the CPU from (run seed, name, epoch) and copied to the device."""
-    total = images_per_epoch(recipe, sources["train"].counts)
+    total = recipe.images_per_epoch(sources["train"].counts.tolist())
     steps = -(-total // recipe.batch)
 
     def rng(name: str) -> np.random.Generator:

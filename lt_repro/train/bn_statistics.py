@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from lt_repro.methods.base import StepContext, gathers_mixed
+from lt_repro.methods.base import StepContext
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 from lt_repro.train import network
@@ -37,7 +37,7 @@ def regathered(
 ) -> ResNet:
     """Returns a copy of a network, in evaluation mode, whose BatchNorm statistics are gathered anew, in fp32.
 
-    Where the method's running statistics are not of mixed images (`methods.base.gathers_mixed`) it is the network
+    Where the method's running statistics are not of mixed images (`Method.gathers_mixed`) it is the network
     itself: there is nothing to gather.
 
     Args:
@@ -50,7 +50,7 @@ def regathered(
         epoch: Whose batches are passed, from 0: that which was trained last.
     """
     method = recipe.method
-    if not gathers_mixed(method):
+    if not method.gathers_mixed:
         return net.eval()
     copied = copy.deepcopy(net)
     network.freeze(copied, method)

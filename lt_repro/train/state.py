@@ -12,12 +12,12 @@ from torch import Tensor
 from lt_repro.data.images import Images
 from lt_repro.data.samplers import generator
 from lt_repro.errors import DamagedError, RequestError
-from lt_repro.methods.base import Batch, StepContext, gathers_mixed
+from lt_repro.methods.base import Batch, StepContext
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, provenance
 from lt_repro.train import evaluate, network
-from lt_repro.train.batches import draw_epoch, images_per_epoch, load_batches, make_sources
+from lt_repro.train.batches import draw_epoch, load_batches, make_sources
 from lt_repro.train.bn_statistics import GATHERED, Gathered, regathered
 from lt_repro.train.device import pick_precision
 from lt_repro.train.optimizer import SGD
@@ -47,7 +47,7 @@ class TrainState:
         self.precision = pick_precision(recipe.precision, device)
         self.sources = make_sources(images, recipe, device)
         _check_names(recipe, self.sources)
-        self.steps = -(-images_per_epoch(recipe, images.split.counts) // recipe.batch)
+        self.steps = -(-recipe.images_per_epoch(images.split.counts.tolist()) // recipe.batch)
         if not self.steps:
             raise RequestError(
                 f"{len(images.train_images)} training images with batch = {recipe.batch} and bn_parts > 1",
@@ -152,7 +152,7 @@ class TrainState:
 
         Each has the fields of `evaluate.outcome`. Where there is nothing to gather, it is the last test's.
         """
-        if not gathers_mixed(self.recipe.method):
+        if not self.recipe.method.gathers_mixed:
             return dict.fromkeys(GATHERED, self._outcome(self.logits))
         return {kind: self._outcome(self.predict(self._regathered(kind))) for kind in GATHERED}
 

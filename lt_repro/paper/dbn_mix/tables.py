@@ -265,6 +265,19 @@ RELIABILITY = paper_table(
     },
 )
 
+LAMBDAS = paper_table(
+    id="lambdas",
+    caption="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
+    "(CIFAR-LT-100 (100); a figure of ours).",
+    build=active,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
+    rows=(*(row for row in ROWS if "mix" in row.edits), *(row for row in ROWS if "mix" not in row.edits)),
+    columns=(Variant("accuracy", "accuracy"),),
+    form="lambdas",
+    published={(row.label, "accuracy"): TABLE4.published[row.label, "100"] for row in ROWS},
+)
+"""The rows that mix nothing are a control."""
+
 _SBN_MIX = ROWS[4].edits
 _NEITHER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ride", "code, temperatures by RIDE's prior", {"temperature": "ride"}),
