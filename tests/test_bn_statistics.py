@@ -277,7 +277,7 @@ def test_a_table_shows_other_statistics_under_another_name(run, refused):
     path.unlink()
     older.publish(Path("runs"))
     out = run("ablation-table", *DIGITS, "--seeds", "0", "--bn", "clean", "--out", "x")[1]
-    assert "its runs are older than clean statistics" in out
+    assert "Dual branch + bilateral mixup, ratio 60: older runs, which store running statistics alone" in out
     assert "did you mean" in refused("ablation-table", "--bn", "cleen")
 
 

@@ -28,6 +28,7 @@ from lt_repro.paper.dbn_mix.tables import (
     TABLE6,
     TABLE6A,
     TABLE6B,
+    TESTED,
 )
 from lt_repro.paper.table import UNREAD
 from lt_repro.recipe import settings
@@ -41,7 +42,7 @@ RAW = {
 }
 HEADINGS = {"table1": 2, "table2": 1, "table3": 1, "table4": 2, "table5": 1, "table6a": 2, "table6b": 2}
 CELLS = {"fig1": 3, "table1": 140, "table2": 9, "table3": 9, "table4": 27, "table5": 24, "table6a": 4, "table6b": 4}
-CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6, "groups": 20, "reliability": 4, "lambdas": 9}
+CELLS |= {"fig3a": 24, "fig3b": 6, "fig3c": 6, "groups": 20, "reliability": 4, "lambdas": 9, "statistics": 20}
 CELLS["table1_own"] = 10 * 10
 CELLS |= {"rivals": 4 * 36, "parts": 4 * 11, "readings_dbn": 20 * 6, "readings_sbn": 18 * 4}
 # Rows of Table 5 are views of one network: its branches and what they give together.
@@ -88,10 +89,11 @@ def test_the_paper_is_found_and_shows_everything_in_its_order():
         "groups",
         "reliability",
         "lambdas",
+        "statistics",
         "readings",
     ]  # from "rivals" on they are ours
     printed = [FIG1, TABLE1, TABLE1_OWN, TABLE2, TABLE3, TABLE4, TABLE5, *TABLE6, *FIG3]
-    assert [*printed, RIVALS, PARTS, GROUPS, RELIABILITY, LAMBDAS, READINGS_DBN, READINGS_SBN] == TABLES
+    assert [*printed, RIVALS, PARTS, GROUPS, RELIABILITY, LAMBDAS, TESTED, READINGS_DBN, READINGS_SBN] == TABLES
     assert (list(TABLE6), list(FIG3)) == ([TABLE6A, TABLE6B], [FIG3A, FIG3B, FIG3C])
     assert (PAPER.claims, PAPER.questions) == (CLAIMS, QUESTIONS)
 
@@ -117,8 +119,16 @@ def test_rows_of_a_column_are_recipes_of_their_own(table):
     places = {}
     for cell in table.cells():
         if cell.recipe:
-            groups = table in (TABLE5, RIVALS, PARTS, GROUPS, READINGS_DBN, READINGS_SBN)  # their columns are views
-            column = "" if groups else cell.column.label
+            groups = table in (
+                TABLE5,
+                RIVALS,
+                PARTS,
+                GROUPS,
+                TESTED,
+                READINGS_DBN,
+                READINGS_SBN,
+            )  # their columns are views
+            column = "" if table in views else cell.column.label
             places.setdefault(cell.recipe.key(), set()).add((viewed_row.get(cell.row.label, cell.row.label), column))
     assert all(len(rows) == 1 for rows in places.values())
 

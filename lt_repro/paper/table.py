@@ -311,7 +311,7 @@ class Table:
         if bn not in STATISTICS:
             raise unknown("statistics", bn, STATISTICS)
         if any(variant.bn for variant in (*self.rows, *self.columns)):
-            raise RequestError(f"--bn for {self.id}", "allowed: exhibits that do not compare statistics themselves")
+            raise RequestError(f"statistics {bn} for {self.id}", "allowed: exhibits that do not compare statistics")
         caption = f"{self.caption} Tested with BatchNorm statistics: {STATISTICS[bn]}."
         return dataclasses.replace(self, id=f"{self.id}-bn-{bn}", caption=caption, bn=bn)
 

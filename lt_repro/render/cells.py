@@ -146,7 +146,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         reason = f"its parent {', '.join(barren)} diverged" if barren and not seed_runs else cell.lacks
         done = tuple(run for run in ended["done"] if run.outcome(cell.bn or "running"))
         if ended["done"] and not done:
-            reason = f"its runs are older than {cell.bn} statistics; their weights still give them"
+            reason = "older runs, which store running statistics alone; their weights still give the others"
         measured.append(Measured(cell, done, ended["diverged"], reason))
     return measured
 

@@ -28,7 +28,8 @@ def to_json(reading: Reading) -> dict[str, Any]:
         point._asdict() | {"sets": {name: fields.text(value) for name, value in point.sets.items()}}
         for point in reading.points
     ]
-    return {"name": reading.name, "title": reading.title, "source": reading.source, "points": points}
+    named = {name: getattr(reading, name) for name in ("name", "title", "source", "notes")}
+    return named | {"points": points}
 
 
 def page(paper: Paper, runs: Sequence[Run]) -> str:

@@ -300,9 +300,13 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     for status, places in lacking.items():
         why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
         yield f"Not measured, {why}: {', '.join(_distinct(places)).replace(' yet)', ')')}."
+    reasons: dict[str, list[str]] = {}
     for entry in measured:
         if entry.reason and not entry.cell.lacks:
-            yield f"Not measured: {entry.cell.row.title}, {entry.cell.column.title}: {entry.reason}."
+            reasons.setdefault(entry.reason, []).append(f"{entry.cell.row.title}, {entry.cell.column.title}")
+    for reason, places in reasons.items():
+        yield f"Not measured: {'; '.join(places)}: {reason}."
+    for entry in measured:
         for run in entry.diverged:
             place = f"{entry.cell.row.title}, {entry.cell.column.title}, seed {run.recipe.seed}"
             yield f"Diverged, in no mean: {place} ({run.recipe.key()})."

@@ -16,6 +16,7 @@ from lt_repro.paper.dbn_mix.tables import (
     TABLE4,
     TABLE5,
     TABLE6,
+    TESTED,
 )
 
 PAPER = Paper(
@@ -37,6 +38,7 @@ PAPER = Paper(
         "groups": (GROUPS,),
         "reliability": (RELIABILITY,),
         "lambdas": (LAMBDAS,),
+        "statistics": (TESTED,),
         "readings": (READINGS_DBN, READINGS_SBN),
     },
     claims=CLAIMS,

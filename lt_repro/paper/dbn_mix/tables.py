@@ -9,7 +9,7 @@ from lt_repro import fields
 from lt_repro.methods.base import ParentRole
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
 from lt_repro.paper.settings import INHERITED
-from lt_repro.paper.table import Published, Table, Variant, ratios
+from lt_repro.paper.table import STATISTICS, Published, Table, Variant, ratios
 from lt_repro.recipe import Recipe
 
 paper_table = partial(Table, settings=SETTINGS)
@@ -248,6 +248,15 @@ GROUPS = paper_table(
         for (row, column), published in TABLE5.published.items()
         if row.endswith("/final")
     },
+)
+TESTED = paper_table(
+    id="statistics",
+    caption="The same weights, tested with four statistics of BatchNorm (CIFAR-LT-100 (100); a figure of ours).",
+    build=active,
+    base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
+    rows=tuple(ROWS[i] for i in (1, 3, 4, 7, 8)),
+    columns=tuple(Variant(bn, words.partition(",")[0], bn=bn) for bn, words in STATISTICS.items()),
+    form="groups",
 )
 RELIABILITY = paper_table(
     id="reliability",
