@@ -119,15 +119,7 @@ def test_rows_of_a_column_are_recipes_of_their_own(table):
     places = {}
     for cell in table.cells():
         if cell.recipe:
-            groups = table in (
-                TABLE5,
-                RIVALS,
-                PARTS,
-                GROUPS,
-                TESTED,
-                READINGS_DBN,
-                READINGS_SBN,
-            )  # their columns are views
+            views = TABLE5, RIVALS, PARTS, GROUPS, TESTED, READINGS_DBN, READINGS_SBN  # by their columns
             column = "" if table in views else cell.column.label
             places.setdefault(cell.recipe.key(), set()).add((viewed_row.get(cell.row.label, cell.row.label), column))
     assert all(len(rows) == 1 for rows in places.values())
