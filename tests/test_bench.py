@@ -227,6 +227,9 @@ def test_costs_are_those_of_the_work_that_a_method_does(small_images, trial):
     assert dual["arithmetic"] == [2.0, 2.0]
     assert dual["memory"] == pytest.approx(2.0, abs=0.01)
     assert 1 < dual["trained"] == dual["stored"] < 2
+    assert plain["statistics"] == dual["statistics"] == 0
+    mixed = next(entry for entry in variants if entry["settings"] == {"mix": "bilateral"})
+    assert mixed["statistics"] == pytest.approx(4 / 3, abs=0.03)  # four forward passes, of three in a step
     heads = entries(found, "crt")[0]
     assert heads["epochs"] == 10
     assert heads["arithmetic"] == [pytest.approx(1 / 3, abs=0.02)] * 2  # a forward pass of three
@@ -292,7 +295,7 @@ def test_methods_beside_cross_entropy_are_printed_and_given_as_json(small_images
     lines = run(*words)[1].splitlines()
     assert lines[0].startswith("measured on cpu")
     assert [line.split(" | ")[0] for line in lines[4:]] == ["| crt", *["| bbn"] * len(entries(document, "bbn"))]
-    assert {line.count("|") for line in lines[2:]} == {10}
+    assert {line.count("|") for line in lines[2:]} == {11}
     assert "did you mean 'bbn'" in refused("bench", "--methods", "bnn")
     assert "after --methods" in refused("bench", "bbn")
     assert "one of them" in refused("bench", "--methods", "--growth")
@@ -306,10 +309,10 @@ def test_a_figure_that_changes_in_training_is_shown_twice():
         "arithmetic": [1.0, 1.05],
         "run": 1.2,
     }
-    entry |= {"memory": 1.5, "trained": 1.0, "stored": 1.25, "test": 0.99}
+    entry |= {"memory": 1.5, "trained": 1.0, "stored": 1.25, "test": 0.99, "statistics": 0}
     _, shown, dashes = rows([entry], ["late", "early"])
-    assert shown == ("late", "switch=0.8", "1.00 then 2.00", "1.02", "1.20", "1.50", "1.00", "1.25", "0.99")
-    assert dashes == ("early", "", *["—"] * 7)
+    assert shown == ("late", "switch=0.8", "1.00 then 2.00", "1.02", "1.20", "1.50", "1.00", "1.25", "0.99", "none")
+    assert dashes == ("early", "", *["—"] * 8)
 
 
 def test_stored_costs_are_of_methods_that_there_are():

@@ -28,6 +28,7 @@ from lt_repro.methods.base import Method
 from lt_repro.recipe import Recipe
 from lt_repro.store import provenance
 from lt_repro.sweep.runner import images_of
+from lt_repro.train.bn_statistics import GATHERED, regathered
 from lt_repro.train.device import pick_device, pick_precision
 from lt_repro.train.loop import fit, train_step
 from lt_repro.train.state import TrainState
@@ -50,7 +51,8 @@ def measure(
     An entry has `method`, `settings` (as typed, where they differ from the defaults), `epochs`, and relative to plain
     cross-entropy, each 1 for the same: `epoch` and `arithmetic` (an epoch's seconds and floating-point operations, at
     each of `STAGES`), `run` (of its own stage, without the parent's), `memory` (see `kept_bytes`), `trained` and
-    `stored` (parameters), `test`; and `rounds`, `steps` and `commit`, how it was measured. A method that trains
+    `stored` (parameters), `test`, and `statistics` (the operations of gathering BatchNorm's other statistics at the end
+    of a run, in epochs of cross-entropy; 0 where nothing is mixed); and `rounds`, `steps` and `commit`, how it was measured. A method that trains
     nothing has no `epoch` and no `arithmetic`, and a `run` of 0.
 
     Args:
@@ -196,6 +198,7 @@ def _entry(contender: Ours, reference: Ours, fixed: dict[str, Any], rounds: int,
         "run": share * (switch * epoch[0] + (1 - switch) * epoch[1]) if epoch else 0.0,
         **{name: found[name] / fixed[name] for name in ("memory", "trained", "stored")},
         "test": statistics.median(tests),
+        "statistics": _statistics_operations(state) / fixed["operations"][0],
     }
 
 
@@ -225,6 +228,18 @@ def _epoch_operations(state: TrainState, stage: float) -> int:
     state.start_epoch()
     with _Operations() as counter:
         train_step(state)
+    return int(counter.total) * state.steps
+
+
+def _statistics_operations(state: TrainState) -> int:
+    """Returns the floating-point operations of gathering BatchNorm's other statistics once, tests left out."""
+    if not state.recipe.method.gathers_mixed:
+        return 0
+    one_step = state.recipe.replace(epoch_steps=1)
+    inputs = state.net, state.sources, state.class_counts, state.teachers, state.recipe.epochs - 1
+    with _Operations() as counter:
+        for kind in GATHERED:
+            regathered(kind, one_step, *inputs)
     return int(counter.total) * state.steps
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-HEADER = ("method", "settings", "epoch", "its arithmetic", "run", "memory", "trained", "stored", "test")
+HEADER = ("method", "settings", "epoch", "its arithmetic", "run", "memory", "trained", "stored", "test", "statistics")
 UNKNOWN = "—"
 CHANGED = 1.1  # an epoch's figures at the beginning and at the end of training, further apart than this, are both shown
 
@@ -35,7 +35,8 @@ def conditions(measured: Mapping[str, Any]) -> str:
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items())
     single = (f"{entry[name]:.2f}" for name in ("run", "memory", "trained", "stored", "test"))
-    return entry["method"], settings, _along(entry["epoch"]), _along(entry["arithmetic"]), *single
+    once = f"{entry['statistics']:.2f}" if entry["statistics"] else "none"
+    return entry["method"], settings, _along(entry["epoch"]), _along(entry["arithmetic"]), *single, once
 
 
 def _along(stages: Sequence[float]) -> str:
