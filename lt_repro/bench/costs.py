@@ -52,8 +52,8 @@ def measure(
     cross-entropy, each 1 for the same: `epoch` and `arithmetic` (an epoch's seconds and floating-point operations, at
     each of `STAGES`), `run` (of its own stage, without the parent's), `memory` (see `kept_bytes`), `trained` and
     `stored` (parameters), `test`, and `statistics` (the operations of gathering BatchNorm's other statistics at the end
-    of a run, in epochs of cross-entropy; 0 where nothing is mixed); and `rounds`, `steps` and `commit`, how it was measured. A method that trains
-    nothing has no `epoch` and no `arithmetic`, and a `run` of 0.
+    of a run, in epochs of cross-entropy; 0 where nothing is mixed); and `rounds`, `steps` and `commit`, how it was
+    measured. A method that trains nothing has no `epoch` and no `arithmetic`, and a `run` of 0.
 
     Args:
         methods: Which.
