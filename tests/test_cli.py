@@ -357,7 +357,7 @@ def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
     stored = json.loads(COSTS.read_text())
     monkeypatch.setitem(METHODS, "unmeasured", DbnMix)
     printed = run("methods")[1].split("what each costs")[1]
-    assert re.search(r"^unmeasured +(— *){7}$", printed, re.MULTILINE)
+    assert re.search(r"^unmeasured +(— *){8}$", printed, re.MULTILINE)
     for entry in stored["costs"]:
         assert re.search(rf"^{entry['method']} .* {entry['memory']:.2f} ", printed, re.MULTILINE)
     assert stored["device"] in printed.splitlines()[-1]

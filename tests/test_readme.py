@@ -38,7 +38,7 @@ def made_up_cifar(name, root):
 
 def test_the_readme_has_the_four_main_commands():
     assert [shlex.split(line, comments=True) for line in COMMANDS[:4]] == [shlex.split(line) for line in MAIN]
-    assert len(COMMANDS) == 21
+    assert len(COMMANDS) == 22
 
 
 def test_the_run_that_the_readme_names_is_stored_and_is_that_of_its_second_command():

@@ -35,7 +35,8 @@ def reproduce(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings, or all."
+            help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings; "
+            "or all."
         ),
     ],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
