@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("ltrepro ")]
-KEY = "cifar100-r100-dbn_mix-e200-s0-8d7a"
+KEY = "cifar100-r100-dbn_mix-e200-s0-7e1d"
 MAIN = (
     "ltrepro make-dataset cifar100 --ratio 100",
     "ltrepro train --arch dbn --mix bilateral --tscale",

@@ -37,13 +37,13 @@ def evaluate(
 ) -> None:
     """Evaluate the stored weights of a run: they must give the stored accuracies. Its predictions, on request.
 
-    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
     [bold]ltrepro evaluate digits-r60 --save-logits logits.npz --confusion figures[/bold]
 
     [bold]ltrepro evaluate birds-r8 --dataset folder:birds[/bold]
 
-    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-8d7a --bn clean[/bold]
+    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-7e1d --bn clean[/bold]
 
     Where training mixes images, BatchNorm's running statistics are of mixed images and test images are not: --bn
     gathers them again from an epoch of training batches as drawn in training (mixed), without mixing (clean), or as the

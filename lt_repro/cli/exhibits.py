@@ -162,7 +162,7 @@ def plot_classes(
 
     [bold]ltrepro plot-classes --dataset digits --ratio 60 --run[/bold]
 
-    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
     Writes fig1 as .png and .svg with its .csv; of chosen runs, classes-<digest>. Runs that differ in their seeds only
     are one series, drawn as mean and standard deviation.

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,13 +229,19 @@ class Found:
     def __init__(self, folders: Sequence[Path]) -> None:
         from lt_repro.data.load import known_split
         from lt_repro.render.cells import conflicts
+        from lt_repro.store.run_file import OlderSchema
         from lt_repro.store.runs import load_runs
 
         self.folders = folders
         runs, damaged = load_runs(folders)
         self.runs: list[Run]
         self.runs, others = conflicts(runs, known_split)
-        self.notes = [str(error).splitlines()[0] for error in damaged] + others
+        older = Counter(error.folder for error in damaged if isinstance(error, OlderSchema))
+        self.notes = [
+            f"{count} run files of an older version in {place} are not shown: `ltrepro migrate {place}` re-keys them"
+            for place, count in older.items()
+        ]
+        self.notes += [str(error).splitlines()[0] for error in damaged if not isinstance(error, OlderSchema)] + others
         self.code = 1 if damaged else 0
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":

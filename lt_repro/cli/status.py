@@ -98,6 +98,48 @@ def verify(
 
 
 @app.command()
+def migrate(
+    source: Annotated[list[Path], typer.Argument(help="Folders of run files that an older version wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Re-key the run files of an older version: same results, new keys and file names; the old key is noted in each.
+
+    [bold]ltrepro migrate runs[/bold]
+
+    A key no longer depends on settings without effect, and the baseline is called cross_entropy. Weights are renamed
+    with their run. Checkpoints of unfinished runs cannot be re-keyed: finish those runs with the version that began
+    them. Safe to rerun.
+    """
+    from lt_repro.store import migrate as rekey
+    from lt_repro.store import run_file
+    from lt_repro.store.checkpoint import SUFFIX
+
+    renamed: dict[str, str] = {}
+    refused: list[str] = []
+    for place in source:
+        if not place.is_dir():
+            raise RequestError(f"{place} is not a folder", "allowed: folders of run files")
+        for path in sorted(place.glob("*.json")):
+            if path.name.endswith(run_file.FAILED):
+                continue
+            try:
+                if new := rekey.migrate(path):
+                    renamed[str(path)] = str(new)
+            except DamagedError as error:
+                refused.append(str(error).splitlines()[0])
+    unfinished = [str(path) for place in source for path in sorted(place.glob(f"*{SUFFIX}"))]
+    if as_json:
+        put_json({"renamed": renamed, "refused": refused, "unfinished": unfinished})
+    else:
+        for line in refused:
+            put(f"refused: {line}")
+        for name in unfinished:
+            put(f"left as it is: {name}")
+        put(f"{len(renamed)} re-keyed, {len(refused)} refused, {len(unfinished)} checkpoints left")
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
 def collect(
     source: Annotated[list[Path], typer.Argument(help="Folders of run files, or run files.")],
     to: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = COLLECTED,
@@ -157,7 +199,7 @@ def diff(
 ) -> None:
     """Show every field in which two runs differ, and the classes whose accuracy differs.
 
-    [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
+    [bold]ltrepro diff digits-r60-cross_entropy-e60-s0-25ea digits-r60-cross_entropy-e60-s1-24ee[/bold]
     """
     from lt_repro.store.runs import find_run, run_folders
 

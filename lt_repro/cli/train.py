@@ -75,7 +75,7 @@ def train(
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale --set branch_at=layer3 --epochs 10[/bold]
 
-    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
     The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
     parent, images, network and seed are the parent's; its features are frozen, its heads are trained again. The logits
@@ -113,11 +113,11 @@ def train(
     given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
     if parent:
-        given["parents"] = {_role(method or "dbn_mix", assign): parent.recipe}
+        given["parents"] = {_role(method, assign): parent.recipe}
     pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
     if preset:
         given["preset"] = preset
-    recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
+    recipe = _recipe(pool, method, reading, given | ratio_settings(ratio, pool), assign)
     counts = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
@@ -169,21 +169,22 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     return (find_run(named[0], run_folders([folder])) if named else None), others
 
 
-def _role(method: str, assign: Sequence[str]) -> "ParentRole":
+def _role(method: str | None, assign: Sequence[str]) -> "ParentRole":
     """Returns in which role a method takes its only parent.
 
     Raises:
         RequestError: With these settings it takes none.
     """
     from lt_repro import fields
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import find
 
-    cls = find(method)
-    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [method]).items()}
+    cls = find(method or SETTINGS.ablation[0])
+    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [cls.name()]).items()}
     given = {"frozen": True} | given  # as in the recipe that a parent makes
     roles = cls(**{name: value for name, value in given.items() if name in fields.types(cls)}).parents
     if not roles:
-        raise RequestError(f"a parent with method {method}", "allowed: no parent, with these settings")
+        raise RequestError(f"a parent with method {cls.name()}", "allowed: no parent, with these settings")
     return roles[0]
 
 
@@ -209,13 +210,14 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(pool: "Pool", method: str | None, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
-    from lt_repro.paper.dbn_mix.settings import recipe
-    from lt_repro.recipe import find, settings
+    from lt_repro import fields
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.recipe import Recipe, find, settings
 
-    cls = find(method)
-    for name, value in parse_settings(assign, [method]).items():
+    cls = find(method or SETTINGS.ablation[0])
+    for name, value in parse_settings(assign, [cls.name()]).items():
         plain = name.rpartition(".")[2]
         if plain in given:
             raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
@@ -224,10 +226,13 @@ def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assi
         given |= usual_ratio(pool, given.get("imb_type"))
     for name in given.keys() - {"preset"}:
         if name not in settings(cls):
-            raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
-    chosen = recipe(pool.name, method, reading, **given)
-    idle = sorted(chosen.inactive_fields() & given.keys())
-    if idle:
+            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(settings(cls))}")
+    chosen = SETTINGS.recipe(pool.name, method, reading, **given)
+    _, base, _ = SETTINGS.method_of(method, given)
+    typed = {n: v for n, v in given.items() if n in fields.types(cls)}
+    typed = ({"frozen": True} if "frozen" in fields.types(cls) and "parents" in given else {}) | typed
+    inactive = cls(**dict(base) | typed).inactive_fields() | (chosen.inactive_fields() & fields.types(Recipe).keys())
+    if idle := sorted(given.keys() & inactive):
         raise RequestError(
             f"{', '.join(idle)} has no effect with the other settings",
             "allowed: settings that have an effect",
