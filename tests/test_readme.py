@@ -147,6 +147,15 @@ def test_the_commands_run(short, monkeypatch, tmp_path, capsys):
     assert list(Path("figures").glob("*.png"))
 
 
+def test_the_commands_of_the_page_on_rivals_can_be_planned(run):
+    lines = commands(PAGES[ROOT / "docs/rivals.md"])
+    assert lines
+    for _, *words in lines:
+        code, out, err = run(*words, "--dry-run")
+        assert code == 0, (words, err)
+        assert "ltrepro train" in out
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_link_of_a_page_is_there(path):
     links = re.findall(r"\]\(<?([^)>#]+)(?:#[^)]*)?>?\)", PAGES[path])
