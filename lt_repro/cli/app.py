@@ -61,7 +61,7 @@ PANELS = {
 """The groups of commands in `ltrepro --help`, in the order that they are shown in."""
 
 
-def arrange(commands: typer.Typer) -> None:
+def arrange() -> None:
     """Puts every command into its group of `PANELS`; one that is in none is listed after them."""
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     places = list(panels)
@@ -71,7 +71,7 @@ def arrange(commands: typer.Typer) -> None:
         command.rich_help_panel = panels.get(name, command.rich_help_panel)
         return places.index(name) if name in panels else len(places)
 
-    commands.registered_commands.sort(key=place)
+    app.registered_commands.sort(key=place)
 
 
 DataRoot = Annotated[
