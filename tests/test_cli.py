@@ -1,6 +1,7 @@
 """The command line as a user types it: the four commands, their files and JSON, and every wrong request."""
 
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from lt_repro.cli.app import PANELS, app
 from lt_repro.cli.plan import command
 from lt_repro.data import cifar, load
 from lt_repro.data.images import Pool
@@ -385,6 +388,29 @@ def test_help_begins_with_examples(name, run):
     code, out, _ = run(name, "--help")
     assert code == 0
     assert out.index(f"ltrepro {name}") < out.index("ltrepro " + name, out.index("Usage") + 20) < out.index("Options")
+
+
+def shown_commands():
+    """Every command that the help lists, by name, in its order."""
+    return {name: command for name, command in get_command(app).commands.items() if not command.hidden}
+
+
+def test_the_help_lists_the_commands_in_groups_each_on_one_line_of_80_columns():
+    placed = [name for names in PANELS.values() for name in names]
+    assert list(shown_commands()) == placed
+    room = 80 - 4 - max(map(len, placed)) - 2
+    for name, shown in shown_commands().items():
+        first = inspect.cleandoc(shown.help).partition("\n\n")[0]
+        assert len(first) <= room, (name, first)
+        lines = re.sub(r"\[/?bold\]", "", inspect.cleandoc(shown.help)).splitlines()
+        assert [line for line in lines if len(line) > 78 and not line.startswith("ltrepro ")] == [], name
+
+
+@pytest.mark.parametrize("name", shown_commands())
+def test_every_option_is_explained_by_a_sentence(name):
+    for option in shown_commands()[name].params:
+        words = option.help or ""
+        assert re.fullmatch(r"[A-Z1].{10,}[.]", words, re.DOTALL), (option.name, words)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["ablation-table", "--help"]], ids=" ".join)

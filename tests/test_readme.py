@@ -1,31 +1,50 @@
-"""The README's commands run as typed, on made-up images of CIFAR-100's number of classes."""
+"""The commands of the README and of the pages for users run as typed, on made-up images; every link is there."""
 
 import itertools
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.main import get_command
 
 from lt_repro import cli
+from lt_repro.cli.app import app
 from lt_repro.data import load
 from lt_repro.data.images import Pool
 from lt_repro.paper.dbn_mix import PAPER
-from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("ltrepro ")]
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+RUN_HERE = ("README.md", "commands.md", "own-images.md")
+"""Pages whose commands run here; test_adding_a_method.py runs those of its own page."""
+HELP = "\n".join(command.help for command in get_command(app).commands.values())
 KEY = "cifar100-r100-dbn_mix-e200-s0-7e1d"
+A_KEY = re.compile(r"\b[a-z][a-z0-9_]*-r[0-9.]+-[a-z0-9_]+-e[0-9]+-s[0-9]+(?:-[0-9a-f]+)?\b")
 MAIN = (
     "ltrepro make-dataset cifar100 --ratio 100",
     "ltrepro train --arch dbn --mix bilateral --tscale",
     "ltrepro ablation-table",
     "ltrepro plot-hparams",
 )
+
+
+def commands(text):
+    """The lines of a page's shell blocks that begin with ltrepro, without their comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line[:1] == ["ltrepro"]]
+
+
+def stored(key):
+    """The run files that a key, or the beginning of one, may mean."""
+    return list((ROOT / "tables/runs").glob(f"{key}*.json"))
 
 
 def made_up_cifar(name, root):
@@ -36,14 +55,52 @@ def made_up_cifar(name, root):
     return Pool(name, images[0], train, images[1], test, tuple(map(str, test)), 0, root)
 
 
-def test_the_readme_has_the_four_main_commands():
-    assert [shlex.split(line, comments=True) for line in COMMANDS[:4]] == [shlex.split(line) for line in MAIN]
-    assert len(COMMANDS) == 22
+def own_images():
+    """A folder and a file of made-up images, as the page on own images names them."""
+    rng = np.random.default_rng(0)
+    for part, each in (("train", (6, 3)), ("test", (1, 1))):
+        for name, count in zip(("auk", "owl"), each, strict=True):
+            folder = Path("birds") / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    labels, tests = np.repeat([0, 1], 20), np.array([0, 1])
+    pixels = {
+        f"{part}_images": rng.integers(0, 256, (len(names), 8, 8), dtype=np.uint8)
+        for part, names in (("train", labels), ("test", tests))
+    }
+    np.savez("flowers.npz", **pixels, train_labels=labels, test_labels=tests)
+
+
+def test_the_readme_has_the_four_main_commands_and_is_short():
+    assert commands(README)[:4] == [shlex.split(line) for line in MAIN]
+    assert len(README.splitlines()) < 120
+
+
+def test_the_readme_counts_the_points_of_the_released_code():
+    points = READINGS["released"].points
+    settings = sum(bool(point.sets) for point in points)
+    assert f"differs from the text in {len(points)} points; {settings} of them are settings" in README
 
 
 def test_the_run_that_the_readme_names_is_stored_and_is_that_of_its_second_command():
     assert recipe("cifar100", branches=2, mix="bilateral", tscale=True).key().startswith(KEY)
-    assert len(list((ROOT / "tables/runs").glob(f"{KEY}*.json"))) == 1
+    assert len(stored(KEY)) == 1
+
+
+def test_every_run_that_a_command_names_is_stored():
+    shown = [word for text in PAGES.values() for line in commands(text) for word in line]
+    shown += [line for line in HELP.splitlines() if "ltrepro " in line]
+    keys = {key for word in shown for key in A_KEY.findall(word)}
+    assert KEY in keys
+    assert {key: len(stored(key)) for key in keys} == dict.fromkeys(keys, 1)
+
+
+def test_every_target_of_make_that_a_page_names_is_there():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = {name for text in PAGES.values() for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)}
+    assert {"demo", "test", "chaos"} <= named
+    assert named <= set(targets)
 
 
 @pytest.fixture
@@ -57,30 +114,59 @@ def short(monkeypatch):
     forget()
     for name, row in SETTINGS.datasets.items():
         monkeypatch.setitem(SETTINGS.datasets, name, row | {"net": "resnet8", "epochs": 1})
+    for name, value in {"net": "resnet8", "epochs": 1}.items():
+        monkeypatch.setitem(SETTINGS.others, name, value)
     yield
     forget()
 
 
-def test_its_commands_run(short, monkeypatch, tmp_path, capsys):
+def test_the_commands_run(short, monkeypatch, tmp_path, capsys):
+    """One after the other in one folder; a run that is shown is the stored one, one that is needed is trained here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTREPRO_DATA", str(tmp_path))
     real = load.load_pool
     monkeypatch.setattr(
         load, "load_pool", lambda name, root: made_up_cifar(name, root) if name == "cifar100" else real(name, root)
     )
-    for line in COMMANDS:
-        if KEY in line:
-            (trained,) = Path("runs").glob("cifar100-r100-dbn_mix-e1-s0-*.json")
-            line = line.replace(KEY, trained.stem)
-        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+    own_images()
+    Path("tables/runs").mkdir(parents=True)
+    lines = [line for path, text in PAGES.items() if path.name in RUN_HERE for line in commands(text)]
+    for line in dict.fromkeys(map(tuple, lines)):
+        words = list(line)
+        for key in A_KEY.findall(" ".join(words)):
+            if words[1] in ("evaluate", "train"):  # the weights are not stored
+                (trained,) = Path("runs").glob("cifar100-r100-dbn_mix-e1-s0-*.json")
+                words = [word.replace(key, trained.stem) for word in words]
+            else:
+                shutil.copy(*stored(key), "tables/runs")
+        monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert left.value.code in (0, None), (line, capsys.readouterr().err)
-    assert len(list(Path("tables").glob("*.md"))) == 5
-    assert len(list(Path("figures").glob("*.png"))) == 4
+    assert list(Path("tables").glob("*.md"))
+    assert list(Path("figures").glob("*.png"))
 
 
-def test_every_link_of_the_readme_is_there():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+def test_the_commands_of_the_page_on_rivals_can_be_planned(run):
+    lines = commands(PAGES[ROOT / "docs/rivals.md"])
+    assert lines
+    for _, *words in lines:
+        code, out, err = run(*words, "--dry-run")
+        assert code == 0, (words, err)
+        assert "ltrepro train" in out
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_of_a_page_is_there(path):
+    links = re.findall(r"\]\(<?([^)>#]+)(?:#[^)]*)?>?\)", PAGES[path])
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_every_page_is_linked():
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#]+[.]md)(?:#[^)]*)?\)", PAGES.get(page, ""))
+        todo += [place for link in links if (place := (page.parent / link).resolve()) not in reached]
+    assert set(PAGES) - reached == set()

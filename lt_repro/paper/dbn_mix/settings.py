@@ -68,7 +68,7 @@ READINGS: dict[str, Reading] = {
                 Point(
                     "branch_at",
                     "branches of a whole stage",
-                    '"the DBN structure used in BBN": read as an own last residual block for each branch',
+                    '"the DBN structure used in BBN": read as: each branch has its own last residual block',
                     "each branch has its own third stage, pooling and linear layer",
                     {"branch_at": "layer3"},
                     "dbn_mix",
@@ -116,7 +116,7 @@ READINGS: dict[str, Reading] = {
                 ),
                 Point(
                     "default eps",
-                    "some temperature without temperature scaling",
+                    "T is not 1 when temperature scaling is off",
                     "T = 1",
                     "eps is 0.05 where not given, so that T of the rarest class is 1.29 on CIFAR-LT-100 (100); the "
                     "published rows without temperature may have it; Table 4 of this reading has both as rows",
