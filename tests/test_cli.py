@@ -625,7 +625,8 @@ def test_no_colour_and_no_bar_when_piped(run):
         (["train", "--train-ratio", "0.01"], "type --ratio 100"),
         (["train", "--loss_type", "LDAM"], "type --method NAME"),
         (["reproduce", "table4", "--gpu", "0"], "type --device cuda"),
-        (["reproduce", "table4", "--lr", "0.2"], "type --set lr=0.1"),
+        (["reproduce", "table4", "--learning-rate", "0.2"], "type --lr 0.1"),
+        (["train", "--wd", "5e-4"], "type --weight-decay 2e-4"),
         (["train", "--no-such-thing"], "list what is allowed"),
     ],
 )
