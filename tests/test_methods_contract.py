@@ -105,9 +105,9 @@ def test_what_the_contract_does_not_document_has_a_docstring(cls):
     assert all(member.__doc__ for member in members.values())
     for owner in vars(sys.modules[cls.__module__]).values():
         if isinstance(owner, type) and owner.__module__ == cls.__module__:
-            own = {name: value for name, value in vars(owner).items() if name[0] != "_"}
             known = members if issubclass(owner, Method) else {}
-            assert [name for name, value in own.items() if not value.__doc__ and name not in known] == []
+            public = {name: value for name, value in vars(owner).items() if name[0] != "_" and name not in known}
+            assert [name for name, value in public.items() if not value.__doc__] == []
 
 
 @EACH_CARD

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
@@ -98,5 +97,4 @@ class Crt(Method):
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         images, labels = batches["balanced"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in net(images)])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in net(images)])

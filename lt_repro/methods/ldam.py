@@ -83,13 +83,13 @@ class Ldam(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; the head's logits are s cos, so the margins are scaled as well."""
         ((images, labels),) = batches.values()
-        targets = one_hot(labels, len(ctx.class_counts)).float()
         (logits,) = net(images)
-        logits = logits - self.scale * ldam_margins(ctx.class_counts, self.margin) * targets  # in fp32: bf16 - fp32
+        margins = self.scale * ldam_margins(ctx.class_counts, self.margin)
+        logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
         if self.rule != "reweight":
-            return soft_cross_entropy(logits, targets)
+            return soft_cross_entropy(logits, labels)
         weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
-        return weighted_cross_entropy(logits, targets, weights)
+        return weighted_cross_entropy(logits, labels, weights)
 
     def inactive_fields(self) -> frozenset[str]:
         idle = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}

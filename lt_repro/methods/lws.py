@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import linear
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
@@ -119,5 +119,4 @@ class Lws(Method):
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         images, labels = batches["balanced"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in self.predict(net, images)[1]])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in self.predict(net, images)[1]])

@@ -151,11 +151,11 @@ class M2m(Method):
         ((draws, (images, labels)),) = batches.items()
         if draws == "balanced" and self.translates:
             images = self.composed(net, images, labels, ctx)
-        targets = one_hot(labels, len(ctx.class_counts)).float()
         (logits,) = net(images)
         if self.base == "ldam":
-            logits = logits - SCALE * ldam_margins(ctx.class_counts, MARGIN) * targets  # in fp32: bf16 - fp32
-        return soft_cross_entropy(logits, targets)
+            margins = SCALE * ldam_margins(ctx.class_counts, MARGIN)
+            logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
+        return soft_cross_entropy(logits, labels)
 
     def composed(self, net: Net, images: Tensor, labels: Tensor, ctx: StepContext) -> Tensor:
         """Returns the batch with every accepted translation in its place.

@@ -178,11 +178,10 @@ class MetaSAug(Method):
     def _late_loss(self, outputs: Outputs, labels: Tensor, covariance: Tensor, ctx: StepContext) -> Tensor:
         """Returns the loss after the switch, of (logits (B, K), the head's weight (K, D))."""
         logits, weight = outputs[0].to(outputs[1].dtype), outputs[1]
-        targets = one_hot(labels, len(ctx.class_counts)).to(logits.dtype)
         moved = augmented(logits, weight, labels, covariance, self.strength * ctx.epoch_progress)
         if self.base == "ldam":
-            moved = moved - targets * ldam_margins(ctx.class_counts, 0.5)
-        return weighted_cross_entropy(moved, targets, effective_weights(ctx.class_counts, self.beta))
+            moved = moved - one_hot(labels, len(ctx.class_counts)) * ldam_margins(ctx.class_counts, 0.5)
+        return weighted_cross_entropy(moved, labels, effective_weights(ctx.class_counts, self.beta))
 
     def _covariance(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the covariance after a meta step, (K, D, D)."""

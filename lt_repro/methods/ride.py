@@ -125,18 +125,17 @@ class Ride(Method):
         """Returns L; logs the mean divergence of the experts from their mean."""
         images, labels = batches["uniform"]
         counts = ctx.class_counts
-        targets = one_hot(labels, len(counts)).float()
-        margins = self.scale * ldam_margins(counts, self.margin) * targets
+        margins = self.scale * ldam_margins(counts, self.margin) * one_hot(labels, len(counts))
         weights = deferred_weights(counts, self.beta, ctx.epoch_progress, self.switch)
         temperature = class_temperatures(counts, self.prior_weight, ctx.epoch_progress, self.switch)
-        experts = full_precision(net(images))
+        experts = [full_precision(logits) for logits in net(images)]
         mean = combine(experts)
-        fits = torch.stack([weighted_cross_entropy(logits - margins, targets, weights) for logits in experts])
+        fits = torch.stack([weighted_cross_entropy(logits - margins, labels, weights) for logits in experts])
         divergences = torch.stack([divergence(mean, logits, temperature) for logits in experts])
         ctx.log("divergence", divergences.mean())
         total = fits.sum() + self.diversity * temperature.mean() ** 2 * divergences.sum()
         if self.distill:
-            teacher = combine(full_precision(ctx.teachers["teacher"](images)))
+            teacher = combine([full_precision(logits) for logits in ctx.teachers["teacher"](images)])
             total = total + self.distill * DISTILL_TEMPERATURE**2 * divergence(teacher, mean, DISTILL_TEMPERATURE)
         return total
 

@@ -170,7 +170,7 @@ class RideRouting(Method):
         """Returns the gates' scores, the running means and the logits of every expert."""
         with torch.no_grad():  # the experts are frozen
             features = net.features(images)
-            branches = full_precision(cast(list[Tensor], net.heads(features)))
+            branches = [full_precision(logits) for logits in cast(list[Tensor], net.heads(features))]
             running = running_means(branches)
         with torch.autocast(images.device.type, enabled=False):
             return net.aux["gates"](features, running), running, branches

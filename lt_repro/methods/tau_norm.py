@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import linear
 
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
 from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, StepContext
@@ -88,5 +88,4 @@ class TauNorm(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the cross-entropy of the normalised classifier; nothing is trained on it."""
         images, labels = batches["uniform"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in self.predict(net, images)[1]])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in self.predict(net, images)[1]])
