@@ -23,6 +23,12 @@ from lt_repro.methods.base import (
 )
 from lt_repro.mixing import mixup_inputs, mixup_within
 
+LDAM_DRW = Preset(
+    "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
+    {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
+    | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
+)
+
 
 @dataclass(frozen=True)
 class Drw(Method):
@@ -65,13 +71,7 @@ class Drw(Method):
     title: ClassVar[str] = "CE-DRW / CE-DRS"
     bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "published": Preset(
-            "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
-            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
-            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
-        )
-    }
+    presets: ClassVar[Mapping[str, Preset]] = {"published": LDAM_DRW}
 
     rule: Literal["reweight", "resample"] = "reweight"
     switch: float = 0.8

@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, ldam_margins, soft_cross_entropy, weighted_cross_entropy
 from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, deferred_draws
+from lt_repro.methods.drw import LDAM_DRW
 from lt_repro.nets.spec import NetSpec
 
 
@@ -55,12 +56,7 @@ class Ldam(Method):
     bounds: ClassVar[Bounds] = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "published": Preset(
-            "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
-            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
-            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "margin": 0.5, "scale": 30.0}
-            | {"switch": 0.8, "beta": 0.9999},
-        )
+        "published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})
     }
 
     margin: float = 0.5

@@ -61,18 +61,15 @@ class Mislas(Method):
 
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
         (dataset, ratio): {"smooth_most": most, "smooth_least": least, "head_lr": head_lr, "bn": bn}
-        for dataset, ratio, most, least, head_lr, bn in (
-            ("cifar10", 10.0, 0.1, 0.0, 0.2, "eval"),
-            ("cifar10", 20.0, 0.1, 0.0, 0.2, "eval"),
-            ("cifar10", 50.0, 0.2, 0.0, 0.2, "eval"),
-            ("cifar10", 100.0, 0.3, 0.0, 0.5, "eval"),
-            ("cifar10", 200.0, 0.3, 0.0, 0.5, "eval"),
-            ("cifar100", 10.0, 0.2, 0.0, 0.1, "train"),
-            ("cifar100", 20.0, 0.2, 0.0, 0.1, "train"),
-            ("cifar100", 50.0, 0.3, 0.0, 0.1, "train"),
-            ("cifar100", 100.0, 0.4, 0.1, 0.2, "train"),
-            ("cifar100", 200.0, 0.4, 0.1, 0.2, "train"),
+        for dataset, ratios, most, least, head_lr, bn in (
+            ("cifar10", (10.0, 20.0), 0.1, 0.0, 0.2, "eval"),
+            ("cifar10", (50.0,), 0.2, 0.0, 0.2, "eval"),
+            ("cifar10", (100.0, 200.0), 0.3, 0.0, 0.5, "eval"),
+            ("cifar100", (10.0, 20.0), 0.2, 0.0, 0.1, "train"),
+            ("cifar100", (50.0,), 0.3, 0.0, 0.1, "train"),
+            ("cifar100", (100.0, 200.0), 0.4, 0.1, 0.2, "train"),
         )
+        for ratio in ratios
     }
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
