@@ -98,7 +98,7 @@ def compare(
         "precision": resolved,
         "rounds": rounds,
         "steps": steps,
-        "contenders": {name: _contender(of, contenders[name].eval_every) for name, of in rates.items()}
+        "contenders": {name: _contender(found, contenders[name].eval_every) for name, found in rates.items()}
         | {f"augmentation {name}": _pinned(found) for name, found in augment.items()},
         "ratios": {kind: _ratio(rates, "train", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
         | {f"{kind} with evaluation": _ratio(rates, "whole", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
