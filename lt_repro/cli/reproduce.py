@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
 from lt_repro.cli.options import parse_settings
 from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import (
@@ -19,6 +19,7 @@ from lt_repro.cli.request import (
     carry_out,
     exhibits,
     found_in,
+    read_as,
     seeded,
 )
 
@@ -28,23 +29,24 @@ Jobs = Annotated[
         min=1, help="Runs at once; cores are divided among them.", show_default="a core each, up to 4; 1 on a GPU"
     ),
 ]
+WHAT = (
+    "table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings; of another paper "
+    "mislas/table1 or mislas/all; or all."
+)
 
 
 @app.command()
 def reproduce(
     what: Annotated[
         list[str],
-        typer.Argument(
-            help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings; "
-            "or all."
-        ),
+        typer.Argument(help=WHAT),
     ],
     rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
     columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
     ratio: Ratios = None,
-    reading: Reading = "paper",
+    reading: Reading = None,
     profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
     bn: Bn = None,
@@ -122,8 +124,8 @@ def reproduce(
 
 @app.command()
 def check(
-    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
-    reading: Reading = "paper",
+    what: Annotated[list[str], typer.Argument(help=WHAT)],
+    reading: Reading = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 unless every cell is reproduced.")] = False,
     seeds: Seeds = None,
     runs: Runs = None,
@@ -149,14 +151,17 @@ def check(
     from lt_repro.paper import papers
     from lt_repro.render import verdicts
 
-    tables = [seeded(table.read_as(reading), seeds) for table in exhibits(what)]
+    tables, skipped = read_as(exhibits(what), reading, what)
+    tables = [seeded(table, seeds) for table in tables]
     found = found_in(runs, may_be_new=False)
+    for note in skipped:
+        say(f"note: {note}")
     shown = [(table, found.measure(table, epochs="")) for table in tables]
     checked = [result for _, measured in shown for result in verdicts.check(measured)]
-    cells = verdicts.places(shown)
-    claims = [claim for paper in papers().values() for claim in paper.claims]
-    asked = [c for c in claims if all(place in cells for pair in c.comparisons for side in pair for place in side)]
-    judged = [verdicts.judge(claim, cells) for claim in asked]
+    judged = []
+    for paper in papers().values():
+        cells = verdicts.places(pair for pair in shown if pair[0].paper == paper.name)
+        judged += [verdicts.judge(claim, cells) for claim in paper.claims if claim.places() <= cells.keys()]
     counts = {status: sum(result.status == status for result in checked) for status in verdicts.STATUSES}
     if as_json:
         put_json({"cells": counts, "claims": claims_json(judged)})

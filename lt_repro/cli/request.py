@@ -40,7 +40,10 @@ EvalBn = Annotated[
     bool, typer.Option("--eval-bn", help="Each test with all four statistics of BatchNorm, as the last always is.")
 ]
 EVAL_EVERY = 10
-Reading = Annotated[str, typer.Option(help="paper (its text) or released (the authors' code).")]
+Reading = Annotated[
+    str | None,
+    typer.Option(help="Of DBN-Mix: paper (its text) or released (the authors' code).", show_default="the first, paper"),
+]
 DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
@@ -72,7 +75,7 @@ class Request:
     device: str
     as_json: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-    reading: str = "paper"
+    reading: str | None = None
     profile: str = "paper"
     rows: str | None = None
     columns: str | None = None
@@ -173,9 +176,10 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
     given = {name: value for name, value in request.settings.items() if value is not None}
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
-    tables, idle = [], []
-    for exhibit in exhibits(request.what):
-        table = exhibit.read_as(request.reading).on_images(pool.name if pool else request.dataset, across, **given)
+    read, idle = read_as(exhibits(request.what), request.reading, request.what)
+    tables = []
+    for exhibit in read:
+        table = exhibit.on_images(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         table = table.profiled(request.profile).protocol(request.protocol).tested_with(request.bn)
@@ -198,24 +202,62 @@ def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -
 
 
 def exhibits(what: Sequence[str]) -> "list[Table]":
-    """Returns the tables that names ask for: of a group ("table6"), of one table ("table6a"), or all, each once."""
-    from lt_repro.paper import papers
+    """Returns the tables that names ask for, each once.
 
-    groups: dict[str, list[Table]] = {}
+    A name is a group ("table6"), one table ("table6a"), either of another paper ("mislas/table1", "mislas/all"), or
+    "all". It needs no paper where the default paper has it, or only one paper does.
+
+    Raises:
+        RequestError: There is no such exhibit, or several papers have it and the default paper does not.
+    """
+    from lt_repro.paper import papers
+    from lt_repro.paper.table import DEFAULT
+
+    groups: dict[str, list[Table]] = {}  # by "paper/name"
+    owners: dict[str, list[str]] = {}
     for paper in papers().values():
+        groups[f"{paper.name}/all"] = paper.tables()
         for name, tables in paper.exhibits.items():
-            for known in dict.fromkeys([name, *(table.id for table in tables)]):
-                matching = [table for table in tables if known in (name, table.id)]
-                groups.setdefault(known, matching)
-                groups[f"{paper.name}:{known}"] = matching
-    plain = [name for name in groups if ":" not in name]
-    chosen: dict[int, Table] = {}
+            for known in dict.fromkeys([name, *(table.exhibit for table in tables)]):
+                groups[f"{paper.name}/{known}"] = [table for table in tables if known in (name, table.exhibit)]
+                owners.setdefault(known, []).append(paper.name)
+    chosen: dict[str, Table] = {}
     for name in map(str.lower, what):  # as a paper writes it: Table4
-        if name != "all" and name not in groups:
-            raise unknown("exhibit", name, ["all", *plain])
-        for table in [t for group in groups.values() for t in group] if name == "all" else groups[name]:
-            chosen.setdefault(id(table), table)
+        having = owners.get(name, [])
+        owner = DEFAULT if DEFAULT in having else having[0] if len(having) == 1 else ""
+        full = name if not owner else f"{owner}/{name}"
+        if len(having) > 1 and not owner:
+            others = ", ".join(f"{other}/{name}" for other in having)
+            raise RequestError(f"{name} is in {', '.join(having)}", f"allowed: {others}", f"type {having[0]}/{name}")
+        if name != "all" and full not in groups:
+            short = [known.removeprefix(f"{DEFAULT}/") for known in groups]
+            raise unknown("exhibit", name, ["all", *short])
+        for table in [t for group in groups.values() for t in group] if name == "all" else groups[full]:
+            chosen.setdefault(table.id, table)
     return list(chosen.values())
+
+
+def read_as(tables: "Sequence[Table]", reading: str | None, what: Sequence[str]) -> "tuple[list[Table], list[str]]":
+    """Returns the exhibits under a reading, and a line on those of "all" that are skipped as they have none of it.
+
+    Args:
+        tables: The exhibits.
+        reading: Its name; None for each paper's first.
+        what: As typed: an exhibit that was named itself is never skipped.
+
+    Raises:
+        RequestError: There is no such reading of an exhibit that was named, or of any.
+    """
+    several = any(name.lower().rpartition("/")[2] == "all" for name in what)
+    read, refused = [], {}
+    for table in tables:
+        try:
+            read.append(table.read_as(reading))
+        except RequestError as error:
+            refused[table.id] = error
+    if refused and (not several or not read):
+        raise next(iter(refused.values()))
+    return read, [f"skipped, they have no one reading {reading}: {', '.join(refused)}"] if refused else []
 
 
 class Found:

@@ -51,7 +51,7 @@ def train(
     split_seed: Annotated[
         str | None, typer.Option(help="Which draw of the split; 0 is the field's, run the run's seed.")
     ] = None,
-    reading: Reading = "paper",
+    reading: Reading = None,
     preset: Annotated[str, typer.Option(help="A recipe of the method's own, such as published.")] = "",
     method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
@@ -209,7 +209,7 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(pool: "Pool", method: str, reading: str | None, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
     from lt_repro.paper.dbn_mix.settings import recipe
     from lt_repro.recipe import find, settings

@@ -35,15 +35,20 @@ class Settings:
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
     _made: dict[tuple[Any, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def default(self) -> str:
+        """Returns the name of the reading that holds where none is given."""
+        return next(iter(self.readings))
+
     def recipe(
-        self, dataset: str, method: str = "dbn_mix", reading: str = "paper", preset: str = "", **given: Any
+        self, dataset: str, method: str = "dbn_mix", reading: str | None = None, preset: str = "", **given: Any
     ) -> Recipe:
         """Returns a recipe: what is given wins, the paper's settings for the data set fill in the rest.
 
         Args:
             dataset: Any name.
             method: A registered method.
-            reading: One of `readings`. What it sets is dropped where it is inactive.
+            reading: One of `readings`; None for the first. What it sets is dropped where it is inactive.
             preset: One of the method's `presets`, in place of the paper's settings; "" for none.
             given: Any field of the recipe or of the method, by name. A name like "crt.bn" is a field of one method, and
                 dropped for every other.
@@ -51,7 +56,7 @@ class Settings:
         Raises:
             RequestError: A name is unknown or a value not allowed.
         """
-        cls, given = find(method), _plain(method, given)
+        cls, given, reading = find(method), _plain(method, given), self.default if reading is None else reading
         parents = {role: parent.key() for role, parent in given.get("parents", {}).items()}
         asked = cls, dataset, reading, preset, repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
         if asked not in self._made:  # a plan asks three times for each
@@ -74,7 +79,7 @@ class Settings:
         return self.recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
 
     def departures(
-        self, actual: Recipe, reading: str = "paper", preset: str = "", sets: Mapping[str, Any] = {}
+        self, actual: Recipe, reading: str | None = None, preset: str = "", sets: Mapping[str, Any] = {}
     ) -> dict[str, tuple[Any, Any]]:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 

@@ -78,7 +78,7 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
 
 def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
     texts = []
-    for table in paper.exhibits["readings"]:
+    for table in paper.exhibits.get("readings", ()):
         screen = table.with_settings(epochs=SCREEN)
         for shown in (table, screen):
             cells = measure(shown, runs)
