@@ -12,6 +12,7 @@ from lt_repro.cli.request import (
     Bn,
     EvalBn,
     EvalEvery,
+    Published,
     Ratios,
     Reading,
     Request,
@@ -56,6 +57,7 @@ def reproduce(
     ] = "last",
     eval_every: EvalEvery = None,
     eval_bn: EvalBn = False,
+    published: Published = None,
     order: Annotated[str, typer.Option(help="seed by seed, or cheapest first.")] = "seed",
     budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
     jobs: Jobs = None,
@@ -118,6 +120,7 @@ def reproduce(
             protocol=protocol,
             eval_every=eval_every,
             eval_bn=eval_bn,
+            published=published,
         )
     )
 

@@ -39,6 +39,10 @@ EvalEvery = Annotated[int | None, typer.Option(min=1, help="Epochs between two t
 EvalBn = Annotated[
     bool, typer.Option("--eval-bn", help="Each test with all four statistics of BatchNorm, as the last always is.")
 ]
+Published = Annotated[
+    Path | None,
+    typer.Option("--published", help="CSV of published numbers: method,dataset,ratio,value,source,protocol."),
+]
 EVAL_EVERY = 10
 Reading = Annotated[
     str | None,
@@ -59,6 +63,7 @@ class Request:
         settings: Fields of the recipe or the method for every run; None leaves one alone.
         claims: Whether to judge the paper's claims at other settings too.
         eval_every: Epochs between two tests; None for what the protocol has.
+        published: A CSV of further published numbers.
         length: How another length of training is typed.
         totals: Where a plan's totals are printed.
     """
@@ -88,6 +93,7 @@ class Request:
     protocol: str = "last"
     eval_every: int | None = None
     eval_bn: bool = False
+    published: Path | None = None
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -169,6 +175,7 @@ def _put_plan(
 def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
     """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
     from lt_repro import fields
+    from lt_repro.paper.comparison import beside, read_file
     from lt_repro.paper.table import PROFILES
 
     columns = [_ratio_column(text, pool) for text in request.ratio]
@@ -176,6 +183,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
     given = {name: value for name, value in request.settings.items() if value is not None}
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
+    others = read_file(request.published) if request.published else []
     read, idle = read_as(exhibits(request.what), request.reading, request.what)
     tables = []
     for exhibit in read:
@@ -183,7 +191,7 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         table = table.profiled(request.profile).protocol(request.protocol).tested_with(request.bn)
-        tables.append(seeded(table, request.seeds))
+        tables.append(beside(seeded(table, request.seeds), others))
     return tables, idle
 
 
@@ -230,8 +238,8 @@ def exhibits(what: Sequence[str]) -> "list[Table]":
             others = ", ".join(f"{other}/{name}" for other in having)
             raise RequestError(f"{name} is in {', '.join(having)}", f"allowed: {others}", f"type {having[0]}/{name}")
         if name != "all" and full not in groups:
-            short = [known.removeprefix(f"{DEFAULT}/") for known in groups]
-            raise unknown("exhibit", name, ["all", *short])
+            short = {known.removeprefix(f"{DEFAULT}/") for known in groups}
+            raise unknown("exhibit", name, short | {"all"})
         for table in [t for group in groups.values() for t in group] if name == "all" else groups[full]:
             chosen.setdefault(table.id, table)
     return list(chosen.values())
@@ -257,7 +265,7 @@ def read_as(tables: "Sequence[Table]", reading: str | None, what: Sequence[str])
             refused[table.id] = error
     if refused and (not several or not read):
         raise next(iter(refused.values()))
-    return read, [f"skipped, they have no one reading {reading}: {', '.join(refused)}"] if refused else []
+    return read, [f"skipped, reading {reading} is not theirs: {', '.join(refused)}"] if refused else []
 
 
 class Found:

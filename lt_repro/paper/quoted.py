@@ -8,7 +8,7 @@ from lt_repro.paper.table import Published, Tier, Variant
 
 Printed = float | tuple[float, float] | None
 """A number in percent, alone or with its standard deviation; None for a dash."""
-AS_QUOTED = "that of the paper it is quoted from, not said"
+AS_QUOTED = "not said: that of the paper it is quoted from"
 
 
 def as_printed(text: str) -> dict[str, list[Printed]]:

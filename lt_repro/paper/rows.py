@@ -78,29 +78,36 @@ def names(table: Table) -> Iterator[tuple[Cell, str]]:
     """Yields every cell with the shared name of its method: that of the known row that trains the same."""
     known: dict[Any, dict[Any, str]] = {}
     for cell in table.cells():
-        if cell.recipe is None:
-            yield cell, plain(cell.row.label)
-            continue
-        recipe = cell.recipe
-        if (images := (recipe.dataset, recipe.ratio, recipe.imb_type)) not in known:
-            known[images] = _trained(table.settings, *images)
         label = plain(cell.row.label.partition("/")[0])
-        yield cell, known[images].get(_identity(recipe), f"{label}-{recipe.method.name()}" if recipe.parents else label)
+        if cell.recipe is None:
+            yield cell, label
+            continue
+        recipe, way = cell.recipe, (cell.reading, cell.preset)
+        images = recipe.dataset, recipe.ratio, recipe.imb_type
+        if (images, way) not in known:
+            known[images, way] = _trained(table.settings, *images, *way)
+        default = f"{label}-{recipe.method.name()}" if recipe.parents else label
+        yield cell, known[images, way].get(_identity(recipe), default)
 
 
-def _trained(paper: Settings, dataset: str, ratio: float, imb_type: str) -> dict[Any, str]:
-    """Returns the names of the known rows on some images, by what they train."""
-    found: dict[Any, str] = {}
+def _trained(
+    paper: Settings, dataset: str, ratio: float, imb_type: str, reading: str, preset: str
+) -> dict[tuple[Any, ...], str]:
+    """Returns the names of the known rows on some images, by what they train under a reading or a preset."""
+    found: dict[tuple[Any, ...], str] = {}
     for name, variant in KNOWN.items():
-        if variant.edits.get("method", "dbn_mix") in METHODS:
-            recipe = staged(paper, dataset, ratio=ratio, imb_type=imb_type, **dict(variant.edits))
-            found.setdefault(_identity(recipe), name)
+        method = METHODS.get(variant.edits.get("method", ""))
+        if not preset or (method and preset in method.presets):
+            given: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "reading": reading, "preset": preset} | dict(
+                variant.edits
+            )
+            found.setdefault(_identity(staged(paper, dataset, **given)), name)
     return found
 
 
 def _identity(recipe: Recipe) -> tuple[Any, ...]:
     """Returns a recipe's method with the fields that have an effect, and those of its parents."""
     inactive = recipe.inactive_fields()
-    active = {name: value for name, value in vars(recipe.method).items() if name not in inactive}
+    active = [(name, value) for name, value in vars(recipe.method).items() if name not in inactive]
     parents = [(role, *_identity(parent)) for role, parent in recipe.parents.items()]
-    return recipe.method.name(), tuple(active.items()), *parents
+    return (recipe.method.name(), *active, *parents)

@@ -12,7 +12,7 @@ from lt_repro.paper.rows import row
 from lt_repro.paper.stages import staged
 from lt_repro.paper.table import Table, Variant
 
-_READING = Reading("shared", "one recipe for every method", "the schedule of DBN-Mix, Sec. 4.2")
+_READING = Reading("shared", "one recipe for every method", "The schedule of DBN-Mix, Sec. 4.2")
 SHARED = dataclasses.replace(SETTINGS, readings={_READING.name: _READING})
 """Runs of one method are the same runs in every paper."""
 
