@@ -15,6 +15,7 @@ from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.paper.shared import SHARED
 from lt_repro.store import provenance
 from lt_repro.sweep import cost
 
@@ -70,7 +71,8 @@ def _known_commit(monkeypatch):
 @pytest.fixture(autouse=True)
 def _fresh_recipes(monkeypatch):
     """No test gets a recipe that was made before it changed the settings."""
-    monkeypatch.setitem(vars(SETTINGS), "_made", {})
+    for paper_settings in (SETTINGS, SHARED):
+        monkeypatch.setitem(vars(paper_settings), "_made", {})
 
 
 @pytest.fixture

@@ -154,8 +154,9 @@ def test_json_is_the_pinned_one():
     answer = to_json(PAPER, measure(PAPER, runs_of(PAPER, {0: (0.38, 0.39), 2: (None,)})))
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     names = (
-        "exhibit row column metric branch bn n seeds mean sd best_mean best_sd gain gain_ci95 gain_n published source"
-        " notes measured_by_paper recipe reason status keys"
+        "exhibit row column metric branch bn n seeds mean sd best_mean best_sd gain gain_ci95 gain_n published"
+        " published_sd published_n source protocol tier read_from_picture measured_by_paper notes recipe reason"
+        " status keys"
     )
     assert [list(cell) for cell in answer["cells"]] == [names.split()] * 3
     first, missing, diverged = answer["cells"]
@@ -312,7 +313,7 @@ def checked(source):
 
 def test_latex():
     row = PAPER.rows[0]._replace(title=r"50% & a_b #1 $ {x} ~^ \y [z]")
-    table = replace(PAPER, rows=(row, *PAPER.rows[1:]), id="odd_id")
+    table = replace(PAPER, rows=(row, *PAPER.rows[1:]), exhibit="odd_id")
     source = latex(table, measure(table, runs_of(table, {0: (0.38, 0.37)})), ["99% {of"])
     ((width, lines),) = checked(source)
     assert (width, len(lines)) == (4, 5)

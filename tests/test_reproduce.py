@@ -334,12 +334,13 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         ROW |= {"crop": 1, "normalise": "own"}
         SETTINGS = Settings({"digits": ROW}, ROW, ratio=20.0)
         TABLE = Table(
-            id="table77", caption="Two methods on digits.", build=SETTINGS.recipe, settings=SETTINGS,
+            exhibit="table77", paper="made_up", caption="Two methods on digits.",
+            build=SETTINGS.recipe, settings=SETTINGS,
             base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
             rows=(Variant("plain", "Plain"), Variant("bbn", "BBN", {"method": "bbn"}),
                   Variant("odd", "Odd", {"method": "odd"})),
             columns=(Variant("accuracy", "accuracy"),), seeds=(0, 1),
-            published={("plain", "accuracy"): Published(0.5, "Made Up, Table 77")},
+            published={("plain", "accuracy"): Published(0.5, "Made Up, Table 77", "one run")},
         )
         CLAIM = Claim("order", "BBN beats plain.", "Sec. 1",
                       (Comparison((Place("table77", "bbn", "accuracy"),), (Place("table77", "plain", "accuracy"),)),))
@@ -347,7 +348,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         """)
     )
     monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
-    code, out, _ = run("reproduce", "made_up:table77", "--json")
+    code, out, _ = run("reproduce", "made_up/table77", "--json")
     document = json.loads(out)
     assert code == 0
     assert [cell["status"] for cell in document["cells"]] == ["done", "done", "no method"]

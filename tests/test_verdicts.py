@@ -297,9 +297,9 @@ def test_claim_that_can_be_asked_as_it_is_or_not_at_all():
     assert on(claim(BELOW), replace(TABLE, columns=ratios(60, 30))) is None
     assert on(claim(BELOW), replace(TABLE, rows=TABLE.rows[1:])) is None
     assert on(claim(BELOW), replace(small, rows=TABLE.rows[1:])) is None
-    assert on(claim(BELOW), replace(small, id="table5-digits-r60")) is None
+    assert on(claim(BELOW), replace(small, exhibit="table5")) is None
     assert on(claim(BELOW, Comparison((B._replace(exhibit="table5"),), (A,))), small) is None
-    few = replace(TABLE5, id="table4", rows=TABLE.rows, columns=TABLE5.columns[-1:])
+    few = replace(TABLE5, exhibit="table4", rows=TABLE.rows, columns=TABLE5.columns[-1:])
     assert on(claim(BELOW), few) is None  # the few-shot classes are not another imbalance
 
 

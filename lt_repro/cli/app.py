@@ -53,7 +53,7 @@ app = typer.Typer(
 PANELS = {
     "Start": ("demo", "make-dataset", "train"),
     "Tables and figures": (
-        *("reproduce", "check", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams"),
+        *("reproduce", "check", "compare", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams"),
     ),
     "Runs": ("status", "show", "evaluate", "diff", "collect", "verify", "migrate"),
     "About": ("methods", "readings", "bench"),

@@ -27,7 +27,7 @@ def _show(
     dataset: str | None,
     ratio: list[str] | None,
     epochs: int | None,
-    reading: str,
+    reading: str | None,
     bn: str | None,
     seeds: str | None,
     plan: bool,
@@ -41,7 +41,7 @@ def _show(
     """Does what `reproduce` does, but trains only with --run."""
     if plan and run:
         raise RequestError("--plan and --run together", "allowed: --plan to see what is missing, --run to train it")
-    settings, exhibit = {"epochs": epochs}, f"dbn_mix:{what}"
+    settings, exhibit = {"epochs": epochs}, f"dbn_mix/{what}"
     carry_out(
         Request(
             [exhibit],
@@ -72,7 +72,7 @@ def _name(name: str, what: str, words: str) -> None:
         dataset: Dataset = None,
         ratio: Ratios = None,
         epochs: Epochs = None,
-        reading: Reading = "paper",
+        reading: Reading = None,
         bn: Bn = None,
         seeds: Seeds = None,
         plan: Plan = False,
@@ -156,7 +156,7 @@ def plot_classes(
     dataset: Dataset = None,
     ratio: Ratios = None,
     epochs: Epochs = None,
-    reading: Reading = "paper",
+    reading: Reading = None,
     bn: Bn = None,
     seeds: Seeds = None,
     plan: Plan = False,
@@ -184,7 +184,7 @@ def plot_classes(
         return _show(
             "fig1", dataset, ratio, epochs, reading, bn, seeds, plan, run, runs, to, data_root, device, as_json
         )
-    if [dataset, ratio or None, epochs, reading, seeds, plan, run] != [None, None, None, "paper", None, False, False]:
+    if [dataset, ratio or None, epochs, reading, seeds, plan, run] != [None, None, None, None, None, False, False]:
         raise RequestError(
             "RUN and what Fig. 1 is made of together", "allowed: RUN... with --runs, --out and --json", "choose one"
         )

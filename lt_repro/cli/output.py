@@ -59,7 +59,7 @@ def put_all(
     more: dict[str, Any] = {}
 
     for table, measured in shown:
-        stem = folder(table, to) / table.id
+        stem = folder(table, to) / table.file_name
         drawn = [entry if table.form in ("lines", "groups") else entry.unprinted() for entry in measured]
         foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
         draw: Callable[[], Figure]
@@ -88,7 +88,7 @@ def put_all(
             paths += figures.save(draw(), stem, foot)
         except FailedError as error:
             failed.append(f"{table.id}: {error}")
-        paths.append(write(stem.with_name(f"{table.id}.csv"), numbers))
+        paths.append(write(stem.with_name(f"{table.file_name}.csv"), numbers))
         if table.form == "classes" and not as_json:
             put_classes(classes)
         if table.form == "lambdas" and not as_json:
@@ -167,7 +167,7 @@ def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Seq
         "tex": latex(*document_args),
         "json": json.dumps(text.document(*document_args), indent=1, allow_nan=False) + "\n",
     }
-    return [write(to / f"{table.id}.{kind}", content) for kind, content in forms.items()]
+    return [write(to / f"{table.file_name}.{kind}", content) for kind, content in forms.items()]
 
 
 def classes_of(
@@ -232,11 +232,11 @@ def _judged(shown: Sequence[Exhibit], everywhere: bool) -> "list[Judged]":
     from lt_repro.paper import papers
     from lt_repro.render.verdicts import judge, on, places
 
-    claims = [claim for paper in papers().values() for claim in paper.claims]
+    by_name = papers()
     found = []
     for table, measured in shown:
         cells = places([(table, measured)])
-        for claim in claims:
+        for claim in by_name[table.paper].claims:
             placed = on(claim, table)
             if placed and (everywhere or (placed is claim and not table.changed)):
                 found.append(judge(placed, cells))

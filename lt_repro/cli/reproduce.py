@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
 from lt_repro.cli.options import BatchSize, Epochs, LearningRate, Precision, WeightDecay, parse_settings
 from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import (
     Bn,
     EvalBn,
     EvalEvery,
+    Published,
     Ratios,
     Reading,
     Request,
@@ -19,6 +20,7 @@ from lt_repro.cli.request import (
     carry_out,
     exhibits,
     found_in,
+    read_as,
     seeded,
 )
 from lt_repro.errors import RequestError
@@ -32,17 +34,17 @@ Jobs = Annotated[
         show_default="one a core, at most 4; 1 on a GPU",
     ),
 ]
+WHAT = (
+    "Exhibits: table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings; of "
+    "another paper mislas/table1 or mislas/all; or all."
+)
 
 
 @app.command()
 def reproduce(
     what: Annotated[
         list[str],
-        typer.Argument(
-            metavar="EXHIBIT",
-            help="Exhibits: table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, "
-            "readings; or all.",
-        ),
+        typer.Argument(metavar="EXHIBIT", help=WHAT),
     ],
     rows: Annotated[
         str | None,
@@ -54,7 +56,7 @@ def reproduce(
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
     ratio: Ratios = None,
-    reading: Reading = "paper",
+    reading: Reading = None,
     profile: Annotated[
         str,
         typer.Option(
@@ -80,6 +82,7 @@ def reproduce(
     ] = "last",
     eval_every: EvalEvery = None,
     eval_bn: EvalBn = False,
+    published: Published = None,
     order: Annotated[
         str, typer.Option(help="Order of training: seed (one seed after the other) or cheapest (cheapest run first).")
     ] = "seed",
@@ -165,16 +168,15 @@ def reproduce(
             protocol=protocol,
             eval_every=eval_every,
             eval_bn=eval_bn,
+            published=published,
         )
     )
 
 
 @app.command()
 def check(
-    what: Annotated[
-        list[str], typer.Argument(metavar="EXHIBIT", help="Exhibits, such as table1 to table6, fig1 or fig3; or all.")
-    ],
-    reading: Reading = "paper",
+    what: Annotated[list[str], typer.Argument(metavar="EXHIBIT", help=WHAT)],
+    reading: Reading = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 4 unless every published number is reproduced.")
     ] = False,
@@ -206,14 +208,17 @@ def check(
     from lt_repro.paper import papers
     from lt_repro.render import verdicts
 
-    tables = [seeded(table.read_as(reading), seeds) for table in exhibits(what)]
+    tables, skipped = read_as(exhibits(what), reading, what)
+    tables = [seeded(table, seeds) for table in tables]
     found = found_in(runs, may_be_new=False)
+    for note in skipped:
+        say(f"note: {note}")
     shown = [(table, found.measure(table, epochs="")) for table in tables]
     checked = [result for _, measured in shown for result in verdicts.check(measured)]
-    cells = verdicts.places(shown)
-    claims = [claim for paper in papers().values() for claim in paper.claims]
-    asked = [c for c in claims if all(place in cells for pair in c.comparisons for side in pair for place in side)]
-    judged = [verdicts.judge(claim, cells) for claim in asked]
+    judged = []
+    for paper in papers().values():
+        cells = verdicts.places(pair for pair in shown if pair[0].paper == paper.name)
+        judged += [verdicts.judge(claim, cells) for claim in paper.claims if claim.places() <= cells.keys()]
     counts = {status: sum(result.status == status for result in checked) for status in verdicts.STATUSES}
     if as_json:
         put_json({"cells": counts, "claims": claims_json(judged)})

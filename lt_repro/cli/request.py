@@ -59,8 +59,18 @@ EvalBn = Annotated[
         "--eval-bn", help="Test along the way with all four BatchNorm statistics too, as after the last epoch."
     ),
 ]
+Published = Annotated[
+    Path | None,
+    typer.Option("--published", help="CSV of published numbers: method,dataset,ratio,value,source,protocol."),
+]
 EVAL_EVERY = 10
-Reading = Annotated[str, typer.Option(help="How to read the paper: paper (its text) or released (its authors' code).")]
+Reading = Annotated[
+    str | None,
+    typer.Option(
+        help="How to read the paper: paper (its text) or released (its authors' code).",
+        show_default="the paper's first, paper",
+    ),
+]
 DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
@@ -76,6 +86,7 @@ class Request:
         settings: Fields of the recipe or the method for every run; None leaves one alone.
         claims: Whether to judge the paper's claims at other settings too.
         eval_every: Epochs between two tests; None for what the protocol has.
+        published: A CSV of further published numbers.
         length: How another length of training is typed.
         totals: Where a plan's totals are printed.
     """
@@ -92,7 +103,7 @@ class Request:
     device: str
     as_json: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
-    reading: str = "paper"
+    reading: str | None = None
     profile: str = "paper"
     rows: str | None = None
     columns: str | None = None
@@ -105,6 +116,7 @@ class Request:
     protocol: str = "last"
     eval_every: int | None = None
     eval_bn: bool = False
+    published: Path | None = None
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -186,6 +198,7 @@ def _put_plan(
 def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
     """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
     from lt_repro import fields
+    from lt_repro.paper.comparison import beside, read_file
     from lt_repro.paper.table import PROFILES
 
     columns = [_ratio_column(text, pool) for text in request.ratio]
@@ -193,13 +206,15 @@ def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[s
     given = {name: value for name, value in request.settings.items() if value is not None}
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
-    tables, idle = [], []
-    for exhibit in exhibits(request.what):
-        table = exhibit.read_as(request.reading).on_images(pool.name if pool else request.dataset, across, **given)
+    others = read_file(request.published) if request.published else []
+    read, idle = read_as(exhibits(request.what), request.reading, request.what)
+    tables = []
+    for exhibit in read:
+        table = exhibit.on_images(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
         idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         table = table.profiled(request.profile).protocol(request.protocol).tested_with(request.bn)
-        tables.append(seeded(table, request.seeds))
+        tables.append(beside(seeded(table, request.seeds), others))
     return tables, idle
 
 
@@ -218,24 +233,62 @@ def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -
 
 
 def exhibits(what: Sequence[str]) -> "list[Table]":
-    """Returns the tables that names ask for: of a group ("table6"), of one table ("table6a"), or all, each once."""
-    from lt_repro.paper import papers
+    """Returns the tables that names ask for, each once.
 
-    groups: dict[str, list[Table]] = {}
+    A name is a group ("table6"), one table ("table6a"), either of another paper ("mislas/table1", "mislas/all"), or
+    "all". It needs no paper where the default paper has it, or only one paper does.
+
+    Raises:
+        RequestError: There is no such exhibit, or several papers have it and the default paper does not.
+    """
+    from lt_repro.paper import papers
+    from lt_repro.paper.table import DEFAULT
+
+    groups: dict[str, list[Table]] = {}  # by "paper/name"
+    owners: dict[str, list[str]] = {}
     for paper in papers().values():
+        groups[f"{paper.name}/all"] = paper.tables()
         for name, tables in paper.exhibits.items():
-            for known in dict.fromkeys([name, *(table.id for table in tables)]):
-                matching = [table for table in tables if known in (name, table.id)]
-                groups.setdefault(known, matching)
-                groups[f"{paper.name}:{known}"] = matching
-    plain = [name for name in groups if ":" not in name]
-    chosen: dict[int, Table] = {}
+            for known in dict.fromkeys([name, *(table.exhibit for table in tables)]):
+                groups[f"{paper.name}/{known}"] = [table for table in tables if known in (name, table.exhibit)]
+                owners.setdefault(known, []).append(paper.name)
+    chosen: dict[str, Table] = {}
     for name in map(str.lower, what):  # as a paper writes it: Table4
-        if name != "all" and name not in groups:
-            raise unknown("exhibit", name, ["all", *plain])
-        for table in [t for group in groups.values() for t in group] if name == "all" else groups[name]:
-            chosen.setdefault(id(table), table)
+        having = owners.get(name, [])
+        owner = DEFAULT if DEFAULT in having else having[0] if len(having) == 1 else ""
+        full = name if not owner else f"{owner}/{name}"
+        if len(having) > 1 and not owner:
+            others = ", ".join(f"{other}/{name}" for other in having)
+            raise RequestError(f"{name} is in {', '.join(having)}", f"allowed: {others}", f"type {having[0]}/{name}")
+        if name != "all" and full not in groups:
+            short = {known.removeprefix(f"{DEFAULT}/") for known in groups}
+            raise unknown("exhibit", name, short | {"all"})
+        for table in [t for group in groups.values() for t in group] if name == "all" else groups[full]:
+            chosen.setdefault(table.id, table)
     return list(chosen.values())
+
+
+def read_as(tables: "Sequence[Table]", reading: str | None, what: Sequence[str]) -> "tuple[list[Table], list[str]]":
+    """Returns the exhibits under a reading, and a line on those of "all" that are skipped as they have none of it.
+
+    Args:
+        tables: The exhibits.
+        reading: Its name; None for each paper's first.
+        what: As typed: an exhibit that was named itself is never skipped.
+
+    Raises:
+        RequestError: There is no such reading of an exhibit that was named, or of any.
+    """
+    several = any(name.lower().rpartition("/")[2] == "all" for name in what)
+    read, refused = [], {}
+    for table in tables:
+        try:
+            read.append(table.read_as(reading))
+        except RequestError as error:
+            refused[table.id] = error
+    if refused and (not several or not read):
+        raise next(iter(refused.values()))
+    return read, [f"skipped, reading {reading} is not theirs: {', '.join(refused)}"] if refused else []
 
 
 class Found:

@@ -11,7 +11,7 @@ from lt_repro.cli.app import Json, Runs, app, out, put, put_json
 from lt_repro.cli.options import CHOSEN_ELSEWHERE
 from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.cli.progress import clock
-from lt_repro.errors import RequestError
+from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.cards import Card, Setting
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from lt_repro.paper.table import Cell, Table
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
-
-
-DEFAULT_PAPER = "dbn_mix"
-"""Whose settings and open questions apply to a run that is no cell of any paper."""
 
 
 @app.command()
@@ -140,13 +136,14 @@ def _put_settings(title: str, settings: "Sequence[Setting]") -> None:
 
 @app.command()
 def readings(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="The paper's name.")] = "dbn_mix",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the readings and their results, as in docs/two-readings.md.")
     ] = False,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """List where DBN-Mix's text and its released code differ.
+    """List where a paper's text and its released code differ.
 
     [bold]ltrepro readings[/bold]
 
@@ -156,14 +153,17 @@ def readings(
     checked, and the --set that switches it.
     """
     from lt_repro.cli.request import found_in
-    from lt_repro.paper.dbn_mix import PAPER
+    from lt_repro.paper import papers
     from lt_repro.render import readings as pages
 
+    by_name = papers()
+    if paper not in by_name:
+        raise unknown("paper", paper, by_name)
     if markdown:
-        for line in pages.page(PAPER, found_in(runs, may_be_new=False).runs).splitlines():
+        for line in pages.page(by_name[paper], found_in(runs, may_be_new=False).runs).splitlines():
             put(line)
         return
-    listed = [pages.to_json(reading) for reading in PAPER.settings.readings.values()]
+    listed = [pages.to_json(reading) for reading in by_name[paper].settings.readings.values()]
     if as_json:
         return put_json({"readings": listed})
     for reading in listed:
@@ -244,7 +244,7 @@ def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
     from lt_repro.render.cells import series_key
 
     series = series_key(recipe)
-    every = [(paper, table) for paper in papers().values() for tables in paper.exhibits.values() for table in tables]
+    every = [(paper, table) for paper in papers().values() for table in paper.tables()]
     pairs = [(paper, table, cell) for paper, table in every for cell in table.cells()]
     return [(paper, table, cell) for paper, table, cell in pairs if cell.recipe and series_key(cell.recipe) == series]
 
@@ -253,9 +253,10 @@ def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[
     """Returns where a recipe belongs: its cells, the readings it follows, its departures, what is open for it."""
     from lt_repro import fields
     from lt_repro.paper import papers
+    from lt_repro.paper.table import DEFAULT
     from lt_repro.render.text import reading_line
 
-    paper = cells[0][0] if cells else papers()[DEFAULT_PAPER]
+    paper = cells[0][0] if cells else papers()[DEFAULT]
     asked = {
         question.setting: f"{fields.text(recipe.values[question.setting])}: {question.asked} ({question.why})"
         for question in paper.questions

@@ -24,7 +24,7 @@ def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
             table, base=dict(table.base) | {"reading": name}, rows=table.rows_by_reading.get(name, table.rows)
         )
         for name in table.settings.readings
-        if name != table.base.get("reading", "paper")
+        if name != table.base.get("reading", table.settings.default)
     }
     groups: dict[str, list[str]] = {}  # by what sets them apart, the options that show each
     for run, apart in unmatched(table, runs):

@@ -243,7 +243,7 @@ def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, st
     from lt_repro.paper import papers
 
     found: dict[str, dict[str, str]] = {}
-    for table in (table for paper in papers().values() for tables in paper.exhibits.values() for table in tables):
+    for table in (table for paper in papers().values() for table in paper.tables()):
         try:
             moved = table.with_settings(dataset=dataset, ratio=ratio, epochs=epochs)
         except RequestError:  # its rows or columns decide one of these

@@ -91,7 +91,7 @@ def train(
             show_default="0",
         ),
     ] = None,
-    reading: Reading = "paper",
+    reading: Reading = None,
     preset: Annotated[
         str, typer.Option(help="A recipe of the method's own instead of the shared one, such as published.")
     ] = "",
@@ -268,7 +268,9 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(pool: "Pool", method: str | None, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(
+    pool: "Pool", method: str | None, reading: str | None, given: dict[str, Any], assign: list[str]
+) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
     from lt_repro import fields
     from lt_repro.paper.dbn_mix.settings import SETTINGS

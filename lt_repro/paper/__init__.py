@@ -4,9 +4,11 @@ import importlib
 import pkgutil
 
 from lt_repro.paper.claim import Paper
+from lt_repro.paper.table import DEFAULT
 
 
 def papers() -> dict[str, Paper]:
-    """Returns every paper, found by being there: a sibling file with a `PAPER` is registered under the file's name."""
+    """Returns every paper by name, the default one first: a sibling file with a `PAPER` is found by being there."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    return {paper.name: paper for module in modules if isinstance(paper := getattr(module, "PAPER", None), Paper)}
+    found = [paper for module in modules if isinstance(paper := getattr(module, "PAPER", None), Paper)]
+    return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.name != DEFAULT)}

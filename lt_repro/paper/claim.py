@@ -10,7 +10,7 @@ from lt_repro.recipe import Recipe
 
 
 class Place(NamedTuple):
-    """A cell, by the id of its exhibit and the labels of its row and column."""
+    """A cell, by its exhibit's name in the paper and the labels of its row and column."""
 
     exhibit: str
     row: str
@@ -47,6 +47,10 @@ class Claim:
     comparisons: tuple[Comparison, ...]
     equivalence_margin: float | None = None
 
+    def places(self) -> set[Place]:
+        """Returns every cell that it speaks of."""
+        return {place for comparison in self.comparisons for side in comparison for place in side}
+
 
 class Question(NamedTuple):
     """What a paper leaves open although a number depends on it: the setting that answers it, our choice, and why.
@@ -81,3 +85,19 @@ class Paper:
     exhibits: Mapping[str, Sequence[Table]]
     claims: Sequence[Claim] = ()
     questions: Sequence[Question] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that the exhibits are of this paper, each under one name.
+
+        Raises:
+            ValueError: One says that it is of another paper, or two have the same name.
+        """
+        tables = self.tables()
+        if wrong := [table for table in tables if table.paper != self.name]:
+            raise ValueError(f"{wrong[0].exhibit} is of paper {wrong[0].paper!r}, not {self.name!r}")
+        if len({table.exhibit for table in tables}) < len(tables):
+            raise ValueError(f"two exhibits of {self.name} have the same name")
+
+    def tables(self) -> list[Table]:
+        """Returns every exhibit, in the paper's order."""
+        return [table for tables in self.exhibits.values() for table in tables]

@@ -40,8 +40,13 @@ class Settings:
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
     _made: dict[tuple[Any, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def default(self) -> str:
+        """Returns the name of the reading that holds where none is given."""
+        return next(iter(self.readings))
+
     def recipe(
-        self, dataset: str, method: str | None = None, reading: str = "paper", preset: str = "", **given: Any
+        self, dataset: str, method: str | None = None, reading: str | None = None, preset: str = "", **given: Any
     ) -> Recipe:
         """Returns a recipe: what is given wins, the paper's settings for the data set fill in the rest.
 
@@ -49,7 +54,7 @@ class Settings:
             dataset: Any name.
             method: A registered method. None for the row of the paper's ablation that the given fields say
                 (`ablation`), or a second stage of it with a parent; cross-entropy where they say nothing.
-            reading: One of `readings`.
+            reading: One of `readings`; None for the first.
             preset: One of the method's `presets`, in place of the paper's settings; "" for none.
             given: Any field of the recipe or of the method, by name; what is inactive changes nothing. A name like
                 "crt.bn" is a field of one method, and dropped for every other.
@@ -58,7 +63,7 @@ class Settings:
             RequestError: A name is unknown or a value not allowed.
         """
         name, base, given = self.method_of(method, given)
-        cls, given = find(name), _plain(name, given)
+        cls, given, reading = find(name), _plain(name, given), self.default if reading is None else reading
         parents = {role: parent.key() for role, parent in given.get("parents", {}).items()}
         as_text = repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
         asked = cls, dataset, reading, preset, bool(base), as_text
@@ -82,7 +87,7 @@ class Settings:
         return Method.first_stage, {}, dict(given)
 
     def departures(
-        self, actual: Recipe, reading: str = "paper", preset: str = "", sets: Mapping[str, Any] = {}
+        self, actual: Recipe, reading: str | None = None, preset: str = "", sets: Mapping[str, Any] = {}
     ) -> dict[str, tuple[Any, Any]]:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 

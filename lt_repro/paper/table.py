@@ -33,14 +33,19 @@ PROTOCOLS = {
 """How the number is read off, and on which split."""
 UNREAD = ("imagenet_lt", "inat2018")
 """Data sets of papers for which there is no reader yet."""
+DEFAULT = "dbn_mix"
+"""The paper whose exhibits have short ids: "table4", where those of others are "mislas/table1"."""
+Tier = Literal["measured", "authors_code", "quoted", "secondary"]
+"""Where a published number was read: in the paper, which measured it; beside the authors' code; in a paper that quotes
+another one; or in a third party's transcription of the paper."""
 
 
 class Variant(NamedTuple):
     """A row or a column: its label in files, its title for readers, the settings that make it, and what it shows.
 
-    `metric` is "all", "many", "medium" or "few", `branch` the name of a branch, `bn` statistics of BatchNorm; None
-    leaves it to the other variant of the cell, and at last to "all", the combined output and the table's. `notes` say
-    where a published number's protocol is not ours.
+    `metric` is "all", "many", "medium", "few" or "ece", `branch` the name of a branch, `bn` statistics of BatchNorm;
+    None leaves it to the other variant of the cell, then "all", the combined output and the table's. `notes` say where
+    a published number's protocol is not ours. With the edit `{"method": None}` nothing is trained: published only.
     """
 
     label: str
@@ -59,20 +64,40 @@ def ratios(*values: float) -> tuple[Variant, ...]:
 
 
 class Published(NamedTuple):
-    """A number that a paper prints: a fraction, its source, and whether the paper measured or quoted it."""
+    """A number that a paper prints, and where it comes from.
+
+    Args:
+        value: A fraction.
+        source: Where it was read: the table of a paper, or a file of a repository at a commit.
+        protocol: How it was measured, in one line: split, epochs, best or last epoch, augmentation, seeds.
+        tier: See `Tier`.
+        sd: The standard deviation printed with it, a fraction; None without one.
+        n: Over how many runs; None where that is not said.
+        picture: Whether it was read from a picture.
+    """
 
     value: float
     source: str
-    measured: bool = True
+    protocol: str
+    tier: Tier = "measured"
+    sd: float | None = None
+    n: int | None = None
+    picture: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Returns whether the paper's authors measured it, and it was read in what they wrote."""
+        return self.tier in ("measured", "authors_code")
 
 
 @dataclass(frozen=True)
 class Cell:
     """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
 
-    `lacks` is None where it can be trained, else what is missing: "no method ride yet" (then there are no recipes) or
-    "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the method's or "".
-    `bn` is the statistics of BatchNorm that were asked for, None for those of `code_bn`: what the reading tests with.
+    `lacks` is None where it can be trained, else what is missing: "no method ride yet" or "published only" (then there
+    are no recipes), or "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the
+    method's or "". `bn` is the statistics of BatchNorm that were asked for, None for those of `code_bn`: what the
+    reading tests with.
     """
 
     row: Variant
@@ -80,7 +105,7 @@ class Cell:
     recipes: tuple[Recipe, ...]
     published: Published | None
     lacks: str | None = None
-    reading: str = "paper"
+    reading: str = ""
     preset: str = ""
     bn: str | None = None
     code_bn: str = "running"
@@ -92,7 +117,7 @@ class Cell:
 
     @property
     def metric(self) -> str:
-        """Returns which accuracy is shown: "all", "many", "medium" or "few"."""
+        """Returns what is shown: the accuracy "all", "many", "medium" or "few", or "ece"."""
         return self.row.metric or self.column.metric or "all"
 
     @property
@@ -106,7 +131,7 @@ class Table:
     """An exhibit of a paper, able to list the recipes it needs before any has run.
 
     Args:
-        id: "table4"; also its file's name.
+        exhibit: Its name in the paper: "table4".
         caption: The text above it.
         build: Makes a recipe of settings, resolving the data set's defaults.
         settings: The paper's.
@@ -126,9 +151,11 @@ class Table:
         changed: Whether a setting is not the paper's, in any of its readings; then nothing published stays.
         bn: Statistics of BatchNorm that runs are tested with (`Run.outcome`); None for those of the reading.
         rows_by_reading: Other rows under a reading, by its name.
+        paper: The name of its paper.
+        marks: What differs from the paper's exhibit, as its id and file name say it: ("@released", "-digits", "-r60").
     """
 
-    id: str
+    exhibit: str
     caption: str
     build: Callable[..., Recipe]
     settings: Settings
@@ -146,6 +173,18 @@ class Table:
     changed: bool = False
     bn: str | None = None
     rows_by_reading: Mapping[str, Sequence[Variant]] = field(default_factory=dict)
+    paper: str = DEFAULT
+    marks: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Returns its id as shown and typed: "table4@released-digits-r60", "mislas/table1"."""
+        return f"{'' if self.paper == DEFAULT else self.paper + '/'}{self.exhibit}{''.join(self.marks)}"
+
+    @property
+    def file_name(self) -> str:
+        """Returns the name of its files, without a suffix."""
+        return self.id.replace("/", "-")
 
     @property
     def notes(self) -> list[str]:
@@ -172,7 +211,9 @@ class Table:
                 method = edits.get("method") or self.base.get("method")
                 recipes: tuple[Recipe, ...] = ()
                 lacks = None
-                if method and method not in METHODS:
+                if any(variant.edits.get("method", "") is None for variant in (row, column)):
+                    lacks = "published only"
+                elif method and method not in METHODS:
                     lacks = f"no method {method} yet"
                 else:
                     edits = {n: v for n, v in self.base.items() if _takes(method, n)} | edits
@@ -183,7 +224,7 @@ class Table:
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
                 published = self.published.get((row.label, column.label))
-                reading, bn = edits.get("reading", "paper"), row.bn or column.bn or self.bn
+                reading, bn = edits.get("reading", self.settings.default), row.bn or column.bn or self.bn
                 code_bn = self.settings.readings[reading].bn(recipes[0]) if recipes else "running"
                 way = reading, edits.get("preset", ""), bn, code_bn
                 cells.append(Cell(row, column, recipes, published, lacks, *way))
@@ -245,7 +286,7 @@ class Table:
             caption += f" Not the paper's settings: {words}."
         return dataclasses.replace(
             self,
-            id="-".join([self.id, *marks]),
+            marks=(*self.marks, *(f"-{mark}" for mark in marks)),
             caption=caption,
             base=dict(self.base) | other,
             columns=across,
@@ -282,23 +323,24 @@ class Table:
             settings |= across[0].edits
         return self.with_settings(columns, dataset=images, **settings)
 
-    def read_as(self, reading: str) -> Self:
-        """Returns the exhibit under another reading of the paper, whose name is in id and caption.
+    def read_as(self, reading: str | None) -> Self:
+        """Returns the exhibit under another reading of the paper, whose name is in id and caption; None for the first.
 
         Raises:
             RequestError: There is no such reading, or the exhibit compares readings itself.
         """
         readings = self.settings.readings
+        if reading in (None, self.settings.default):
+            return self
         if reading not in readings:
             raise unknown("reading", reading, readings)
-        if reading == "paper":
-            return self
         if any("reading" in row.edits for row in self.rows):
             raise RequestError(f"reading {reading} for {self.id}", "allowed: exhibits whose rows share one reading")
         caption = f"{self.caption} Reading: {readings[reading].title}."
         base = dict(self.base) | {"reading": reading}
         rows = self.rows_by_reading.get(reading, self.rows)
-        return dataclasses.replace(self, id=f"{self.id}@{reading}", caption=caption, base=base, rows=rows)
+        marks = (*self.marks, f"@{reading}")
+        return dataclasses.replace(self, marks=marks, caption=caption, base=base, rows=rows)
 
     def tested_with(self, bn: str | None) -> Self:
         """Returns the exhibit with other statistics of BatchNorm, whose name is in id and caption; None for its own.
@@ -313,7 +355,7 @@ class Table:
         if any(variant.bn for variant in (*self.rows, *self.columns)):
             raise RequestError(f"statistics {bn} for {self.id}", "allowed: exhibits that do not compare statistics")
         caption = f"{self.caption} Tested with BatchNorm statistics: {STATISTICS[bn]}."
-        return dataclasses.replace(self, id=f"{self.id}-bn-{bn}", caption=caption, bn=bn)
+        return dataclasses.replace(self, marks=(*self.marks, f"-bn-{bn}"), caption=caption, bn=bn)
 
     def protocol(self, name: str) -> Self:
         """Returns the exhibit under another protocol, whose name is in id and caption.
@@ -331,7 +373,8 @@ class Table:
             return self
         caption = f"{self.caption} Protocol {name}: {PROTOCOLS[name]}."
         base = dict(self.base) | {"split_seed": "run"}
-        return dataclasses.replace(self, id=f"{self.id}-protocol-{name}", caption=caption, base=base, best=True)
+        marks = (*self.marks, f"-protocol-{name}")
+        return dataclasses.replace(self, marks=marks, caption=caption, base=base, best=True)
 
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.
@@ -360,7 +403,7 @@ class Table:
 
         return dataclasses.replace(
             self,
-            id=f"{self.id}-{profile}",
+            marks=(*self.marks, f"-{profile}"),
             rows=[scaled(row) for row in self.rows],
             caption=f"{self.caption} Profile {profile}, not the paper's length: {words}.",
             base=dict(self.base) | given,

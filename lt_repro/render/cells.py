@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_repro.data.split import Split
-from lt_repro.paper.table import Cell, Table
+from lt_repro.paper.table import Cell, Published, Table
 from lt_repro.recipe import Recipe
 from lt_repro.render.intervals import interval
 from lt_repro.store.runs import Run
 
 MISSING = "—"
 ABSENT = "n/a"
+UNTRAINED = "published only"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Measured:
     def status(self) -> str:
         """Returns "done" (every seed of the table is there), "partial", "diverged" (and none done) or "missing".
 
-        Where the cell cannot be trained here it is "no method" or "needs data".
+        Where the cell cannot be trained here it is "no method", "needs data" or "published only".
         """
         if self.cell.lacks:
             return " ".join(self.cell.lacks.split()[:2])
@@ -114,6 +115,8 @@ class Measured:
 
     def text(self) -> str:
         """Returns "mean ± sd (n)" in percent; "—" without a run, "n/a" where the class group does not exist."""
+        if self.cell.lacks == UNTRAINED:
+            return UNTRAINED
         if self.mean is None:
             return ABSENT if self.runs else MISSING
         return f"{spread(self.mean, self.sd)} ({self.n})"
@@ -293,6 +296,31 @@ def _file(run: Run) -> str:
     return run.path.name if run.path else run.recipe.key()
 
 
+def published_json(published: Published | None) -> dict[str, Any]:
+    """Returns a published number as JSON values, all null where nothing is published."""
+    return {
+        "published": published and published.value,
+        "published_sd": published and published.sd,
+        "published_n": published and published.n,
+        "source": published and published.source,
+        "protocol": published and published.protocol,
+        "tier": published and published.tier,
+        "read_from_picture": published and published.picture,
+        "measured_by_paper": published and published.measured,
+    }
+
+
+def published_text(published: Published) -> str:
+    """Returns "42.73 ± 0.28 (5)†" in percent, with marks: † quoted, ‡ secondary, § read from a picture."""
+    count = "" if published.n is None else f" ({published.n})"
+    return f"{spread(published.value, published.sd)}{count}{marks_of(published)}"
+
+
+def marks_of(published: Published) -> str:
+    """Returns the marks of a published number, "" for one that the paper measured and prints as text."""
+    return {"quoted": "†", "secondary": "‡"}.get(published.tier, "") + ("§" if published.picture else "")
+
+
 def gain_of(table: Table, entry: Measured, first: Measured) -> tuple[float | None, float | None, int | None]:
     """Returns a cell's gain over its column's first row in an ablation, its half width, and over how many seeds.
 
@@ -320,10 +348,8 @@ def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
         "gain": gain,
         "gain_ci95": half,
         "gain_n": pairs,
-        "published": published and published.value,
-        "source": published and published.source,
+        **published_json(published),
         "notes": list(entry.cell.row.notes) if published else [],
-        "measured_by_paper": published and published.measured,
         "recipe": entry.cell.recipe and entry.cell.recipe.key(),
         "reason": entry.reason,
         "status": entry.status,

@@ -11,6 +11,7 @@ _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "†": r"\textdagger{}", "±": r"$\pm$", "−": "$-$", "—": "---"}
+    | {"‡": r"\textdaggerdbl{}", "§": r"\textsection{}"}
     | {"∞": r"$\infty$", "[": "{[}"}  # a line that begins with [ would be read as the argument of the \\ before it
 )
 _WIDTH = 345.0  # of the text, in points

@@ -48,6 +48,11 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
         for reading in paper.settings.readings.values()
         for point in to_json(reading)["points"]
     ]
+    if not rows:
+        listed = [
+            f"- `{name}`: {reading.title}. {reading.source}." for name, reading in paper.settings.readings.items()
+        ]
+        return "\n".join([f"# Readings of {paper.title}", "", f"{paper.citation}.", "", *listed])
     return "\n".join(
         [
             f"# Two readings of {paper.title}",
@@ -78,7 +83,7 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
 
 def _measured(paper: Paper, runs: Sequence[Run]) -> list[str]:
     texts = []
-    for table in paper.exhibits["readings"]:
+    for table in paper.exhibits.get("readings", ()):
         screen = table.with_settings(epochs=SCREEN)
         for shown in (table, screen):
             cells = measure(shown, runs)

@@ -9,7 +9,7 @@ from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render import comma
-from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
+from lt_repro.render.cells import UNTRAINED, Measured, gain_of, points, published_text, spread, to_json
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.store import provenance
 from lt_repro.store.runs import Run
@@ -17,6 +17,7 @@ from lt_repro.store.runs import Run
 CSV_FIELDS = (
     *("exhibit", "row", "column", "metric", "branch", "unit", "n", "seeds", "mean", "sd", "best_mean", "best_sd"),
     *("published", "source", "measured_by_paper", "gain", "gain_ci95", "gain_n", "status", "keys"),
+    *("tier", "protocol", "published_sd", "published_n"),
 )
 _UNJUDGED = "with no spread to judge it by"
 _LEVEL = 0.05  # of significance
@@ -35,7 +36,8 @@ def rows(
         measured: Its cells as `measure` returns them.
         best: Whether to show the best accuracy along the curve beside the last one.
     """
-    header, lines = ["top-1 accuracy, percent"], [[title] for title in table.titles()]
+    errors = any(entry.cell.metric == "ece" for entry in measured)  # their columns say so
+    header, lines = ["percent" if errors else "top-1 accuracy, percent"], [[title] for title in table.titles()]
     for title, parts in columns_of(table, measured, best):
         header += [title, *list(parts)[1:]]
         for i, line in enumerate(lines):
@@ -72,6 +74,7 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
         cell, published = entry.cell, entry.cell.published
         *gains, pairs = gain_of(table, entry, measured[i % len(table.columns)])
         source = (published.source, str(published.measured).lower()) if published else ("", "")
+        protocol = (published.tier, published.protocol) if published else ("", "")
         rows.append(
             [
                 *(table.id, cell.row.label, cell.column.label, cell.metric, cell.branch, "percent", entry.n),
@@ -79,6 +82,7 @@ def csv(table: Table, measured: Sequence[Measured]) -> str:
                 *map(comma.percent, (entry.mean, entry.sd, *entry.best, published and published.value)),
                 *(*source, *map(comma.percent, gains), pairs, entry.status),
                 " ".join(run.recipe.key() for run in entry.runs),
+                *(*protocol, comma.percent(published and published.sd), published and published.n),
             ]
         )
     return comma.lines(CSV_FIELDS, rows)
@@ -212,7 +216,7 @@ def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterat
             tops = [entry.best for entry in cells]
             parts["best on test"] = ["" if mean is None else spread(mean, sd) for mean, sd in tops]
         printed = [entry.cell.published for entry in cells]
-        parts["published"] = [f"{100 * p.value:.2f}{'' if p.measured else '†'}" if p else "" for p in printed]
+        parts["published"] = [published_text(p) if p else "" for p in printed]
         pairs = [(entry.mean, p and p.value) for entry, p in zip(cells, printed, strict=True)]
         parts["difference"] = [
             points(ours - published) if ours is not None and published is not None else "" for ours, published in pairs
@@ -238,22 +242,7 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     shown = {name for _, parts in columns_of(table, measured, best) for name in parts}
     means = [words for name, words in _MEANS.items() if name in shown]
     yield "; ".join(["Last epoch; mean ± standard deviation over (n) seeds, in percent", *means]) + "."
-    printed = [(entry.cell.row.title, entry.cell.column.title, entry.cell.published) for entry in measured]
-    if sources := _distinct(published.source for _, _, published in printed if published and published.measured):
-        yield f"Published numbers are the paper's: {'; '.join(sources)}."
-    quoted: dict[str, dict[str, list[str]]] = {}
-    for row, column, published in printed:
-        if published and not published.measured:
-            quoted.setdefault(row, {}).setdefault(published.source, []).append(column)
-    if quoted:
-        yield "† quoted by the paper, not measured in it:"
-    by_source: dict[str, list[str]] = {}
-    for row, origins in quoted.items():
-        for source, columns in origins.items():
-            where = f" ({', '.join(columns)})" if len(origins) > 1 else ""
-            by_source.setdefault(source, []).append(row + where)
-    for source, places in by_source.items():
-        yield f"† {'; '.join(places)}: {source}."
+    yield from _published(measured)
     for number, note in enumerate(table.notes, 1):
         yield f"[{number}] {note}."
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
@@ -277,7 +266,7 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
     lacking: dict[str, list[str]] = {}
     for entry in measured:
-        if entry.cell.lacks:
+        if entry.cell.lacks and entry.cell.lacks != UNTRAINED:  # a cell that is published only says so
             lacking.setdefault(entry.status, []).append(
                 f"{entry.cell.row.title} ({entry.cell.lacks.split(maxsplit=2)[2]})"
             )
@@ -300,6 +289,48 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     for words, keys in moved.items():
         if words:
             yield f"Continued elsewhere, so level C ({words}): {', '.join(keys)}."
+
+
+_TIERS = {
+    "measured": "Published numbers are the paper's: ",
+    "authors_code": "Published numbers are the authors', beside their code: ",
+    "quoted": "† quoted by the paper, not measured in it:",
+    "secondary": "‡ from a third party's transcription of the paper, not read in it:",
+}
+
+
+def _published(measured: Sequence[Measured]) -> Iterator[str]:
+    """Yields where the published numbers were read, and the protocol of each."""
+    printed = [(entry, entry.cell.published) for entry in measured if entry.cell.published]
+    for tier, words in _TIERS.items():
+        cells = [(entry, published.source) for entry, published in printed if published.tier == tier]
+        if cells and words.endswith(" "):
+            yield f"{words}{'; '.join(_distinct(source for _, source in cells))}."
+        elif cells:
+            yield words
+            yield from (f"{words[0]} {places}: {source}." for source, places in _by_text(cells).items())
+    if any(published.picture for _, published in printed):
+        yield "§ read from a picture, by eye."
+    protocols = _by_text([(entry, published.protocol) for entry, published in printed])
+    for protocol, places in protocols.items():
+        quoted = {published.tier == "quoted" for _, published in printed if published.protocol == protocol}
+        others = {published.tier == "quoted" for _, published in printed if published.protocol != protocol}
+        which = "" if not others else f" of {places}"
+        if quoted.isdisjoint(others) and others:
+            which = f" {'with' if quoted == {True} else 'without'} †"
+        yield f"Protocol of the published numbers{which}: {protocol}."
+
+
+def _by_text(cells: Sequence[tuple[Measured, str]]) -> dict[str, str]:
+    """Returns the rows of each text, with columns where a row has several texts: text -> "LDAM-DRW; CE (ratio 10)"."""
+    rows: dict[str, dict[str, list[str]]] = {}
+    for entry, text in cells:
+        rows.setdefault(entry.cell.row.title, {}).setdefault(text, []).append(entry.cell.column.title)
+    places: dict[str, list[str]] = {}
+    for row, texts in rows.items():
+        for text, columns in texts.items():
+            places.setdefault(text, []).append(row + (f" ({', '.join(columns)})" if len(texts) > 1 else ""))
+    return {text: "; ".join(words) for text, words in places.items()}
 
 
 def _tested(table: Table, measured: Sequence[Measured], used: Iterable[Run]) -> Iterator[str]:

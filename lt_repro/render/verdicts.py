@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
@@ -109,7 +108,7 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
 
 
 def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[Place, Measured]:
-    """Returns the measured cells by place; "table4-digits-r60" and "table4@released" are cells of table4.
+    """Returns the measured cells of one paper by place; "table4-digits-r60" and "table4@released" are cells of table4.
 
     Raises:
         ValueError: Two tables have the same place, so it is not clear which one to use.
@@ -117,7 +116,7 @@ def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[
     found: dict[Place, Measured] = {}
     for table, measured in tables_measured:
         for entry in measured:
-            place = Place(_exhibit(table), entry.cell.row.label, entry.cell.column.label)
+            place = Place(table.exhibit, entry.cell.row.label, entry.cell.column.label)
             if place in found:
                 raise ValueError(f"{table.id}: {' '.join(place)} appears twice")
             found[place] = entry
@@ -125,14 +124,14 @@ def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[
 
 
 def on(claim: Claim, table: Table) -> Claim | None:
-    """Returns the claim as it applies to this table alone, or None if it does not apply.
+    """Returns the claim as it applies to this table of its paper alone, or None if it does not apply.
 
     It is the claim itself if the table has all its places. If the table has one column and the claim is about one
     other column, it is the claim on the table's column, unless that column shows a class group.
     """
     named = [place for comparison in claim.comparisons for place in (*comparison.more, *comparison.less)]
     rows, columns = {row.label for row in table.rows}, {column.label for column in table.columns}
-    if any(place.exhibit != _exhibit(table) or place.row not in rows for place in named):
+    if any(place.exhibit != table.exhibit or place.row not in rows for place in named):
         return None
     if all(place.column in columns for place in named):
         return claim
@@ -261,7 +260,3 @@ def _fact(judged: Judged) -> str:
 def _support(compared: Compared, equivalence_margin: float | None) -> float:
     mean = compared.mean or 0.0
     return mean if equivalence_margin is None else -abs(mean)
-
-
-def _exhibit(table: Table) -> str:
-    return re.split("[-@]", table.id)[0]

@@ -100,7 +100,7 @@ class Run:
         "balanced" is the mean over the classes, and None where the test set is balanced: there it is "all".
 
         Args:
-            metric: "all", "many", "medium", "few" or "balanced".
+            metric: "all", "many", "medium", "few" or "balanced"; or "ece", the calibration error (no accuracy).
             branch: A branch's name, or None for the combined output.
             bn: As in `outcome`.
         """
@@ -108,6 +108,9 @@ class Run:
         if outcome is None:
             return None
         part = outcome if branch is None else outcome["branches"].get(branch, {})
+        if metric == "ece":
+            error: float | None = part.get("ece")
+            return error
         value: float | None = part.get("accuracy", {}).get(metric)
         if metric == "balanced" and value is None and part.get("per_class"):  # older files lack it
             mean = balanced_accuracy(part["per_class"])

@@ -21,8 +21,8 @@ def _grows(row: str, base: str, column: str, other_column: str) -> Comparison:
 
 def _peak(table: Table, row: str, column: str) -> tuple[Comparison, ...]:
     """Returns that one point of a figure lies above all others."""
-    top = Place(table.id, row, column)
-    others = [Place(table.id, r.label, c.label) for r in table.rows for c in table.columns]
+    top = Place(table.exhibit, row, column)
+    others = [Place(table.exhibit, r.label, c.label) for r in table.rows for c in table.columns]
     return tuple(Comparison((top,), (place,)) for place in others if place != top)
 
 

@@ -1,15 +1,15 @@
 """Tables 1 to 3 of DBN-Mix: its rivals, whose numbers it quotes; and all rivals under one recipe, a table of ours."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
-from lt_repro.methods import METHODS
-from lt_repro.methods.base import Method
-from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
-from lt_repro.paper.dbn_mix.tables import CLASS_GROUPS, ROWS, of_the_stage, paper_table, second_stage
-from lt_repro.paper.table import Published, Variant
-from lt_repro.recipe import Recipe, find, settings
+from lt_repro.paper.columns import CLASS_GROUPS, images
+from lt_repro.paper.dbn_mix.settings import LARGE, PROTOCOL, SETTINGS
+from lt_repro.paper.dbn_mix.tables import ROWS, paper_table
+from lt_repro.paper.quoted import published, under_own_recipes
+from lt_repro.paper.stages import staged
+from lt_repro.paper.table import Variant
 
 _SBN_MIX, _DBN_MIX = ROWS[4].edits, ROWS[-1].edits
 
@@ -18,49 +18,8 @@ _JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
 _RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
 _ZHOU = "quoted from BBN (Zhou et al. 2020)"
 _MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
-_OWN = ("sbn+bm+ts", "dbn+bm+ts", "dbn+bm+ts/extended")  # the rows of Tables 1 to 3 that the paper measured
-
-
-def _quoting(
-    number: int, columns: Sequence[str], values: Mapping[str, Sequence[float | None]], origins: Mapping[str, str]
-) -> dict[tuple[str, str], Published]:
-    """Returns what a table prints, given in percent; None is a dash. An origin is a row's, or a cell's "row/column"."""
-    table = f"DBN-Mix, Table {number}"
-    printed = {}
-    for row, numbers in values.items():
-        for column, value in zip(columns, numbers, strict=True):
-            if value is not None:
-                source = table if row in _OWN else f"{table}, {origins.get(f'{row}/{column}') or origins[row]}"
-                printed[row, column] = Published(round(value / 100, 4), source, row in _OWN)
-    return printed
-
-
-def _staged(dataset: str, method: str | None = None, preset: str = "", **variant: Any) -> Recipe:
-    """Returns the recipe of a row; a method that needs a parent gets its first stage or one branch, as the row says.
-
-    There "mix" is the parent's field, "lws.bn" the method's; "parent.experts" is the parent's where it is of the same
-    method. The parent of a preset has the preset's settings too.
-    """
-    name, base, variant = SETTINGS.method_of(method, variant)
-    cls, method = find(name), None if base else name
-    fields = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith(f"{cls.name()}.")}
-    roles = cls(**fields).parents
-    if not roles:
-        return recipe(dataset, method, preset=preset, **variant)
-
-    def taken(owner: type[Method]) -> dict[str, Any]:
-        known = {"reading", *settings(owner)}
-        return {name: value for name, value in variant.items() if name in known or "." in name}
-
-    first = find(cls.first_stage)
-    sets = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith("parent.")}
-    sets |= cls.presets[preset].parent if preset else {}
-    parent = recipe(dataset, cls.first_stage, **taken(first) | sets)
-    if roles[0] == "teacher":  # beside a run of full length
-        return recipe(dataset, method, preset=preset, parents={"teacher": parent}, **taken(cls))
-    return second_stage(parent, cls.name(), roles[0], preset=preset, **of_the_stage(variant))
-
-
+_staged = partial(staged, SETTINGS)
+_ACCURACY = (Variant("accuracy", "accuracy"),)
 _BEST = "published: the best epoch on the test set; ours: the last"
 _DROPS = "published: the rate x0.01 at epochs 160 and 180; ours: x0.1 at 120 and 160"
 _BBN_DROPS = "published: the rate x0.01 at epochs 120 and 160, Nesterov's momentum; ours: x0.1, plain momentum"
@@ -70,20 +29,7 @@ _HELD_OUT = (
 )
 
 
-def _under_own_recipes(rows: Iterable[Variant]) -> Iterator[Variant]:
-    """Yields the rows of methods whose authors train otherwise, under the preset that has their recipe."""
-    for row in rows:
-        method = METHODS.get(row.edits.get("method", ""))
-        if method and "published" in method.presets:
-            source = method.presets["published"].source
-            yield Variant(row.label, row.title, dict(row.edits) | {"preset": "published"}, notes=(source,))
-
-
-CIFARS = tuple(
-    Variant(f"{dataset}-{ratio}", f"CIFAR-LT-{dataset[5:]} ({ratio})", {"dataset": dataset, "ratio": float(ratio)})
-    for dataset in ("cifar10", "cifar100")
-    for ratio in (200, 100, 50, 20, 10)
-)
+CIFARS = images("cifar10", 200, 100, 50, 20, 10) + images("cifar100", 200, 100, 50, 20, 10)
 _ROWS1 = (
     Variant("sbn", "Cross-entropy"),
     Variant("focal", "Focal loss", {"method": "focal"}, notes=(_DROPS,)),
@@ -125,9 +71,8 @@ _ROWS1 = (
     Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
     Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
 )
-_PRINTED1 = _quoting(
-    1,
-    [column.label for column in CIFARS],
+_PRINTED1 = published(
+    CIFARS,
     {
         "sbn": (65.87, 70.14, 74.94, 82.44, 86.18, 34.70, 38.46, 44.02, 51.06, 55.73),
         "focal": (65.29, 70.38, 76.71, 82.76, 86.66, 35.62, 38.41, 44.32, 51.95, 55.78),
@@ -144,7 +89,9 @@ _PRINTED1 = _quoting(
         "sbn+bm+ts": (69.87, 76.33, 81.04, 86.91, 89.84, 40.30, 45.07, 50.39, 57.28, 62.37),
         "dbn+bm+ts": (79.58, 83.47, 86.82, 89.11, 90.87, 46.21, 51.04, 54.93, 61.07, 64.98),
     },
-    {
+    "DBN-Mix, Table 1",
+    PROTOCOL,
+    quoted={
         "sbn": _RERUN,
         "focal": "quoted from Cui et al. 2019 (sigmoid focal loss)",
         "sbn+mixup": _ZHOU,
@@ -161,7 +108,7 @@ _PRINTED1 = _quoting(
     | {f"ldam/{column.label}": _RERUN for column in CIFARS[5:]},
 )
 TABLE1 = paper_table(
-    id="table1",
+    exhibit="table1",
     caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper), all under one recipe here: top-1 test "
     "accuracy in percent. The paper quotes the other methods, each from training of its own kind.",
     build=_staged,
@@ -170,9 +117,9 @@ TABLE1 = paper_table(
     columns=CIFARS,
     published=_PRINTED1,
 )
-_OWN1 = tuple(_under_own_recipes(_ROWS1))
+_OWN1 = tuple(under_own_recipes(_ROWS1))
 TABLE1_OWN = paper_table(
-    id="table1_own",
+    exhibit="table1_own",
     caption="The other methods of the paper's Table 1 under their authors' own recipes: top-1 test accuracy in "
     "percent.",
     build=_staged,
@@ -186,7 +133,7 @@ TABLE1_OWN = paper_table(
 
 _LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
 TABLE2 = paper_table(
-    id="table2",
+    exhibit="table2",
     caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
     "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
     build=_staged,
@@ -202,10 +149,9 @@ TABLE2 = paper_table(
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
         Variant("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
     ),
-    columns=(Variant("accuracy", "accuracy"),),
-    published=_quoting(
-        2,
-        ["accuracy"],
+    columns=_ACCURACY,
+    published=published(
+        _ACCURACY,
         {
             "sbn": (41.6,),
             "sbn/extended": (44.6,),
@@ -217,7 +163,9 @@ TABLE2 = paper_table(
             "dbn+bm+ts": (55.9,),
             "dbn+bm+ts/extended": (56.6,),
         },
-        {
+        "DBN-Mix, Table 2",
+        LARGE,
+        quoted={
             "sbn": "quoted from Kang et al. 2020 (90 epochs)",
             "sbn/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
             "ldam/extended": "quoted, under the settings of MiSLAS (Zhong et al. 2021)",
@@ -229,7 +177,7 @@ TABLE2 = paper_table(
     ),
 )
 TABLE3 = paper_table(
-    id="table3",
+    exhibit="table3",
     caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
     build=_staged,
     base={"dataset": "inat2018", "ratio": 500.0},
@@ -244,10 +192,9 @@ TABLE3 = paper_table(
         Variant("ride", "RIDE", {"method": "ride", "ride.experts": 4}),
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
     ),
-    columns=(Variant("accuracy", "accuracy"),),
-    published=_quoting(
-        3,
-        ["accuracy"],
+    columns=_ACCURACY,
+    published=published(
+        _ACCURACY,
         {
             "cb_focal": (61.1,),
             "ldam": (68.0,),
@@ -259,7 +206,9 @@ TABLE3 = paper_table(
             "ride": (72.6,),
             "dbn+bm+ts": (74.7,),
         },
-        {
+        "DBN-Mix, Table 3",
+        LARGE,
+        quoted={
             "cb_focal": f"{_MISLAS}, there of Cui et al. 2019",
             "ldam": f"{_MISLAS}, there of Cao et al. 2019",
             "bbn": f"{_MISLAS}, there of Zhou et al. 2020, twice the schedule",
@@ -279,7 +228,7 @@ def _rival(label: str, title: str, method: str, **edits: Any) -> Variant:
 
 
 RIVALS = paper_table(
-    id="rivals",
+    exhibit="rivals",
     caption="Every method under one recipe (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
     build=_staged,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
@@ -337,13 +286,13 @@ RIVALS = paper_table(
     ),
     columns=CLASS_GROUPS,
     published={
-        (row, "all"): published for (row, column), published in TABLE1.published.items() if column == "cifar100-100"
+        (row, "all"): printed for (row, column), printed in TABLE1.published.items() if column == "cifar100-100"
     },
 )
 """The first row is plain cross-entropy; second stages start from the row "Cross-entropy" or "Mixup"."""
 
 PARTS = paper_table(
-    id="parts",
+    exhibit="parts",
     caption="Methods without their moving part (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
     build=_staged,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},

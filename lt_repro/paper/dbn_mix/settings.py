@@ -7,6 +7,11 @@ from lt_repro.paper.reading import Point, Reading
 from lt_repro.paper.settings import Settings
 from lt_repro.recipe import Recipe
 
+PROTOCOL = (
+    "ResNet-32, 200 epochs, random crops and flips; which images are drawn, last or best epoch, and seeds are not said"
+)
+LARGE = "ResNet-50, random crops and flips; last or best epoch, and seeds are not said"
+
 _ALWAYS: dict[str, Any] = {"net": "resnet32", "epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4}
 
 _LT10: dict[str, Any] = {"alpha": 1.0, "gamma": inf, "eta": 3.0, "eps": 0.6}

@@ -5,10 +5,10 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from lt_repro import fields
-from lt_repro.methods.base import ParentRole
-from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, recipe
-from lt_repro.paper.settings import INHERITED
+from lt_repro.paper.columns import CLASS_GROUPS
+from lt_repro.paper.dbn_mix.settings import PROTOCOL, READINGS, SETTINGS, recipe
+from lt_repro.paper.quoted import AS_QUOTED, published
+from lt_repro.paper.stages import of_the_stage, second_stage
 from lt_repro.paper.table import STATISTICS, Published, Table, Variant, ratios
 from lt_repro.recipe import Recipe
 
@@ -36,8 +36,8 @@ _PRINTED = {  # percent, Table 4, columns 100, 50, 10; the dual-branch check mar
     "dbn+bm+ts": (51.04, 54.93, 64.98),
 }
 _QUOTED = {  # rows that the paper did not measure itself, and where its numbers first stood
-    "sbn": "DBN-Mix, Table 4, as in the cross-entropy row of Jamal et al. 2020",
-    "sbn+mixup": "DBN-Mix, Table 4, as in the mixup row of Zhou et al. 2020 (BBN)",
+    "sbn": "as in the cross-entropy row of Jamal et al. 2020",
+    "sbn+mixup": "as in the mixup row of Zhou et al. 2020 (BBN)",
 }
 
 
@@ -61,24 +61,26 @@ RELEASED_ROWS = (
 """The rows as the flags of the released code run them; where the flags leave a row open, each way is a row."""
 
 TABLE4 = paper_table(
-    id="table4",
+    exhibit="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
     build=recipe,
     base={"dataset": "cifar100"},
     rows=ROWS,
     columns=ratios(100, 50, 10),
     ablation=True,
-    published={
-        (label, column): Published(round(value / 100, 4), _QUOTED.get(row, "DBN-Mix, Table 4"), row not in _QUOTED)
-        for label, row in ((row.label, row.label.partition("/")[0]) for row in RELEASED_ROWS)
-        for column, value in zip(("100", "50", "10"), _PRINTED[row], strict=True)
-    },
+    published=published(
+        ratios(100, 50, 10),
+        {row.label: _PRINTED[row.label.partition("/")[0]] for row in RELEASED_ROWS},
+        "DBN-Mix, Table 4",
+        PROTOCOL,
+        quoted={row.label: words for row in RELEASED_ROWS if (words := _QUOTED.get(row.label.partition("/")[0]))},
+    ),
     rows_by_reading={"released": RELEASED_ROWS},
 )
 
 _DBN_MIX = ROWS[-1].edits
 _FULL = {"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(_DBN_MIX)
-_BEST = Published(0.5104, "DBN-Mix, Table 4 and Sec. 4.4; the other values of Fig. 3 are drawn, not printed")
+_BEST = Published(0.5104, "DBN-Mix, Table 4 and Sec. 4.4; the other values of Fig. 3 are drawn, not printed", PROTOCOL)
 
 
 def _over(name: str, *values: float) -> tuple[Variant, ...]:
@@ -86,7 +88,7 @@ def _over(name: str, *values: float) -> tuple[Variant, ...]:
 
 
 FIG3A = paper_table(
-    id="fig3a",
+    exhibit="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling "
     "(Fig. 3a of the paper, CIFAR-LT-100 (100); the grid is ours).",
     build=recipe,
@@ -100,7 +102,7 @@ FIG3A = paper_table(
     lines="eps",
 )
 FIG3B = paper_table(
-    id="fig3b",
+    exhibit="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, CIFAR-LT-100 (100)).",
     build=recipe,
     base=_FULL,
@@ -112,7 +114,7 @@ FIG3B = paper_table(
     axis="alpha",
 )
 FIG3C = paper_table(
-    id="fig3c",
+    exhibit="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler "
     "(Fig. 3c of the paper, CIFAR-LT-100 (100); the grid is ours).",
     build=recipe,
@@ -126,11 +128,10 @@ FIG3C = paper_table(
 )
 FIG3 = (FIG3A, FIG3B, FIG3C)
 
-CLASS_GROUPS = tuple(Variant(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional branch", None: "final"}
 
 TABLE5 = paper_table(
-    id="table5",
+    exhibit="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
     build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
@@ -140,56 +141,48 @@ TABLE5 = paper_table(
         for branch, words in _BRANCHES.items()
     ),
     columns=CLASS_GROUPS,
-    published={
-        (row, column): Published(round(value / 100, 4), "DBN-Mix, Table 5")
-        for row, values in {  # percent
+    published=published(
+        CLASS_GROUPS,
+        {
             "bbn/rebalancing": (35.30, 40.41, 46.61, 16.13),
             "bbn/conventional": (38.52, 65.78, 37.10, 8.37),
             "bbn/final": (42.95, 65.86, 45.38, 13.40),
             "dbn+bm+ts/rebalancing": (47.16, 56.37, 54.18, 28.23),
             "dbn+bm+ts/conventional": (48.03, 66.55, 50.08, 24.06),
             "dbn+bm+ts/final": (51.04, 66.03, 55.49, 28.36),
-        }.items()
-        for column, value in zip(("all", "many", "medium", "few"), values, strict=True)
-    },
+        },
+        "DBN-Mix, Table 5",
+        PROTOCOL,
+    ),
 )
 
 
-def second_stage(parent: Recipe, method: str = "dbn_mix", role: ParentRole = "features", **given: Any) -> Recipe:
-    """Returns a second stage: the given settings, except its length and what it takes from the parent."""
-    kept = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return recipe(parent.dataset, method, parents={role: parent}, **kept)
-
-
-def of_the_stage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is given for a recipe, the reading with it, without what is given for the parent's method."""
-    kept = {"reading", *fields.types(Recipe)}
-    return {name: value for name, value in given.items() if name in kept or "." in name}
-
-
 def _representation(dataset: str, **variant: Any) -> Recipe:
-    return second_stage(recipe(dataset, **variant), "crt", **of_the_stage(variant))
+    return second_stage(SETTINGS, recipe(dataset, **variant), "crt", **of_the_stage(variant))
 
 
 def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
     parent = recipe(dataset, mix="mixup", **shared)
-    return second_stage(parent, branches=branches, mix=mix, tscale=tscale, **shared)
+    return second_stage(SETTINGS, parent, branches=branches, mix=mix, tscale=tscale, **shared)
 
 
 def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequence[float]) -> Table:
     rows = ROWS[5:]  # the dual-branch ones
+    columns = (Variant("accuracy", "accuracy"),)
     return paper_table(
-        id=f"table6{half}",
+        exhibit=f"table6{half}",
         caption=f"{title} (Table 6{half} of the paper, CIFAR-LT-100 (100)).",
         build=build,
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(rows[0].edits),
         rows=rows,
-        columns=(Variant("accuracy", "accuracy"),),
+        columns=columns,
         ablation=True,
-        published={
-            (row.label, "accuracy"): Published(round(value / 100, 4), "DBN-Mix, Table 6")
-            for row, value in zip(rows, printed, strict=True)  # percent, columns as the prose of Sec. 4.5 fixes them
-        },
+        published=published(  # columns as the prose of Sec. 4.5 fixes them
+            columns,
+            {row.label: (value,) for row, value in zip(rows, printed, strict=True)},
+            "DBN-Mix, Table 6",
+            PROTOCOL,
+        ),
     )
 
 
@@ -208,7 +201,7 @@ TABLE6B = _table6(
 TABLE6 = (TABLE6A, TABLE6B)
 
 FIG1 = paper_table(
-    id="fig1",
+    exhibit="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
     build=recipe,
     base={"dataset": "cifar10", "ratio": 200.0},
@@ -221,16 +214,16 @@ FIG1 = paper_table(
     form="classes",
     published={
         ("sbn", "accuracy"): Published(
-            0.6587, "DBN-Mix, Table 1, cross-entropy, as in Jamal et al. 2020", measured=False
+            0.6587, "DBN-Mix, Table 1, cross-entropy, as in Jamal et al. 2020", AS_QUOTED, "quoted"
         ),
-        ("dbn+bm+ts", "accuracy"): Published(0.7958, "DBN-Mix, Table 1; Fig. 1 is drawn, not printed"),
+        ("dbn+bm+ts", "accuracy"): Published(0.7958, "DBN-Mix, Table 1; Fig. 1 is drawn, not printed", PROTOCOL),
     },
 )
 """The columns of the figure are classes; its one cell a series is the accuracy over all of them."""
 
 _BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = paper_table(
-    id="groups",
+    exhibit="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
     build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
@@ -244,13 +237,13 @@ GROUPS = paper_table(
     form="groups",
     published={(row, "all"): TABLE4.published[row, "100"] for row in ("sbn", "sbn+bm+ts", "dbn", "dbn+bm+ts")}
     | {
-        (row.partition("/")[0], column): published
-        for (row, column), published in TABLE5.published.items()
+        (row.partition("/")[0], column): printed
+        for (row, column), printed in TABLE5.published.items()
         if row.endswith("/final")
     },
 )
 TESTED = paper_table(
-    id="statistics",
+    exhibit="statistics",
     caption="The same weights, tested with four statistics of BatchNorm (CIFAR-LT-100 (100); a figure of ours).",
     build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
@@ -259,7 +252,7 @@ TESTED = paper_table(
     form="groups",
 )
 RELIABILITY = paper_table(
-    id="reliability",
+    exhibit="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
     build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
@@ -275,7 +268,7 @@ RELIABILITY = paper_table(
 )
 
 LAMBDAS = paper_table(
-    id="lambdas",
+    exhibit="lambdas",
     caption="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
     "(CIFAR-LT-100 (100); a figure of ours).",
     build=recipe,
@@ -311,7 +304,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
         rows.append(Variant(f"released-{point.label}", f"code − {point.title}", edits))
     rows += [Variant(f"released/{label}", title, {"reading": "released"} | edits) for label, title, edits in _NEITHER]
     return paper_table(
-        id=f"readings_{name}",
+        exhibit=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), each point between them, and settings of neither "
         "(a table of ours).",
         build=recipe,
