@@ -104,9 +104,3 @@ def test_the_pages_row_makes_the_methods_recipe(example):
     made = SETTINGS.recipe("digits", row.edits["method"], ratio=60.0)
     assert type(made.method) is example
     assert row.title == example.title
-
-
-def test_every_link_of_the_page_is_there():
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    assert links
-    assert [link for link in links if not (PAGE.parent / link).exists()] == []

@@ -1,4 +1,4 @@
-"""The README's commands run as typed, on made-up images of CIFAR-100's number of classes."""
+"""The README: its commands run as typed, on made-up images, and its numbers are those of the stored runs."""
 
 import itertools
 import re
@@ -14,6 +14,13 @@ from lt_repro.data import load
 from lt_repro.data.images import Pool
 from lt_repro.paper.dbn_mix import PAPER
 from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4, TABLE5, TABLE6
+from lt_repro.paper.table import ratios
+from lt_repro.render import text
+from lt_repro.render.cells import measure, spread
+from lt_repro.render.intervals import holm, p_value
+from lt_repro.render.verdicts import check
+from lt_repro.store.runs import load_runs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,7 +45,7 @@ def made_up_cifar(name, root):
 
 def test_the_readme_has_the_four_main_commands():
     assert [shlex.split(line, comments=True) for line in COMMANDS[:4]] == [shlex.split(line) for line in MAIN]
-    assert len(COMMANDS) == 22
+    assert len(COMMANDS) == README.count("\nltrepro ")
 
 
 def test_the_run_that_the_readme_names_is_stored_and_is_that_of_its_second_command():
@@ -76,11 +83,75 @@ def test_its_commands_run(short, monkeypatch, tmp_path, capsys):
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert left.value.code in (0, None), (line, capsys.readouterr().err)
-    assert len(list(Path("tables").glob("*.md"))) == 5
-    assert len(list(Path("figures").glob("*.png"))) == 4
+    assert {"table4.md", "table4-digits-r60.md"} <= {path.name for path in Path("tables").iterdir()}
+    assert {"fig3a.png", "fig3b.png", "fig3c.png"} <= {path.name for path in Path("figures").iterdir()}
 
 
-def test_every_link_of_the_readme_is_there():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
+def test_every_link_is_there(page):
+    links = re.findall(r"\]\(<?([^)>#\s]+)", page.read_text())
+    assert links or page.name != "README.md"
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return load_runs([ROOT / "tables/runs"])[0]
+
+
+def test_the_readme_shows_what_each_reading_gave(runs):
+    for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
+        first = {entry.cell.row.label: entry for entry in measure(table, runs) if entry.cell.column.label == "all"}
+        text_of, code = first["paper"], first["released"]
+        printed = f"{100 * code.cell.published.value:.2f}"
+        assert f"| {name}, 200 epochs | {printed} | {text_of.text()} | {code.text()} |" in README
+
+
+def test_the_readme_judges_by_the_one_criterion(runs):
+    words = " ".join(README.split())
+    statuses, outside = {}, []
+    for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
+        for found in check(measure(table, runs)):
+            cell, measured = found.measured.cell, found.measured
+            if cell.branch or found.status == "not run":
+                continue
+            statuses[name, cell.row.label, cell.column.title] = found.status
+            printed, half, run_half = (
+                f"{100 * value:.2f}" for value in (cell.published.value, found.mean_half, found.run_half)
+            )
+            if cell.row.label == "released":
+                line = f"{name}, {cell.column.title} | {printed} | {measured.text()} | ± {half} | ± {run_half}"
+                assert f"| {line} | {found.status} |" in words
+            elif cell.column.title == "All":
+                outside.append(f"{printed} against {100 * measured.mean:.2f} ± {half}, or ± {run_half}")
+    assert f"({outside[0]} for one more run; {outside[1]}; n = 3)" in words
+    text_of = {place[::2]: status for place, status in statuses.items() if place[1] == "paper"}
+    assert text_of.pop(("DBN-Mix", "Many")) == "reproduced"
+    assert set(text_of.values()) == {"outside"}
+    assert len(text_of) == 4
+    assert statuses["SBN-Mix", "released", "All"] == "reproduced"
+    assert [statuses["DBN-Mix", "released", group] for group in ("All", "Few")] == ["within one more run", "outside"]
+
+
+def test_the_readme_corrects_the_gains_of_table_6(runs):
+    words = " ".join(README.split())
+    gains = [measure(half.with_settings(dataset="digits", ratio=60.0), runs) for half in TABLE6]
+    adjusted = [holm([p_value(entry.differences(first)) for entry in others]) for first, *others in gains]
+    assert min(p for each in adjusted for p in each) > 0.05
+    gain, half = gains[0][3].gain(gains[0][0])
+    assert f"over 3 rows (both together: {spread(gain, half, sign=True)}, p = {adjusted[0][2]:.3g});" in words
+
+
+def test_the_readme_shows_the_measured_digits(runs):
+    table = TABLE4.with_settings(ratios(60), dataset="digits")
+    measured = measure(table, runs)
+    for entry in measured:
+        assert f"| {entry.cell.row.title} | {entry.text()} |" in README
+    words = " ".join(README.replace("\n> ", " ").split())
+    assert text.sentences(table, measured) in words
+    branches = measure(TABLE5.with_settings(dataset="digits", ratio=60.0), runs)
+    ours = {entry.cell.row.label: entry for entry in (*measured, *branches) if entry.cell.metric == "all"}
+    three = [f"{100 * ours[row].mean:.2f} ± {100 * ours[row].sd:.2f} %" for row in ("bbn/final", "sbn", "dbn+bm+ts")]
+    assert f"On the digits BBN reaches {three[0]}, vanilla {three[1]}, DBN-Mix {three[2]} (n = 3)." in words

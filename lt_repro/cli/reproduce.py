@@ -60,6 +60,7 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
     render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Write tables as LaTeX too.")] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Judge the paper's claims at other settings than the paper's too.")
     ] = False,
@@ -112,6 +113,7 @@ def reproduce(
             jobs=jobs,
             best=best,
             claims=claims,
+            latex=latex,
             bn=bn,
             protocol=protocol,
             eval_every=eval_every,
