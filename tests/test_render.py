@@ -339,7 +339,9 @@ def everything(table):
 
 def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
     sources = []
-    for table in [exhibit for tables in PAPER_OF.exhibits.values() for exhibit in tables if exhibit.form == "table"]:
+    tables = [exhibit for tables in PAPER_OF.exhibits.values() for exhibit in tables if exhibit.form == "table"]
+    assert TABLE4 in tables
+    for table in tables:
         bare, full = (latex(table, measure(table, runs), best=True) for runs in ([], everything(table)))
         for source in (bare, full):
             tabulars = checked(source)
@@ -347,7 +349,6 @@ def test_latex_of_every_table_fits_a_page_and_compiles(tmp_path):
             sources.append(source)
         parts = 1 + (5 if table.ablation else 4) * len(table.columns)  # ours, best, published, difference, gain
         assert sum(width for width, _ in tabulars) - len(tabulars) < parts
-    assert len(sources) == 24
     if not LATEX:
         return
     body = "\n\\clearpage\n".join(sources)
