@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_methods_contract as contract
+import test_methods as contract
 import torch
 from conftest import EVERY
 

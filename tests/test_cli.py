@@ -313,7 +313,7 @@ def test_a_run_file_of_another_split_is_left_out_and_named(run):
 
 @pytest.fixture
 def one_core(monkeypatch):
-    """The demo trains in this process: workers, which test_crew has, take seconds to start."""
+    """The demo trains in this process: workers, which test_workers has, take seconds to start."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 

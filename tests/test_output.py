@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
-from lt_repro.cli import app, progress
+from lt_repro.cli import app
 from lt_repro.render import figures
 from lt_repro.store.runs import Run
 
@@ -208,15 +207,3 @@ def test_a_grid_is_folded_on_a_terminal_too_narrow_for_a_number(screen, few):
     for width in (20, 30):
         shown = screen(width, *COMMANDS["branch"])
         assert [line for line in grids(shown) if cell_len(line) > width] == []
-
-
-@pytest.mark.parametrize("width", [40, 50, 80, 200])
-def test_the_progress_of_a_run_is_folded_between_words(width, monkeypatch):
-    console = Console(file=io.StringIO(), force_terminal=True, width=width)
-    monkeypatch.setattr(progress, "err", console)
-    watch, figures = progress.Watch(), "loss 1.234, accuracy 38.20 %, 1,500 images/s, 1:02:03 left"
-    watch.bar.update(watch.task, description="epoch 120/200", total=9, completed=3, figures=figures)
-    lines = ["".join(part.text for part in line) for line in console.render_lines(watch.bar.get_renderable())]
-    assert max(map(len, lines)) <= width
-    assert "epoch 120/200" in lines[0]
-    assert [word for word in figures.split() if not any(word in line for line in lines)] == []
