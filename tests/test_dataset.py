@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lt_repro.paper.dbn_mix.settings import SETTINGS
+from lt_repro.paper.dbn_mix.tables import TABLE4
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -80,11 +81,13 @@ def test_an_exhibit_of_own_images_keeps_its_ratios_and_its_plan_names_them(run):
     name = saved((300, 200, 150))
     words = ["ablation-table", "--dataset", name, "--seeds", "0", "--epochs", "1"]
     planned = run(*words, "--plan")[1].splitlines()
-    assert [sum(f"--ratio {ratio} " in line for line in planned) for ratio in (100, 50, 10)] == [9, 9, 9]
+    ratios = [column.label for column in TABLE4.columns]
+    number = len(TABLE4.rows)
+    assert [sum(f"--ratio {ratio} " in line for line in planned) for ratio in ratios] == [number] * len(ratios)
     run(*shlex.split(next(line for line in planned if "--ratio 100 " in line))[1:])
-    assert len(run(*words, "--plan")[1].splitlines()) == 26
+    assert len(run(*words, "--plan")[1].splitlines()) == number * len(ratios) - 1
     planned = run(*words, "--plan", "--ratio", "as-is")[1].splitlines()
-    assert [line.count("--ratio as-is") for line in planned] == [1] * 9
+    assert [line.count("--ratio as-is") for line in planned] == [1] * number
 
 
 def test_train_prints_the_counts_of_a_known_set_in_one_line(run):
