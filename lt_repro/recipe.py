@@ -1,5 +1,6 @@
 """The Recipe: everything that decides a number, and nothing else."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -11,7 +12,7 @@ from typing import Any, Literal, Self
 from lt_repro import fields
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
-from lt_repro.methods import METHODS
+from lt_repro.methods import ALIASES, METHODS
 from lt_repro.methods.base import Method
 from lt_repro.nets.spec import NetSpec
 from lt_repro.schedules import learning_rate
@@ -44,7 +45,8 @@ class Recipe:
         crop: Pixels around an image within which random crops are taken; 0 for none.
         flip: Whether half of the images are flipped left to right.
         seed: Of the initial weights and of every draw.
-        precision: "auto" is bf16 where the hardware gains by it; hashed as the word.
+        precision: "auto" is bf16 where the hardware gains by it; then it is not in the key, and the run file says what
+            it became.
         schedule: "steps" drops the rate at `milestones`; "cosine" takes it to 0 along half a cosine.
         epoch_steps: At most so many steps an epoch, for a trial; 0 for no limit.
         nesterov: Whether SGD's momentum is Nesterov's.
@@ -120,6 +122,8 @@ class Recipe:
             raise RequestError(f"milestones = {self.milestones}", "allowed: rising fractions of training in (0, 1)")
         if self.nesterov and not self.momentum:
             raise RequestError("nesterov = True with momentum = 0", "allowed: Nesterov's momentum above 0")
+        object.__setattr__(self, "method", self.method.spelled())
+        self._level()
         if self.bn_parts > 1:
             self._check_bn_parts()
         self._check_parents()
@@ -138,6 +142,16 @@ class Recipe:
                 "allowed: bn = joint with bn_parts = 1",
                 "use bn = per_branch: on several cards each branch's batch is divided on its own",
             )
+
+    def _level(self) -> None:
+        """Sets every inactive field to its default, so that one training is one recipe."""
+        inactive = self.inactive_fields()
+        of_method = {f.name: f.default for f in dataclasses.fields(self.method) if f.name in inactive}
+        if any(getattr(self.method, name) != value for name, value in of_method.items()):
+            object.__setattr__(self, "method", dataclasses.replace(self.method, **of_method))
+        for field in dataclasses.fields(self):
+            if field.name in inactive:
+                object.__setattr__(self, field.name, _UNTRAINED.get(field.name, field.default))
 
     def _check_parents(self) -> None:
         name, roles = self.method.name(), self.method.parents
@@ -237,13 +251,16 @@ class Recipe:
         return dataclasses.replace(self, **recipe_values)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the recipe as JSON values; the method is {"name": ..., field: value, ...}; infinity is "inf".
+        """Returns what decides the number as JSON values, whose digest is in the key.
 
-        Parents are recipes within the recipe. A field at its legacy value is left out
-        (`fields.added_later`).
+        The method is {"name": ..., field: value, ...}, infinity is "inf", parents are recipes within the recipe. An
+        inactive field, a precision left to the machine, and a field at its legacy value (`fields.added_later`) are left
+        out.
         """
+        inactive = self.inactive_fields() | ({"precision"} if self.precision == "auto" else set())
         values, method_values = (
-            {name: getattr(x, name) for name in fields.types(type(x))} for x in (self, self.method)
+            {name: getattr(x, name) for name in fields.types(type(x)) if name not in inactive}
+            for x in (self, self.method)
         )
         values["method"] = {"name": self.method.name()} | _without_legacy(self.method, method_values)
         values["parents"] = {role: parent.to_json() for role, parent in self.parents.items()}
@@ -256,6 +273,18 @@ class Recipe:
         Raises:
             RequestError: A field is missing, unknown or not allowed, or the method is unknown.
         """
+        made = cls.from_legacy_json(values)
+        if missing := _names(made.to_json()) - _names(values):
+            raise RequestError(f"the recipe lacks {', '.join(sorted(missing))}", "allowed: all fields that decide it")
+        return made
+
+    @classmethod
+    def from_legacy_json(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the recipe of JSON values that may have inactive fields too, as run files before schema 6 have.
+
+        Raises:
+            RequestError: As `from_json`, but for a missing field, which has its default.
+        """
         if not isinstance(values, Mapping):
             raise RequestError(f"a recipe of {values!r}", "allowed: a JSON object")
         inner = dict(values.get("method", {}))
@@ -263,9 +292,16 @@ class Recipe:
         recipe_values = _checked(cls, {name: value for name, value in values.items() if name != "method"})
         if isinstance(recipe_values.get("parents"), Mapping):
             recipe_values["parents"] = {
-                role: cls.from_json(parent) for role, parent in recipe_values["parents"].items()
+                role: cls.from_legacy_json(parent) for role, parent in recipe_values["parents"].items()
             }
-        return cls(method=method(**_checked(method, inner)), **recipe_values)
+        made = method(**_checked(method, inner))
+        values = ({} if made.param_groups else dict(_UNTRAINED)) | recipe_values
+        required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory}  # both are missing
+        if missing := required - {"method"} - values.keys():
+            raise RequestError(
+                f"the recipe has missing fields: {', '.join(sorted(missing))}", "allowed: a whole recipe"
+            )
+        return cls(method=made, **values)
 
     def lineage(self) -> list["Recipe"]:
         """Returns the recipe, then its parents, each followed by its own."""
@@ -280,8 +316,9 @@ class Recipe:
 
     @functools.cached_property
     def _key(self) -> str:
-        slug = f"{self.dataset}-r{self.ratio:g}-{self.method.name()}-e{self.epochs}-s{self.seed}"
-        return f"{slug}-{digest(self.to_json())[:8]}"
+        length = [f"e{self.epochs}"] if self.method.param_groups else []
+        slug = [self.dataset, f"r{self.ratio:g}", self.method.name(), *length, f"s{self.seed}"]
+        return "-".join([*slug, digest(self.to_json())[:8]])
 
     @functools.cached_property  # a plan looks half a million times
     def values(self) -> Mapping[str, Any]:
@@ -301,6 +338,8 @@ TRAINING = frozenset(
     | {"epoch_images", "epoch_steps", "crop", "crop_pad", "flip", "bn_parts"}
 )
 """What decides nothing where nothing is trained."""
+_UNTRAINED: Mapping[str, Any] = {"epochs": 1, "batch": 128, "lr": 0.1, "weight_decay": 0.0}
+"""What the fields among them that have no default are then."""
 
 
 def find(name: str) -> type[Method]:
@@ -309,9 +348,10 @@ def find(name: str) -> type[Method]:
     Raises:
         RequestError: There is none.
     """
-    if name not in METHODS:
+    known = ALIASES.get(name, (name, {}))[0]
+    if known not in METHODS:
         raise unknown("method", name, METHODS)
-    return METHODS[name]
+    return METHODS[known]
 
 
 @functools.cache  # a plan asks a hundred thousand times
@@ -328,11 +368,12 @@ def role_fields(method: Method) -> dict[str, Any]:
         for field in dataclasses.fields(method)
         if field.default is not dataclasses.MISSING and getattr(method, field.name) != field.default
     }
-    return {
-        name: getattr(method, name)
-        for name, default in changed.items()
-        if dataclasses.replace(method, **{name: default}).parents != method.parents
-    }
+    found = {}
+    for name, default in changed.items():
+        with contextlib.suppress(RequestError):  # the default does not go with the other fields
+            if dataclasses.replace(method, **{name: default}).parents != method.parents:
+                found[name] = getattr(method, name)
+    return found
 
 
 def _json_value(value: Any) -> Any:
@@ -346,13 +387,17 @@ def _json_value(value: Any) -> Any:
 def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = fields.types(owner)
     known = kinds.keys() - {"method"}
-    odd = (known ^ values.keys()) - (known & fields.legacy_values(owner).keys())
-    if odd:
-        listed = ", ".join(sorted(odd))
+    if odd := values.keys() - known:
         raise RequestError(
-            f"the recipe has missing or unknown fields: {listed}", f"allowed: {', '.join(sorted(known))}"
+            f"the recipe has unknown fields: {', '.join(sorted(odd))}", f"allowed: {', '.join(sorted(known))}"
         )
     return {name: math.inf if value == "inf" and kinds[name] is float else value for name, value in values.items()}
+
+
+def _names(values: Mapping[str, Any]) -> set[str]:
+    """Returns the names of the fields that a recipe's JSON values have, those of the method after "method."."""
+    inner = values.get("method")
+    return {*values, *(f"method.{name}" for name in (inner if isinstance(inner, Mapping) else ()))}
 
 
 def _without_legacy(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[str, Any]:

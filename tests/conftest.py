@@ -29,7 +29,7 @@ ROWS = {
     "dbn+bm": {"branches": 2, "mix": "bilateral"},
     "dbn+bm+ts": {"branches": 2, "mix": "bilateral", "tscale": True},
 }
-METHODS = {label: DbnMix(**fields) for label, fields in ROWS.items()}
+METHODS = {label: DbnMix(**dict(SETTINGS.ablation[1]) | fields) for label, fields in ROWS.items()}
 EVERY = {
     f"{name} {number}": method
     for name, cls in (METHODS_FOUND | TRIAL).items()

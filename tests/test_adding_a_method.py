@@ -14,7 +14,7 @@ from conftest import EVERY
 
 import lt_repro.methods
 from lt_repro.methods import METHODS
-from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.table import Variant
 
@@ -84,9 +84,9 @@ def test_a_broken_example_does_not_pass(example, monkeypatch):
 
 def test_the_examples_reduction_is_true(example):
     net, batches, ctx = contract.step(example(power=0.0))
-    torch.testing.assert_close(example(power=0.0).loss(net, batches, ctx), DbnMix().loss(net, batches, ctx))
+    torch.testing.assert_close(example(power=0.0).loss(net, batches, ctx), CrossEntropy().loss(net, batches, ctx))
     net, batches, ctx = contract.step(example())
-    assert not torch.allclose(example().loss(net, batches, ctx), DbnMix().loss(net, batches, ctx))
+    assert not torch.allclose(example().loss(net, batches, ctx), CrossEntropy().loss(net, batches, ctx))
 
 
 def test_the_pages_commands_run(example, run, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EVERY, ROWS
+from conftest import EVERY, METHODS, ROWS
 from torch import nn
 
 from lt_repro.errors import RequestError
@@ -51,14 +51,14 @@ def statistics(net):
     return [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers(net)]
 
 
-def passes(state, kind):
+def passes(state, kind, label):
     """What passes through the network in each kind, one call an entry, from the equations of the method."""
-    method, inputs = state.recipe.method, state.inputs
+    inputs = state.inputs
     for step in range(state.steps):
         batches, random = load_batches(inputs, state.sources, step, state.recipe.crop)
         ctx = StepContext(torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0), state.class_counts, random)
-        mixed = [images for images, _ in method.samples(batches, ctx)]
-        clean = [batches[name].images for name in ("uniform", "reverse")[: method.branches]]
+        mixed = [images for images, _ in METHODS[label].samples(batches, ctx)]
+        clean = [batches[name].images for name in ("uniform", "reverse")[: METHODS[label].branches]]
         if kind != "clean":
             yield mixed
         if kind == "clean":
@@ -82,7 +82,7 @@ def test_each_kind_is_what_its_definition_gives(label, kind, small, images, tmp_
     start = statistics(net)
     net.train()
     with torch.no_grad():
-        for images_passed in passes(state, kind):
+        for images_passed in passes(state, kind, label):
             net([x.double() for x in images_passed] if isinstance(images_passed, list) else images_passed.double())
     for layer, before, after in zip(layers(net), start, found, strict=True):
         for i in range(2):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from test_render import fake
 
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.paper.dbn_mix.tables import FIG1, TABLE5, TABLE6, TABLE6A
 from lt_repro.render import text
@@ -85,9 +86,7 @@ def test_table6_begins_every_run_with_a_parent_of_its_seed(table):
     else:
         variants = [made.method for made in rows.values()]
         assert all(made.method.frozen for made in rows.values())
-        assert {
-            (made.parents["features"].method.branches, made.parents["features"].method.mix) for made in rows.values()
-        } == {(1, "mixup")}
+        assert {made.parents["features"].method for made in rows.values()} == {CrossEntropy("mixup")}
         assert len({made.parents["features"].key() for made in rows.values()}) == 1
     settings = [(m.branches, m.mix, m.tscale) for m in variants]
     assert settings == [(2, "none", False), (2, "none", True), (2, "bilateral", False), (2, "bilateral", True)]
@@ -192,19 +191,24 @@ def test_chosen_runs_are_one_series_a_setting_and_labels_say_what_differs():
         SETTINGS,
     )
     assert {label: len(runs) for label, runs in groups.items()} == {
-        "DBN-Mix (branches 1, mix none, tscale false)": 2,
-        "DBN-Mix (branches 2, mix bilateral, tscale true)": 1,
+        "Cross-entropy": 2,
+        "DBN-Mix": 1,
         "BBN": 1,
         "cRT": 2,
     }
     both = group_series([run(crt), run(crt.replace(parents={"features": SBN}))], SETTINGS)
-    assert [label.partition(",")[0] for label in both] == ["cRT (on branches 2", "cRT (on branches 1"]
+    assert [label[:24] for label in both] == ["cRT (on method dbn_mix, ", "cRT (on method cross_ent"]
 
 
 def test_no_run_is_lost_where_two_labels_would_be_the_same():
-    pair = group_series([run(SBN), run(SBN.replace(branch_at="layer3"))], SETTINGS)
+    pair = group_series([run(DBN), run(DBN.replace(branch_at="layer3"))], SETTINGS)
     assert sum(map(len, pair.values())) == 2
     assert len(pair) == 2
+
+
+def test_a_part_of_dbn_mix_alone_is_not_called_dbn_mix():
+    made = recipe("digits", ratio=60.0, tscale=True)
+    assert list(group_series([run(made)], SETTINGS)) == ["DBN-Mix (branches 1, mix none)"]
 
 
 def test_labels_name_what_was_chosen_and_what_departs():

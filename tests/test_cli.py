@@ -1,5 +1,7 @@
 """The command line as a user types it: the four commands, their files and JSON, and every wrong request."""
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -12,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from lt_repro.cli.app import PANELS, app
 from lt_repro.cli.plan import command
 from lt_repro.data import cifar, load
 from lt_repro.data.images import Pool
 from lt_repro.methods import METHODS
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
@@ -106,7 +111,7 @@ def test_train_json_is_one_document_with_the_path(run):
     content = json.loads(out)
     assert (code, err) == (0, "")
     assert Path(content["path"]).parent == Path("there")
-    assert content["recipe"]["method"] | {"branches": 1, "mix": "none", "tscale": False} == content["recipe"]["method"]
+    assert content["recipe"]["method"] == {"name": "cross_entropy", "mix": "none"}
 
 
 def test_options_reach_the_recipe(run):
@@ -141,7 +146,8 @@ def test_options_reach_the_recipe(run):
     recipe, method = found["recipe"], found["recipe"]["method"]
     assert (recipe["seed"], recipe["split_seed"], recipe["precision"]) == (4, 2, "bf16")
     assert (recipe["flip"], recipe["lr"], recipe["milestones"]) == (True, 0.05, [0.5, 0.75])
-    assert (method["alpha"], method["gamma"], method["lam_per"], method["eta"]) == (0.5, "inf", "sample", 3.0)
+    assert (method["alpha"], method["gamma"], method["lam_per"], method["mix"]) == (0.5, "inf", "sample", "bilateral")
+    assert "eta" not in method  # without temperatures it decides nothing
     assert [point["epoch"] for point in found["curve"]] == [1, 2]
 
 
@@ -339,8 +345,10 @@ def test_demo_writes_table_and_figure_and_says_what_one_sees(run, monkeypatch, o
 def test_the_nine_recipes_differ_only_in_branches_mixing_and_temperature():
     made = [cell.recipe for cell in TABLE4.with_settings(ratios(60), dataset="digits").cells()]
     assert len({recipe.key() for recipe in made}) == len(TABLE4.rows)
-    same = {recipe.replace(branches=1, mix="none", tscale=False).key() for recipe in made}
-    assert len(same) == 1
+    plain, mixup, *rest = made
+    assert (plain.method, mixup.method) == (CrossEntropy(), CrossEntropy("mixup"))
+    assert len({recipe.replace(branches=2, mix="bilateral", tscale=True, eta=3.0).key() for recipe in rest}) == 1
+    assert len({dataclasses.replace(recipe, method=plain.method).key() for recipe in made}) == 1
 
 
 def test_methods_are_listed_with_their_settings(run):
@@ -382,6 +390,29 @@ def test_help_begins_with_examples(name, run):
     code, out, _ = run(name, "--help")
     assert code == 0
     assert out.index(f"ltrepro {name}") < out.index("ltrepro " + name, out.index("Usage") + 20) < out.index("Options")
+
+
+def shown_commands():
+    """Every command that the help lists, by name, in its order."""
+    return {name: command for name, command in get_command(app).commands.items() if not command.hidden}
+
+
+def test_the_help_lists_the_commands_in_groups_each_on_one_line_of_80_columns():
+    placed = [name for names in PANELS.values() for name in names]
+    assert list(shown_commands()) == placed
+    room = 80 - 4 - max(map(len, placed)) - 2
+    for name, shown in shown_commands().items():
+        first = inspect.cleandoc(shown.help).partition("\n\n")[0]
+        assert len(first) <= room, (name, first)
+        lines = re.sub(r"\[/?bold\]", "", inspect.cleandoc(shown.help)).splitlines()
+        assert [line for line in lines if len(line) > 78 and not line.startswith("ltrepro ")] == [], name
+
+
+@pytest.mark.parametrize("name", shown_commands())
+def test_every_option_is_explained_by_a_sentence(name):
+    for option in shown_commands()[name].params:
+        words = option.help or ""
+        assert re.fullmatch(r"[A-Z1].{10,}[.]", words, re.DOTALL), (option.name, words)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["ablation-table", "--help"]], ids=" ".join)

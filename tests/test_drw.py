@@ -12,7 +12,7 @@ from lt_repro.data.samplers import ClassBalanced, Uniform, generator
 from lt_repro.errors import RequestError
 from lt_repro.losses import deferred_weights, effective_weights, ldam_margins
 from lt_repro.methods.base import Batch, Sampled, StepContext
-from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.drw import Drw
 from lt_repro.methods.ldam import Ldam
 from lt_repro.methods.remix import Remix, label_ratios
@@ -245,7 +245,7 @@ def test_mixup_at_lambda_one_is_without_mixing(rule):
 
 
 def mixup_loss(lam, dtype=torch.float64):
-    return loss(DbnMix(mix="mixup"), 0.9, lam, dtype)
+    return loss(CrossEntropy(mix="mixup"), 0.9, lam, dtype)
 
 
 @pytest.mark.parametrize("lam", [0.1, 0.3, 0.9])
@@ -267,7 +267,7 @@ def test_remix_without_its_label_rule_is_mixup_bit_for_bit(lam, off):
 
 @pytest.mark.parametrize("method", [Remix(alpha=0.4), Drw(mix="mixup", alpha=0.4)], ids=str)
 def test_lambda_and_partners_are_those_of_mixup(method):
-    usual = DbnMix(mix="mixup", alpha=0.4).random_inputs
+    usual = CrossEntropy(mix="mixup", alpha=0.4).random_inputs
     assert set(method.random_inputs) == set(usual)
     for name, draw in method.random_inputs.items():
         assert np.array_equal(draw(generator(0, name, 3), 5, 7), usual[name](generator(0, name, 3), 5, 7))

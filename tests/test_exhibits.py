@@ -14,6 +14,7 @@ from PIL import Image
 
 from lt_repro.cli.plan import command
 from lt_repro.data import load
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.paper.dbn_mix.settings import SETTINGS
 from lt_repro.paper.dbn_mix.tables import TABLE5, TABLE6
@@ -190,12 +191,12 @@ def test_weights_that_come_out_otherwise_are_not_put_beside_the_run_file(run, mo
 
 
 def test_a_parent_that_diverges_on_the_way_stops_nothing_else(run, monkeypatch):
-    plain = DbnMix.loss
+    plain = CrossEntropy.loss
 
     def broken(self, net, batches, at):
         return plain(self, net, batches, at) * (math.nan if self.mix == "mixup" else 1.0)
 
-    monkeypatch.setattr(DbnMix, "loss", broken)
+    monkeypatch.setattr(CrossEntropy, "loss", broken)
     code, out, err = run("crt", *DATASET, "--run")
     assert code == 3
     assert err.count("failed: ") == 4
@@ -326,12 +327,13 @@ def test_plot_classes_of_chosen_runs(run, refused):
     other = trained(run, "--dataset", "digits", "--ratio", "10", "--epochs", "1")
     code, out, _ = run("plot-classes", first.recipe.key(), str(second.path))
     assert code == 0
-    assert "DBN-Mix (tscale true)" in out
+    assert "Cross-entropy" in out
+    assert "DBN-Mix (" in out
     stem = Path(out.strip().splitlines()[-1])
     assert stem.name.startswith("classes-")
     _, out, _ = run("plot-classes", first.recipe.key(), second.recipe.key(), "--json")
     shown = json.loads(out)["classes"]
-    assert [entry["series"]["DBN-Mix (tscale false)"]["mean"] for entry in shown] == first.result["per_class"]
+    assert [entry["series"]["Cross-entropy"]["mean"] for entry in shown] == first.result["per_class"]
     assert "different splits" in refused("plot-classes", first.recipe.key(), other.recipe.key())
 
 

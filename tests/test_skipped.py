@@ -86,7 +86,7 @@ def test_no_word_where_nothing_is_missing():
     shorter = DIGITS.recipes()[0].replace(epochs=2)  # has a line already
     other_data = recipe("cifar100", lr=0.3)
     other_method = recipe("digits", "bbn", ratio=60.0)
-    other_row = DIGITS.recipes()[0].replace(mix="mixup", tscale=True)
+    other_row = recipe("digits", ratio=60.0, mix="mixup", tscale=True)
     assert skipped_line(DIGITS, [fake(made, 0.4) for made in (shorter, other_data, other_method, other_row)]) is None
     single = [fake(made, 0.4) for made in TABLE4.recipes()[:1]]
     assert skipped_line(FIG3A, single) is None  # a figure on the dual branch

@@ -356,7 +356,8 @@ def test_diff_shows_every_field_and_the_classes_that_moved(run):
     document = json.loads(out)
     assert code == 0
     fields = {entry["field"]: (entry["first"], entry["second"]) for entry in document["fields"]}
-    assert fields["recipe.method.tscale"] == (False, True)
+    assert fields["recipe.method.name"] == ("cross_entropy", "dbn_mix")
+    assert fields["recipe.method.tscale"] == (None, True)
     assert fields["recipe.seed"] == (0, 3)
     assert fields["weights.sha256"] == (first.weights["sha256"], second.weights["sha256"])
     assert "recipe.method.mix" not in fields

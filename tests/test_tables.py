@@ -70,6 +70,18 @@ def test_exhibits_without_a_run_are_not_written(run, checkout):
     assert {name: Path(name).read_bytes() for name in expected} == before
 
 
+def test_the_overviews_of_the_page_on_what_is_measured_are_made_again(run, checkout):
+    Path("docs").mkdir()
+    Path("docs/status.md").write_text("a\n\n| exhibit | x |\n| --- |\n| old |\n\nb\n\n| exhibit | x |\n| --- |\n\nc\n")
+    assert run("tables")[0] == 0
+    first, second = Path("docs/status.md").read_text().split("\n\nb\n\n")
+    assert first.startswith("a\n\n| exhibit | what it shows |")
+    assert [line.split(" | ")[0] for line in first.splitlines()[4:]] == ["| fig3a", "| fig3b", "| fig3c"]
+    assert "[table4-digits-r60](../tables/table4-digits-r60.md)" in second
+    assert "| table6a-digits-r60 |" in second
+    assert second.endswith("|\n\nc\n")
+
+
 def test_what_cannot_be_drawn_or_read_is_named_and_the_rest_is_written(run, checkout, monkeypatch):
     def broken(*_):
         raise FailedError("no font")

@@ -21,6 +21,7 @@ from lt_repro.data.split import make_split
 from lt_repro.errors import DamagedError, FailedError, LtReproError, RequestError
 from lt_repro.methods.base import Batch, Method, Sampled
 from lt_repro.methods.bbn import Bbn
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.paper.dbn_mix.settings import recipe
@@ -580,7 +581,7 @@ def test_grey_and_colour_pools_train(small, tmp_path):
     colour = rng.integers(0, 256, (16, 10, 8, 3), dtype=np.uint8)
     pool = Pool("colour", colour, labels, colour, labels, ("a", "b"), 0, None)
     images = select(pool, make_split(labels, ratio=2, name="colour"))
-    made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(branches=2, mix="bilateral"))
+    made = dataclasses.replace(small(ratio=2.0, normalise="shared"), method=DbnMix(tscale=False))
     run = fit(made, images, out=tmp_path)
     assert run.status == "done"
 
@@ -655,7 +656,7 @@ def test_the_optimiser_holds_what_the_method_trains_and_gradients_reach_nothing_
 
 def test_rate_and_decay_factors_go_to_the_longest_name_that_fits(small, images, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        DbnMix, "param_groups", {"branches.": (0.1, 0.0), "heads.": (1.0, 0.5), "branches.0.0.conv1": (2.0, 1.0)}
+        CrossEntropy, "param_groups", {"branches.": (0.1, 0.0), "heads.": (1.0, 0.5), "branches.0.0.conv1": (2.0, 1.0)}
     )
     lane = TrainState(small(warmup=0.0), images, tmp_path, torch.device("cpu"))
     lane.start_epoch()

@@ -38,8 +38,7 @@ def recipe(branches: int = 1, **changes: Any) -> Recipe:
     """Returns what is timed: ResNet-32 on CIFAR-100-LT (100), plain cross-entropy or, with two branches, DBN-Mix."""
     values: dict[str, Any] = {"dataset": "cifar100", "ratio": 100.0, "net": "resnet32", "epochs": 200, "batch": 128}
     values |= {"lr": 0.1, "weight_decay": 2e-4}
-    values |= {"branches": 2, "mix": "bilateral", "tscale": True} if branches == 2 else {}
-    return Recipe.create(find("dbn_mix"), **values | changes)
+    return Recipe.create(find("dbn_mix" if branches == 2 else "cross_entropy"), **values | changes)
 
 
 def random_pool(classes: int = 100, each: int = 500, tested: int = 10_000) -> Pool:

@@ -4,6 +4,8 @@ Nothing heavy is imported before a command runs, so that every `--help` answers 
 """
 
 from lt_repro.cli import bench, dataset, evaluate, exhibits, reproduce, show, status, tables, train  # noqa: F401  (each registers its commands)
-from lt_repro.cli.app import main
+from lt_repro.cli.app import arrange, main
+
+arrange()
 
 __all__ = ["main"]

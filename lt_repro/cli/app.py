@@ -43,23 +43,57 @@ _PLAIN: Any = {"markup": False, "emoji": False, "highlight": False}  # paths and
 out, err = _Console(**_PLAIN), _Console(stderr=True, **_PLAIN)
 app = typer.Typer(
     help="Reproduce long-tailed recognition papers, table by table, with the published number beside ours.",
-    epilog="Start with `ltrepro demo` or `ltrepro make-dataset cifar100 --ratio 100`. --debug shows tracebacks.",
+    epilog="Start with `ltrepro demo`. `ltrepro COMMAND --help` has examples; --debug shows the traceback of an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+PANELS = {
+    "Start": ("demo", "make-dataset", "train"),
+    "Tables and figures": (
+        *("reproduce", "check", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams", "tables"),
+    ),
+    "Runs": ("status", "show", "evaluate", "diff", "collect", "verify", "migrate"),
+    "About": ("methods", "readings", "bench"),
+}
+"""The groups of commands in `ltrepro --help`, in the order that they are shown in."""
+
+
+def arrange() -> None:
+    """Puts every command into its group of `PANELS`; one that is in none is listed after them."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    places = list(panels)
+
+    def place(command: Any) -> int:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        command.rich_help_panel = panels.get(name, command.rich_help_panel)
+        return places.index(name) if name in panels else len(places)
+
+    app.registered_commands.sort(key=place)
+
+
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the data sets.", envvar="LTREPRO_DATA", show_default="user data folder")
+    Path | None,
+    typer.Option(help="Folder that holds the data sets.", envvar="LTREPRO_DATA", show_default="user data folder"),
 ]
 Runs = Annotated[
     list[Path] | None,
-    typer.Option("--runs", help="Folder of runs; repeatable.", envvar="LTREPRO_RUNS", show_default="./runs"),
+    typer.Option(
+        "--runs",
+        help="Folder to search for runs, before tables/runs; repeatable.",
+        envvar="LTREPRO_RUNS",
+        show_default="./runs",
+    ),
 ]
-DATASETS = "cifar10, cifar100, digits, npz:FILE (MedMNIST layout) or folder:DIR (train/CLASS/ and test/CLASS/)."
+DATASETS = (
+    "Images: cifar10, cifar100, digits, npz:FILE (MedMNIST's layout) or folder:DIR (train/CLASS/ and test/CLASS/)."
+)
 Dataset = Annotated[str, typer.Option(help=DATASETS)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda, mps, or auto, which takes cuda, else mps, else cpu.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -128,7 +162,7 @@ def _as_lines(error: Exception) -> tuple[list[str], int]:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         put(__version__)
         raise typer.Exit

@@ -11,19 +11,24 @@ from lt_repro.cli.app import Device, Json, app, put, put_json, say
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="With --methods: which; all by default.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Methods to time with --methods.", show_default="all"),
     ] = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="Of our loop: auto, fp32 or bf16.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender, one after the other.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of a turn.")] = 10,
-    growth: Annotated[bool, typer.Option("--growth", help="Also: classes, images and runs in parallel.")] = False,
+    precision: Annotated[str, typer.Option(help="Number format of our loop: auto, fp32 or bf16.")] = "auto",
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="<int>", help="Turns that each loop or method gets, 1 or more.")
+    ] = 3,
+    steps: Annotated[int, typer.Option(min=1, metavar="<int>", help="Training steps in a turn, 1 or more.")] = 10,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also time more classes, more images, and several runs at once.")
+    ] = False,
     methods: Annotated[
-        bool, typer.Option("--methods", help="Instead: each method beside plain cross-entropy.")
+        bool, typer.Option("--methods", help="Time each method beside plain cross-entropy instead.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Time our training loop against a textbook loop, side by side in one run.
+    """Time our training loop, or each method, on this machine.
 
     [bold]ltrepro bench[/bold]
 
@@ -31,11 +36,14 @@ def bench(
 
     [bold]ltrepro bench --methods bbn crt[/bold]
 
-    The textbook loop is that of LDAM-DRW's (single branch) and BBN's code (dual branch): PIL images and torchvision's
-    transforms in DataLoader workers, fp32, NCHW, the loss read at every step, a test after every epoch. Images are
-    random, in the shapes of CIFAR-100-LT (100). Leave the machine alone meanwhile: the numbers are of wall-clock time.
+    Compares with a textbook loop like that of LDAM-DRW's code (one branch) and
+    BBN's (two): PIL images and torchvision's transforms in DataLoader workers,
+    fp32, NCHW, the loss read at every step, a test after every epoch. Images are
+    random, in the shapes of CIFAR-100-LT (100). It measures wall-clock time, so
+    leave the machine idle meanwhile.
 
-    With --methods, turns of each method alternate with turns of plain cross-entropy; every figure is relative to it.
+    With --methods, turns of each method alternate with turns of plain
+    cross-entropy, and every figure is relative to cross-entropy.
     """
     from lt_repro.bench import growth as grows
     from lt_repro.bench import start

@@ -24,17 +24,32 @@ NAME = 16
 
 @app.command()
 def make_dataset(
-    name: Annotated[str, typer.Argument(help=DATASETS)],
-    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default=DEFAULT_RATIO)] = None,
-    imb_factor: Annotated[float | None, typer.Option(help="1 / ratio, as in LDAM's code.")] = None,
-    imb_type: Annotated[str | None, typer.Option(help="How class sizes fall: exp or step.", show_default="exp")] = None,
-    split_seed: Annotated[int, typer.Option(help="Seed of the split; the field uses 0.")] = 0,
+    name: Annotated[str, typer.Argument(metavar="DATASET", help=DATASETS)],
+    ratio: Annotated[
+        str | None,
+        typer.Option(
+            help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images.",
+            show_default=DEFAULT_RATIO,
+        ),
+    ] = None,
+    imb_factor: Annotated[
+        float | None, typer.Option(help="1 / ratio, above 0 and up to 1, instead of --ratio: 0.01 is --ratio 100.")
+    ] = None,
+    imb_type: Annotated[
+        str | None,
+        typer.Option(
+            help="How class sizes fall: exp (exponentially) or step (half large, half small).", show_default="exp"
+        ),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Random seed of the split; 0 is the one that the field uses.")] = 0,
     data_root: DataRoot = None,
-    no_download: Annotated[bool, typer.Option("--no-download", help="Never use the network.")] = False,
-    to: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="./splits/...")] = None,
+    no_download: Annotated[bool, typer.Option("--no-download", help="Never download anything.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Split file to write, JSON.", show_default="./splits/...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a long-tailed split; downloads CIFAR if it is missing.
+    """Make a long-tailed split; downloads CIFAR if missing.
 
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
@@ -42,7 +57,8 @@ def make_dataset(
 
     [bold]ltrepro make-dataset folder:birds[/bold]
 
-    The split file is for you and for other programs. `ltrepro train` makes the same split itself.
+    Writes which training images are used, for you and for other programs;
+    `ltrepro train` makes the same split by itself.
     """
     from lt_repro.data import cifar, images, load
     from lt_repro.data.split import make_split

@@ -19,39 +19,42 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A path, a key, or a unique prefix of a key.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run: a path, a key, or a unique beginning of a key.")],
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the run's")] = None,
     runs: Runs = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     bn: Annotated[
-        str, typer.Option(help="BatchNorm's statistics: running (as stored), mixed, clean or blend.")
+        str, typer.Option(help="BatchNorm statistics to test with: running (as stored), mixed, clean or blend.")
     ] = "running",
     logits: Annotated[
-        Path | None, typer.Option("--save-logits", help="FILE.npz for logits, labels and class names.")
+        Path | None, typer.Option("--save-logits", help="Write logits, labels and class names to this .npz file.")
     ] = None,
     confusion: Annotated[
-        Path | None, typer.Option(help="Folder for the confusion matrix as .csv, .png and .svg.")
+        Path | None, typer.Option(help="Write the confusion matrix to this folder, as .csv, .png and .svg.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate the stored weights of a run: they must give the stored accuracies. Its predictions, on request.
+    """Test the stored weights of a run; save its predictions.
 
-    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
-    [bold]ltrepro evaluate digits-r60 --save-logits logits.npz --confusion figures[/bold]
+    [bold]ltrepro evaluate RUN --save-logits logits.npz --confusion figures[/bold]
 
-    [bold]ltrepro evaluate birds-r8 --dataset folder:birds[/bold]
+    [bold]ltrepro evaluate RUN --dataset folder:birds[/bold]
 
-    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-8d7a --bn clean[/bold]
+    [bold]ltrepro evaluate cifar100-r100-dbn_mix-e200-s0-7e1d --bn clean[/bold]
 
-    Where training mixes images, BatchNorm's running statistics are of mixed images and test images are not: --bn
-    gathers them again from an epoch of training batches as drawn in training (mixed), without mixing (clean), or as the
-    released code of DBN-Mix leaves them with one branch (blend). Tests compute in fp32.
+    Needs the weights file beside the run file. Exits with 1 if an accuracy is not
+    the stored one; that can happen on another device or with another torch, which
+    round differently. Tests compute in fp32.
 
-    Exits with 1 where an accuracy differs from the stored one: logits are rounded differently on another device, in
-    another precision or by another torch. Logits are of the last epoch, combined and by branch; rows are the test
-    images, by class.
+    --save-logits has the logits of the last epoch, combined and by branch, one
+    row for each test image, sorted by class.
+
+    --bn gathers BatchNorm's statistics again from an epoch of training batches:
+    as in training (mixed), without mixing (clean), or as the released code of
+    DBN-Mix does with one branch (blend).
     """
     from lt_repro.data import load
     from lt_repro.store import runs as stored

@@ -14,10 +14,12 @@ from lt_repro.cli.request import Bn, Found, Ratios, Reading, Request, Seeds, car
 from lt_repro.errors import RequestError, unknown
 
 Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
-Epochs = Annotated[int | None, typer.Option(help="Of the runs, or of their parents.", show_default="paper's, 200")]
-Plan = Annotated[bool, typer.Option("--plan", help="Print the command that fills each missing cell.")]
-Fill = Annotated[bool, typer.Option("--run", help="Train what is missing, then render.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Of rendered files.", show_default="tables, figures")]
+Epochs = Annotated[
+    int | None, typer.Option(help="Training epochs (of the first stage if there are two).", show_default="usually 200")
+]
+Plan = Annotated[bool, typer.Option("--plan", help="Print the command that trains each missing run.")]
+Fill = Annotated[bool, typer.Option("--run", help="Train the missing runs, then render.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Output folder.", show_default="tables, figures")]
 
 
 def _show(
@@ -87,7 +89,7 @@ def _name(name: str, what: str, words: str) -> None:
 _name(
     "ablation-table",
     "table4",
-    """Render the ablation of DBN-Mix (Table 4) from the runs found, beside the published numbers.
+    """Show Table 4: the ablation of DBN-Mix.
 
     [bold]ltrepro ablation-table[/bold]
 
@@ -95,25 +97,28 @@ _name(
 
     [bold]ltrepro ablation-table --dataset digits --ratio 60 --run[/bold]
 
-    Missing cells show —. Runs of another length are skipped; --epochs shows them. `reproduce table4` has more options.
+    Renders the stored runs, in ./runs and ./tables/runs, beside the published
+    numbers. A cell without runs shows —. Runs with other numbers of epochs are
+    skipped; --epochs N shows them. `reproduce table4` has more options.
     """,
 )
 _name(
     "branch-table",
     "table5",
-    """Render BBN and DBN-Mix by branch and class group (Table 5), beside the published numbers.
+    """Show Table 5: BBN and DBN-Mix by branch and class group.
 
     [bold]ltrepro branch-table[/bold]
 
     [bold]ltrepro branch-table --dataset digits --ratio 60 --run[/bold]
 
-    Many are classes of more than 100 training images, few of fewer than 20.
+    Renders the stored runs beside the published numbers. Many: classes with
+    more than 100 training images; few: fewer than 20; medium: those between.
     """,
 )
 _name(
     "crt",
     "table6",
-    """Render what each variant's features and its classifier are worth on their own (Table 6, both halves).
+    """Show Table 6: features and classifier on their own.
 
     [bold]ltrepro crt[/bold]
 
@@ -121,27 +126,33 @@ _name(
 
     [bold]ltrepro crt --dataset digits --ratio 60 --run[/bold]
 
-    (a) cRT on the frozen features of each dual-branch run; (b) each variant's heads on the frozen features of one
-    branch trained with mixup. Parents that have run are used, others planned or trained first.
+    (a) cRT on the frozen features of each dual-branch variant; (b) the heads of
+    each variant on the frozen features of one branch trained with mixup. Stored
+    first stages are used; --plan lists the others, --run trains them first.
     """,
 )
 _name(
     "plot-hparams",
     "fig3",
-    """Plot DBN-Mix against its hyper-parameters (Fig. 3): eta and eps, alpha, gamma.
+    """Plot Fig. 3: DBN-Mix against eta and eps, alpha, gamma.
 
     [bold]ltrepro plot-hparams[/bold]
 
     [bold]ltrepro plot-hparams --plan[/bold]
 
-    Writes fig3a, fig3b and fig3c as .png and .svg, with the numbers as .csv.
+    Writes fig3a, fig3b and fig3c as .png and .svg, and their numbers as .csv.
     """,
 )
 
 
 @app.command()
 def plot_classes(
-    chosen: Annotated[list[str] | None, typer.Argument(help="Runs to plot instead: paths, keys or beginnings.")] = None,
+    chosen: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN", help="Runs to plot instead of Fig. 1: paths, keys, or unique beginnings of keys."
+        ),
+    ] = None,
     dataset: Dataset = None,
     ratio: Ratios = None,
     epochs: Epochs = None,
@@ -156,16 +167,18 @@ def plot_classes(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Plot training images and accuracy by class (Fig. 1): vanilla, BBN and DBN-Mix, or any runs of one split.
+    """Plot Fig. 1: images and accuracy by class; or any runs.
 
     [bold]ltrepro plot-classes[/bold]
 
     [bold]ltrepro plot-classes --dataset digits --ratio 60 --run[/bold]
 
-    [bold]ltrepro plot-classes cifar100-r100-bbn-e200-s0 cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro plot-classes digits-r60-bbn-e60-s0 digits-r60-dbn_mix-e60-s0-a702[/bold]
 
-    Writes fig1 as .png and .svg with its .csv; of chosen runs, classes-<digest>. Runs that differ in their seeds only
-    are one series, drawn as mean and standard deviation.
+    Without RUN: vanilla, BBN and DBN-Mix, written as fig1.png, .svg and .csv.
+    With RUN...: these runs, which must share a split, as classes-<digest>. Runs
+    that differ only in their seeds are drawn as one mean and its standard
+    deviation.
     """
     if not chosen:
         return _show(
@@ -180,12 +193,15 @@ def plot_classes(
 
 @app.command()
 def demo(
-    to: Annotated[Path, typer.Option("--out", help="Folder of everything the demo writes.")] = Path("demo"),
+    to: Annotated[Path, typer.Option("--out", help="Output folder for runs, table and figure.")] = Path("demo"),
     device: Device = "auto",
 ) -> None:
-    """Run the paper's ablation on the handwritten digits inside the package: nine rows, three seeds, no download.
+    """Run the ablation of DBN-Mix on handwritten digits.
 
     [bold]ltrepro demo[/bold]
+
+    Nine rows, three seeds, no download: the digits are in the package. It takes
+    about 2 minutes on 2 cores.
     """
     import torch
 

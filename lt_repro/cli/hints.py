@@ -4,6 +4,7 @@ import re
 
 _HINTS = {  # by the error's class, or by its first line
     "NotThere": "`ltrepro make-dataset {error.name}` downloads it; --data-root or LTREPRO_DATA names another folder",
+    "OlderSchema": "`ltrepro migrate {error.folder}` re-keys its files",
     "MissingWeights": "train that run again: --force does it in this folder, --out DIR in another",
     r"^unknown method ": "`ltrepro methods` lists them",
     r"^method \w+ without a parent": "add --set parent=RUN",

@@ -1,5 +1,6 @@
 """Printing a plan: what is missing, the command that trains each run, and what it costs."""
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -134,22 +135,34 @@ def _train_arguments(
     recipe: "Recipe", dataset: str, parent: str | None, reading: str = "paper", preset: str = ""
 ) -> list[str]:
     from lt_repro.data.load import is_own
+    from lt_repro.methods.base import Method
     from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import role_fields
 
     method, idle = type(recipe.method), recipe.inactive_fields()
+    ablated, base = SETTINGS.ablation
+    name = None if method.name() in (ablated, Method.first_stage) else method.name()  # as `train` has it without one
     natural = recipe.imb_type == "as_is"
+    short = name is None
     needs_ratio = is_own(recipe.dataset) and not recipe.parents  # without one, `train` takes the images as they are
     roles = role_fields(recipe.method)
-    try:
-        bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents), set[str]()
-    except RequestError:  # the parents alone do not imply these fields
-        bare, typed = SETTINGS.recipe(recipe.dataset, method.name(), parents=recipe.parents, **roles), {*roles}
+    typed = set[str]()
+    if name is None:
+        first = recipe.parents.get("features")
+        bare = dict(base) | ({"branches": len(first.spec.branches), "frozen": True} if first else {"frozen": False})
+        bare["ratio"] = SETTINGS.recipe(recipe.dataset).ratio
+    else:
+        try:
+            bare = dict(SETTINGS.recipe(recipe.dataset, name, parents=recipe.parents).values)
+        except RequestError:  # the parents alone do not imply these fields
+            typed = {*roles}
+            bare = dict(SETTINGS.recipe(recipe.dataset, name, parents=recipe.parents, **roles).values)
     chosen = {name: recipe.values[name] for name in SETTINGS.chosen if name in recipe.values} | roles
     chosen["ratio"] = recipe.ratio
-    usual = SETTINGS.recipe(recipe.dataset, method.name(), reading, preset, parents=recipe.parents, **chosen)
+    made = SETTINGS.recipe(recipe.dataset, name, reading, preset, parents=recipe.parents, **chosen)
+    usual = {field.name: field.default for field in dataclasses.fields(method)} | dict(made.values)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
-    words += [] if method.name() == "dbn_mix" else ["--method", method.name()]
+    words += ["--method", name] if name else []
     for parent_recipe in recipe.parents.values():
         words += ["--set", f"parent={parent or parent_recipe.key()}"]
     words += [] if reading == "paper" else ["--reading", reading]
@@ -158,12 +171,12 @@ def _train_arguments(
     for name, value in recipe.values.items():
         if name in ("dataset", "parents") or name in idle:
             continue
-        same = value == (bare if name in chosen else usual).values[name]
+        same = value == (bare if name in chosen else usual)[name]
         if same and name not in typed and not (name == "ratio" and needs_ratio):
             continue
         if natural and name in ("ratio", "imb_type"):
             continue
-        if method.name() == "dbn_mix" and name in ("branches", "mix", "tscale"):
+        if name in ("branches", "mix", "tscale") and short:
             words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
         elif name in FLAGS:
             words += [f"--{name.replace('_', '-')}", fields.text(value)]

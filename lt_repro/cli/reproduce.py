@@ -25,7 +25,10 @@ from lt_repro.cli.request import (
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Runs at once; cores are divided among them.", show_default="a core each, up to 4; 1 on a GPU"
+        min=1,
+        metavar="<int>",
+        help="Runs to train at once, 1 or more; they share the cores.",
+        show_default="one a core, at most 4; 1 on a GPU",
     ),
 ]
 
@@ -35,42 +38,71 @@ def reproduce(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, readings; "
-            "or all."
+            metavar="EXHIBIT",
+            help="Exhibits: table1 to table6, fig1, fig3, rivals, parts, groups, reliability, lambdas, statistics, "
+            "readings; or all.",
         ),
     ],
-    rows: Annotated[str | None, typer.Option(help="Train only these, as dbn,dbn+bm+ts.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Train only these, as 100,50.")] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Train only these rows, such as dbn,dbn+bm+ts; all are shown.", show_default="all"),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Train only these columns, such as 100,50; all are shown.", show_default="all")
+    ] = None,
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
     ratio: Ratios = None,
     reading: Reading = "paper",
-    profile: Annotated[str, typer.Option(help="paper, short (20 epochs) or smoke (10 epochs of 3 steps).")] = "paper",
-    assign: Annotated[list[str] | None, typer.Option("--set", help="field=value for every run; repeatable.")] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Length of training: paper (the paper's), short (20 epochs) or smoke (10 epochs of 3 steps)."
+        ),
+    ] = "paper",
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of every run, as field=value or method.field=value; repeatable."),
+    ] = None,
     bn: Bn = None,
     protocol: Annotated[
         str,
-        typer.Option(help="last, or released (tests after every epoch, best beside last, a split for each seed)."),
+        typer.Option(
+            help="How results are read: last (the last epoch, one split) or released (a test after every epoch, the "
+            "best beside the last, a split for each seed)."
+        ),
     ] = "last",
     eval_every: EvalEvery = None,
     eval_bn: EvalBn = False,
-    order: Annotated[str, typer.Option(help="seed by seed, or cheapest first.")] = "seed",
-    budget: Annotated[str | None, typer.Option(help="Stop in time, as 9m or 1h30m; exits with 5.")] = None,
+    order: Annotated[
+        str, typer.Option(help="Order of training: seed (one seed after the other) or cheapest (cheapest run first).")
+    ] = "seed",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time to stop within, such as 90s, 9m or 1h30m; then the exit code is 5, and a rerun resumes.",
+            show_default="no limit",
+        ),
+    ] = None,
     jobs: Jobs = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, a command for each run.")] = False,
-    render_only: Annotated[bool, typer.Option("--render-only", help="Train nothing.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="Best on test beside the last epoch, labelled.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print a command for each missing run and the total cost; train nothing.")
+    ] = False,
+    render_only: Annotated[bool, typer.Option("--render-only", help="Render the stored runs; train nothing.")] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="Show the best epoch on test beside the last epoch, labelled.")
+    ] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Write tables as LaTeX too.")] = False,
     claims: Annotated[
-        bool, typer.Option("--claims", help="Judge the paper's claims at other settings than the paper's too.")
+        bool, typer.Option("--claims", help="Judge the paper's claims even at settings that are not the paper's.")
     ] = False,
     runs: Runs = None,
-    to: Annotated[Path | None, typer.Option("--out", help="Of rendered files.", show_default="tables, figures")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Output folder.", show_default="tables, figures")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Reproduce tables and figures: train what is missing, then show ours beside the published numbers.
+    """Reproduce any table or figure: train, resume, render.
 
     [bold]ltrepro reproduce table4 --dataset digits --ratio 60[/bold]
 
@@ -80,13 +112,19 @@ def reproduce(
 
     [bold]ltrepro reproduce all --dry-run[/bold]
 
-    Rerun to resume. Rows without a method and data sets without a reader are shown as — and never trained. Another
-    reading, profile, data set or setting gives another table, with its own file name and caption. The paper's claims
-    are judged at the paper's settings, in either reading; elsewhere only with --claims.
+    Trains the missing runs, then shows our numbers beside the published ones.
+    The same command resumes what was stopped. Rows whose method or data set is
+    not supported yet are shown as — and never trained.
 
-    Where training mixes images, BatchNorm's running statistics are of mixed images and test images are not. Every run
-    stores what its weights give with other statistics too, and --bn shows them: mixed (a plain mean over an epoch of
-    training batches), clean (the same without mixing) or blend (a clean batch after each training batch).
+    Another reading, profile, data set or setting makes another table, with its
+    own file name and caption. The paper's claims are judged at the paper's
+    settings, in either reading; elsewhere only with --claims.
+
+    Every run is tested with four BatchNorm statistics; --bn chooses which are
+    shown: running (as training left them), mixed (the plain mean over an epoch
+    of training batches), clean (the same without mixing) or blend (running, with
+    a clean batch after each training batch). The last two matter where training
+    mixes images, because test images are not mixed.
     """
     from lt_repro.methods import METHODS
 
@@ -124,29 +162,37 @@ def reproduce(
 
 @app.command()
 def check(
-    what: Annotated[list[str], typer.Argument(help="table1 to table6, fig1, fig3, or all.")],
+    what: Annotated[
+        list[str], typer.Argument(metavar="EXHIBIT", help="Exhibits, such as table1 to table6, fig1 or fig3; or all.")
+    ],
     reading: Reading = "paper",
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 unless every cell is reproduced.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 4 unless every published number is reproduced.")
+    ] = False,
     seeds: Seeds = None,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Say which published numbers our runs reproduce and which claims of the paper hold; 4 if a number is outside.
+    """Say which published numbers and claims our runs reproduce.
 
     [bold]ltrepro check table4[/bold]
 
     [bold]ltrepro check table5 --reading released[/bold]
 
-    [bold]reproduced[/bold]: the published number lies in the 95 % confidence interval of our mean, ± t sd / sqrt(n).
+    [bold]reproduced[/bold]: the published number lies in the 95 % confidence interval of
+    our mean, ± t sd / sqrt(n).
 
-    [bold]within one more run[/bold]: outside that, but in the 95 % prediction interval of one more run of ours,
-    ± t sd sqrt(1 + 1/n).
+    [bold]within one more run[/bold]: outside that, but in the 95 % prediction interval
+    of one more run of ours, ± t sd sqrt(1 + 1/n).
 
-    [bold]outside[/bold]: in neither; then the exit code is 4. By chance alone it is about one number in twenty.
+    [bold]outside[/bold]: in neither; then the exit code is 4. Chance alone puts about one
+    number in twenty outside.
 
     [bold]too few seeds[/bold]: fewer than three, so it is not judged.
 
-    A claim holds, or does not, only where a 95 % interval decides; else it is inconclusive. Claims change no exit code.
+    A claim of the paper holds if the whole 95 % interval agrees with it, and does
+    not hold if none of it does; else it is inconclusive. Claims do not change the
+    exit code.
     """
     from lt_repro.paper import papers
     from lt_repro.render import verdicts

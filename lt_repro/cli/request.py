@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,21 +27,40 @@ if TYPE_CHECKING:
     from lt_repro.store.runs import Run
 
 Ratios = Annotated[
-    list[str] | None, typer.Option("--ratio", help="Ratio or as-is; repeatable where columns are ratios.")
+    list[str] | None,
+    typer.Option(
+        "--ratio",
+        help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images. "
+        "Repeatable where the columns are ratios.",
+        show_default="the exhibit's",
+    ),
 ]
-Seeds = Annotated[str | None, typer.Option(help="Train and show these, as 0-2 or 0,3.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Random seeds to use, such as 0-2 or 0,3.", show_default="the exhibit's")
+]
 Bn = Annotated[
     str | None,
     typer.Option(
-        "--bn", help="BatchNorm statistics of the test: running, mixed, clean, blend.", show_default="the reading's"
+        "--bn", help="BatchNorm statistics to test with: running, mixed, clean or blend.", show_default="the reading's"
     ),
 ]
-EvalEvery = Annotated[int | None, typer.Option(min=1, help="Epochs between two tests.", show_default="10")]
+EvalEvery = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="<int>",
+        help="Epochs between two tests along the way, 1 or more; the last epoch is always tested.",
+        show_default="10",
+    ),
+]
 EvalBn = Annotated[
-    bool, typer.Option("--eval-bn", help="Each test with all four statistics of BatchNorm, as the last always is.")
+    bool,
+    typer.Option(
+        "--eval-bn", help="Test along the way with all four BatchNorm statistics too, as after the last epoch."
+    ),
 ]
 EVAL_EVERY = 10
-Reading = Annotated[str, typer.Option(help="paper (its text) or released (the authors' code).")]
+Reading = Annotated[str, typer.Option(help="How to read the paper: paper (its text) or released (its authors' code).")]
 DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
@@ -229,13 +249,19 @@ class Found:
     def __init__(self, folders: Sequence[Path]) -> None:
         from lt_repro.data.load import known_split
         from lt_repro.render.cells import conflicts
+        from lt_repro.store.run_file import OlderSchema
         from lt_repro.store.runs import load_runs
 
         self.folders = folders
         runs, damaged = load_runs(folders)
         self.runs: list[Run]
         self.runs, others = conflicts(runs, known_split)
-        self.notes = [str(error).splitlines()[0] for error in damaged] + others
+        older = Counter(error.folder for error in damaged if isinstance(error, OlderSchema))
+        self.notes = [
+            f"{count} run files of an older version in {place} are not shown: `ltrepro migrate {place}` re-keys them"
+            for place, count in older.items()
+        ]
+        self.notes += [str(error).splitlines()[0] for error in damaged if not isinstance(error, OlderSchema)] + others
         self.code = 1 if damaged else 0
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":

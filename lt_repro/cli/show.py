@@ -28,15 +28,24 @@ DEFAULT_PAPER = "dbn_mix"
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="A method, for what each of its settings means.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/departures.md.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Method to explain.", show_default="list all")
+    ] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="Print all methods' departures from their papers, as in docs/departures.md."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the methods, or show one: its equation and source, what each setting means, where it departs from the paper.
+    """List the methods, or explain one and its settings.
 
     [bold]ltrepro methods[/bold]
 
     [bold]ltrepro methods dbn_mix[/bold]
+
+    Without NAME: every method, its settings, and what it costs beside plain
+    cross-entropy. With NAME: its source and equation, what each setting means,
+    and where it departs from its paper.
     """
     from lt_repro import cards, fields
     from lt_repro.methods import METHODS
@@ -131,15 +140,20 @@ def _put_settings(title: str, settings: "Sequence[Setting]") -> None:
 
 @app.command()
 def readings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/two-readings.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the readings and their results, as in docs/two-readings.md.")
+    ] = False,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """List the readings of DBN-Mix: what its text says, what the authors' released code does, and the settings.
+    """List where DBN-Mix's text and its released code differ.
 
     [bold]ltrepro readings[/bold]
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale --reading released[/bold]
+
+    For each point: what the paper says, what the code does, how that was
+    checked, and the --set that switches it.
     """
     from lt_repro.cli.request import found_in
     from lt_repro.paper.dbn_mix import PAPER
@@ -166,13 +180,17 @@ def readings(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="A path, a key, or a unique prefix of a key.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run: a path, a key, or a unique beginning of a key.")],
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Show a run: recipe, result, provenance, its cells, which reading it follows, and where it departs from it.
+    """Show a run: settings, result, origin, and its tables.
 
-    [bold]ltrepro show cifar100-r100[/bold]
+    [bold]ltrepro show cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
+
+    Looks in ./runs and ./tables/runs. Also says which reading of the paper the
+    run follows, which settings differ from the defaults, and which settings the
+    paper leaves open.
     """
     from lt_repro.store.provenance import changes_words
     from lt_repro.store.runs import find_run, run_folders

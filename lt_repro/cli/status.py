@@ -25,17 +25,21 @@ COLLECTED = Path("tables/runs")
 
 @app.command()
 def status(
-    runs: Runs = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until Ctrl-C.")] = False,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", help="Folder of runs; repeatable.", envvar="LTREPRO_RUNS", show_default="./runs"),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show which runs are done, running, interrupted, failed or diverged.
+    """List runs: done, running, interrupted, failed, diverged.
 
     [bold]ltrepro status[/bold]
 
     [bold]ltrepro status --watch[/bold]
 
-    Looks in ./runs or in the given folders. To resume an interrupted or failed run, rerun its command.
+    Looks in ./runs, or in the given folders. To resume an interrupted or failed
+    run, type its command again.
     """
     folders = _folders(runs)
     if as_json:
@@ -53,20 +57,27 @@ def status(
 @app.command()
 def verify(
     folder: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of runs.", show_default="runs, tables/runs")
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="Folders of runs to check.", show_default="runs, tables/runs"),
     ] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed processes left behind.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what killed processes left behind, and damaged checkpoints.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored file against its digest; exits with 1 and names the damaged ones.
+    """Check every stored file against its digest.
 
     [bold]ltrepro verify[/bold]
 
     [bold]ltrepro verify runs --clean[/bold]
 
-    --clean removes temporary files, free locks, damaged checkpoints, and checkpoints of finished runs. It never removes
-    run files, weights, or files of a run that is training now. Weights that are gone are not bad: the lines name the
-    runs that need them, stored or still to be trained for an exhibit.
+    Names the damaged files and exits with 1 if there are any. Missing weights are
+    not an error; each line says which runs need them, stored or still to be
+    trained.
+
+    --clean removes temporary files, free locks, damaged checkpoints, and
+    checkpoints of finished runs. It never removes run files, weights, or files of
+    a run that is training now.
     """
     from lt_repro.store import status
 
@@ -98,14 +109,59 @@ def verify(
 
 
 @app.command()
-def collect(
-    source: Annotated[list[Path], typer.Argument(help="Folders of run files, or run files.")],
-    to: Annotated[Path, typer.Option("--out", help="Folder to copy to.")] = COLLECTED,
+def migrate(
+    source: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of run files.")],
     as_json: Json = False,
 ) -> None:
-    """Copy run files into tables/runs after checking each one; existing files are not overwritten.
+    """Re-key run files that an older version wrote.
+
+    [bold]ltrepro migrate runs[/bold]
+
+    Results stay, keys and file names change; each file notes its old key. A key
+    no longer depends on settings without effect, and the baseline is called
+    cross_entropy. Weights are renamed with their run. A checkpoint cannot be
+    re-keyed: finish that run with the version that started it. Safe to rerun.
+    """
+    from lt_repro.store import migrate as rekey
+    from lt_repro.store import run_file
+    from lt_repro.store.checkpoint import SUFFIX
+
+    renamed: dict[str, str] = {}
+    refused: list[str] = []
+    for place in source:
+        if not place.is_dir():
+            raise RequestError(f"{place} is not a folder", "allowed: folders of run files")
+        for path in sorted(place.glob("*.json")):
+            if path.name.endswith(run_file.FAILED):
+                continue
+            try:
+                if new := rekey.migrate(path):
+                    renamed[str(path)] = str(new)
+            except DamagedError as error:
+                refused.append(str(error).splitlines()[0])
+    unfinished = [str(path) for place in source for path in sorted(place.glob(f"*{SUFFIX}"))]
+    if as_json:
+        put_json({"renamed": renamed, "refused": refused, "unfinished": unfinished})
+    else:
+        for line in refused:
+            put(f"refused: {line}")
+        for name in unfinished:
+            put(f"left as it is: {name}")
+        put(f"{len(renamed)} re-keyed, {len(refused)} refused, {len(unfinished)} checkpoints left")
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
+def collect(
+    source: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Run files, or folders of run files.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder to copy them to.")] = COLLECTED,
+    as_json: Json = False,
+) -> None:
+    """Copy run files into tables/runs after checking them.
 
     [bold]ltrepro collect /media/usb/runs[/bold]
+
+    Files that exist there are not overwritten. Weights are not copied.
     """
     from lt_repro.data.load import known_split
     from lt_repro.store import files
@@ -150,14 +206,16 @@ def collect(
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(help="A path, a key, or a unique beginning of a key.")],
-    second: Annotated[str, typer.Argument(help="Another one, given the same way.")],
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="First run: a path, a key, or a unique beginning of a key.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Second run, given the same way.")],
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Show every field in which two runs differ, and the classes whose accuracy differs.
+    """Show what differs between two runs, down to the classes.
 
-    [bold]ltrepro diff digits-r60-dbn_mix-e60-s0-04e5 digits-r60-dbn_mix-e60-s1-046b[/bold]
+    [bold]ltrepro diff digits-r60-cross_entropy-e60-s0-25ea digits-r60-cross_entropy-e60-s1-24ee[/bold]
     """
     from lt_repro.store.runs import find_run, run_folders
 

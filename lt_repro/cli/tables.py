@@ -1,6 +1,8 @@
 """`tables`: renders everything that is committed under tables/, figures/ and docs/ from the runs stored beside it."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from lt_repro.cli.request import Found, Request, found_in, requested_tables
 from lt_repro.errors import FailedError, RequestError
 
 if TYPE_CHECKING:
+    from lt_repro.cli.output import Exhibit
     from lt_repro.paper.table import Table
 
 LIST = Path("tables/rendered.json")
@@ -21,12 +24,13 @@ LIST = Path("tables/rendered.json")
 def tables(
     to: Annotated[Path, typer.Option("--out", help="Folder that gets tables/, figures/ and docs/.")] = Path(),
 ) -> None:
-    """Render what tables/rendered.json lists from tables/runs: every exhibit that has a run. `make tables` calls it.
+    """Render all that is committed, from tables/runs.
 
     [bold]ltrepro tables[/bold]
 
-    An entry of the list has the names of exhibits and options of `reproduce`. The pages docs/two-readings.md and
-    docs/departures.md are rendered too.
+    Every exhibit of tables/rendered.json that has a run is written to tables/ or figures/; an entry of that list has
+    the names of exhibits and options of `reproduce`. So are docs/two-readings.md, docs/departures.md and the overviews
+    in docs/status.md.
     """
     from lt_repro.render.cells import measure
 
@@ -34,8 +38,8 @@ def tables(
     for note in found.notes:
         say(f"note: {note}")
     failed = []
-    for table in listed():
-        measured = measure(table, found.runs)
+    shown = [(table, measure(table, found.runs)) for table in listed()]
+    for table, measured in shown:
         if not any(cell.runs for cell in measured):
             continue
         content = content_of(table, measured, found.notes)
@@ -47,8 +51,8 @@ def tables(
             failed.append(f"{table.id}: {error}")
         for path in paths:
             put(str(path))
-    for name, page in pages(found).items():
-        put(str(write(to / "docs" / name, f"{page}\n")))
+    for name, page in pages(found, shown).items():
+        put(str(write(to / "docs" / name, page)))
     if failed:
         raise FailedError("; ".join(failed))
     raise typer.Exit(found.code)
@@ -82,14 +86,28 @@ def _entry(
     return Request(exhibits.split(), train=False, plan=False, as_json=False, **where, **which, **how)
 
 
-def pages(found: Found) -> dict[str, str]:
-    """Returns the pages of docs/ that are made from the runs and from the docstrings of the methods, by name."""
+def pages(found: Found, shown: "Sequence[Exhibit]") -> dict[str, str]:
+    """Returns what is made of the pages of docs/ from the runs and the docstrings of the methods, by name."""
     from lt_repro import cards
     from lt_repro.methods import METHODS
     from lt_repro.paper.dbn_mix import PAPER
     from lt_repro.render import departures, readings
 
-    return {
-        "two-readings.md": readings.page(PAPER, found.runs),
-        "departures.md": departures.page(map(cards.card, METHODS.values())),
+    made = {
+        "two-readings.md": readings.page(PAPER, found.runs) + "\n",
+        "departures.md": departures.page(map(cards.card, METHODS.values())) + "\n",
     }
+    status = Path("docs/status.md")
+    return made | ({status.name: _status(status.read_text(encoding="utf-8"), shown)} if status.exists() else {})
+
+
+def _status(text: str, shown: "Sequence[Exhibit]") -> str:
+    """Returns the page on what is measured with its two tables, of the papers' images and of the digits, made again."""
+    from lt_repro.render.overview import overview
+
+    parts = re.split(r"(?m)(?:^\| exhibit .*\n)(?:^\|.*\n)+", text)
+    ordered = sorted(shown, key=lambda pair: pair[0].id)
+    for i, on_digits in enumerate((False, True)[: len(parts) - 1]):
+        chosen = [pair for pair in ordered if (pair[0].base.get("dataset") == "digits") is on_digits]
+        parts[i] += "\n".join(overview(chosen)) + "\n"
+    return "".join(parts)

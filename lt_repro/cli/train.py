@@ -34,38 +34,104 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="cifar100")] = None,
-    ratio: Annotated[str | None, typer.Option(help="n_max / n_min, or as-is.", show_default=DEFAULT_RATIO)] = None,
-    imb_factor: Annotated[float | None, typer.Option(help="n_min / n_max: another way to say --ratio.")] = None,
-    arch: Annotated[str | None, typer.Option(help="sbn (one branch) or dbn (two).")] = None,
-    mix: Annotated[str | None, typer.Option(help="none, mixup or bilateral.")] = None,
-    tscale: Annotated[bool, typer.Option("--tscale", help="Class-conditional temperature scaling.")] = False,
-    alpha: Annotated[float | None, typer.Option(help="Of Beta(alpha, alpha).", show_default="paper's")] = None,
-    gamma: Annotated[float | None, typer.Option(help="Of the reverse sampler; inf is balanced.")] = None,
-    eta: Annotated[float | None, typer.Option(help="Of the temperatures; inf turns them off.")] = None,
-    eps: Annotated[float | None, typer.Option(help="Of the temperatures.", show_default="paper's")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Length of training.", show_default="paper's, 200")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.", show_default="paper's")] = None,
-    batch: Annotated[int | None, typer.Option("--batch-size", help="Images of a step.", show_default="paper's")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of SGD.", show_default="paper's")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial weights and all draws.", show_default="0")] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option(
+            help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images.",
+            show_default=DEFAULT_RATIO,
+        ),
+    ] = None,
+    imb_factor: Annotated[
+        float | None, typer.Option(help="1 / ratio, above 0 and up to 1, instead of --ratio: 0.01 is --ratio 100.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Network: sbn (one branch) or dbn (two branches).", show_default="sbn")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Mixing: none, mixup (one branch only) or bilateral.", show_default="none")
+    ] = None,
+    tscale: Annotated[bool, typer.Option("--tscale", help="Train with class-conditional temperatures.")] = False,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Parameter of the Beta distribution that mixup draws lambda from, above 0.", show_default="usually 1"
+        ),
+    ] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option(
+            help="Parameter of DBN-Mix's reverse sampler, above 0; inf draws all classes equally often.",
+            show_default="inf",
+        ),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            help="Parameter that damps DBN-Mix's temperatures, above 0; inf turns them off.",
+            show_default="7 on cifar100, else 3",
+        ),
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(
+            help="How far DBN-Mix's temperatures follow the class sizes, from 0 (not at all) to 1.", show_default="0.6"
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Training epochs, 1 or more.", show_default="usually 200; 60 on digits")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Learning rate between warm-up and the first drop.", show_default="usually 0.1"),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch-size", help="Images in a training batch.", show_default="usually 128")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Weight decay of SGD, from 0 to 1.", show_default="usually 2e-4")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of the initial weights and of every draw.", show_default="0")
+    ] = None,
     split_seed: Annotated[
-        str | None, typer.Option(help="Which draw of the split; 0 is the field's, run the run's seed.")
+        str | None,
+        typer.Option(
+            help="Random seed of the split: 0 is the one that the field uses, run takes the run's own seed.",
+            show_default="0",
+        ),
     ] = None,
     reading: Reading = "paper",
-    preset: Annotated[str, typer.Option(help="A recipe of the method's own, such as published.")] = "",
-    method: Annotated[str | None, typer.Option(help="A method by name; `ltrepro methods` lists them.")] = None,
-    assign: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="A recipe of the method's own instead of the shared one, such as published.")
+    ] = "",
+    method: Annotated[str | None, typer.Option(help="Method to train with; `ltrepro methods` lists them.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, as field=value; repeatable. `ltrepro methods NAME` lists them."),
+    ] = None,
     device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Number format of training: fp32, bf16, or auto, which takes bf16 where the hardware has it.",
+            show_default="auto",
+        ),
+    ] = None,
     eval_every: EvalEvery = None,
     eval_bn: EvalBn = False,
-    folder: Annotated[Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder of the run.")] = Path("runs"),
+    folder: Annotated[
+        Path, typer.Option("--out", envvar="LTREPRO_RUNS", help="Folder that the run is written to.")
+    ] = Path("runs"),
     data_root: DataRoot = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="On a GPU: the same bits every time.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train again; the old run is moved to superseded/.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU, use algorithms that give the same bits every time.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train even if the run is stored; the old one moves to superseded/.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train one run; rerun to resume. Prints the run file's path last.
+    """Train one run; the same command resumes it.
 
     [bold]ltrepro train --arch dbn --mix bilateral --tscale[/bold]
 
@@ -73,13 +139,20 @@ def train(
 
     [bold]ltrepro train --dataset digits --ratio 60 --mix mixup --seed 1[/bold]
 
-    [bold]ltrepro train --arch dbn --mix bilateral --tscale --set branch_at=layer3 --epochs 10[/bold]
+    [bold]ltrepro train --arch dbn --mix bilateral --set branch_at=layer3[/bold]
 
-    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-8d7a[/bold]
+    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
-    The last epoch's accuracy is the result. A data set's settings are the paper's; what is given here wins. With a
-    parent, images, network and seed are the parent's; its features are frozen, its heads are trained again. The logits
-    of a run and its confusion matrix come from its weights: `ltrepro evaluate RUN`.
+    Without --method, --arch, --mix and --tscale it is plain cross-entropy.
+    Defaults depend on the data set and the method: `ltrepro methods NAME` lists
+    them. --alpha, --gamma, --eta and --eps set the method's field of that name.
+
+    The last epoch's accuracy is the result. The last line printed is the path
+    of the run file. `ltrepro evaluate RUN` gives the logits and the confusion
+    matrix.
+
+    --set parent=RUN starts from another run: images, network and seed are
+    RUN's, its features are frozen, and new heads are trained.
     """
     from lt_repro import fields
     from lt_repro.data import load
@@ -113,11 +186,11 @@ def train(
     given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
     if parent:
-        given["parents"] = {_role(method or "dbn_mix", assign): parent.recipe}
+        given["parents"] = {_role(method, assign): parent.recipe}
     pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
     if preset:
         given["preset"] = preset
-    recipe = _recipe(pool, method or "dbn_mix", reading, given | ratio_settings(ratio, pool), assign)
+    recipe = _recipe(pool, method, reading, given | ratio_settings(ratio, pool), assign)
     counts = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
@@ -169,21 +242,22 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     return (find_run(named[0], run_folders([folder])) if named else None), others
 
 
-def _role(method: str, assign: Sequence[str]) -> "ParentRole":
+def _role(method: str | None, assign: Sequence[str]) -> "ParentRole":
     """Returns in which role a method takes its only parent.
 
     Raises:
         RequestError: With these settings it takes none.
     """
     from lt_repro import fields
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import find
 
-    cls = find(method)
-    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [method]).items()}
+    cls = find(method or SETTINGS.ablation[0])
+    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [cls.name()]).items()}
     given = {"frozen": True} | given  # as in the recipe that a parent makes
     roles = cls(**{name: value for name, value in given.items() if name in fields.types(cls)}).parents
     if not roles:
-        raise RequestError(f"a parent with method {method}", "allowed: no parent, with these settings")
+        raise RequestError(f"a parent with method {cls.name()}", "allowed: no parent, with these settings")
     return roles[0]
 
 
@@ -209,13 +283,14 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
+def _recipe(pool: "Pool", method: str | None, reading: str, given: dict[str, Any], assign: list[str]) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
-    from lt_repro.paper.dbn_mix.settings import recipe
-    from lt_repro.recipe import find, settings
+    from lt_repro import fields
+    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.recipe import Recipe, find, settings
 
-    cls = find(method)
-    for name, value in parse_settings(assign, [method]).items():
+    cls = find(method or SETTINGS.ablation[0])
+    for name, value in parse_settings(assign, [cls.name()]).items():
         plain = name.rpartition(".")[2]
         if plain in given:
             raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
@@ -224,10 +299,13 @@ def _recipe(pool: "Pool", method: str, reading: str, given: dict[str, Any], assi
         given |= usual_ratio(pool, given.get("imb_type"))
     for name in given.keys() - {"preset"}:
         if name not in settings(cls):
-            raise RequestError(f"--{name} with method {method}", f"allowed: {', '.join(settings(cls))}")
-    chosen = recipe(pool.name, method, reading, **given)
-    idle = sorted(chosen.inactive_fields() & given.keys())
-    if idle:
+            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(settings(cls))}")
+    chosen = SETTINGS.recipe(pool.name, method, reading, **given)
+    _, base, _ = SETTINGS.method_of(method, given)
+    typed = {n: v for n, v in given.items() if n in fields.types(cls)}
+    typed = ({"frozen": True} if "frozen" in fields.types(cls) and "parents" in given else {}) | typed
+    inactive = cls(**dict(base) | typed).inactive_fields() | (chosen.inactive_fields() & fields.types(Recipe).keys())
+    if idle := sorted(given.keys() & inactive):
         raise RequestError(
             f"{', '.join(idle)} has no effect with the other settings",
             "allowed: settings that have an effect",

@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from typing import Any
 
 from lt_repro.methods.base import Method
 
@@ -16,3 +18,8 @@ def _found() -> dict[str, type[Method]]:
 
 
 METHODS = _found()
+ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ce": ("cross_entropy", {}),
+    "mixup": ("cross_entropy", {"mix": "mixup"}),
+}
+"""Other names that can be typed: the method, and the fields that the name sets."""

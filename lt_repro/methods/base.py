@@ -138,13 +138,17 @@ class Method(ABC):
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {}
     """The method's fields that its authors chose for a data set and a ratio, by (data set, ratio)."""
 
-    first_stage: ClassVar[str] = "dbn_mix"
-    """The method of its parents where nothing else is chosen, by name; at its defaults dbn_mix is cross-entropy."""
+    first_stage: ClassVar[str] = "cross_entropy"
+    """The method of its parents where nothing else is chosen, by name."""
 
     @classmethod
     def name(cls) -> str:
         """Returns the registry's name for this method, which is its file's."""
         return cls.__module__.rpartition(".")[2]
+
+    def spelled(self) -> "Method":
+        """Returns what this training is called: itself, or a simpler method that gives the same weights bit for bit."""
+        return self
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -1,5 +1,6 @@
 """DBN-Mix and every row of its ablation: one or two branches, which mixup, class temperatures or none."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,6 +15,7 @@ from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.errors import RequestError
 from lt_repro.losses import branch_loss, complement_cross_entropy, soft_cross_entropy, temperatures
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, RandomInput, Sampled, StepContext
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.mixing import bilateral_mixup, draw_keys, draw_lam, mixup, mixup_within
 from lt_repro.nets.spec import NetSpec
 
@@ -103,9 +105,9 @@ class DbnMix(Method):
 
     title: ClassVar[str] = "DBN-Mix"
 
-    branches: Literal[1, 2] = 1
-    mix: Literal["none", "mixup", "bilateral"] = "none"
-    tscale: bool = False
+    branches: Literal[1, 2] = 2
+    mix: Literal["none", "mixup", "bilateral"] = "bilateral"
+    tscale: bool = True
     alpha: float = 1.0
     gamma: float = inf
     eta: float = 7.0
@@ -131,13 +133,23 @@ class DbnMix(Method):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the nine rows of Table 4, and every field at another value."""
-        single = [cls(mix=mix, tscale=scaled) for mix in ("none", "mixup", "bilateral") for scaled in (False, True)]
+        """Returns the rows of Table 4 that are not cross-entropy's, and every field at another value."""
+        single = [cls(1, "none", True), cls(1, "mixup", True), cls(1, "bilateral", False), cls(1, "bilateral", True)]
         two = [cls(2, mix, scaled) for mix in ("none", "bilateral") for scaled in (False, True)]
         odd = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
         released = cls(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement")
         layer2 = cls(2, "bilateral", True, branch_at="layer2", gamma=1.0, temperature="ride")
         return *single, *two, odd, released, layer2, cls(2, "bilateral", True, frozen=True)
+
+    def spelled(self) -> Method:
+        """Returns cross-entropy where one branch has it alone, or with mixup; no temperatures where all are 1."""
+        scaled = self.tscale and self.eps > 0 and self.eta < inf
+        alone = self.branches == 1 and self.head == "linear" and self.branch_loss == "ce" and not self.frozen
+        if alone and not scaled and self.mix == "none":
+            return CrossEntropy()
+        if alone and not scaled and self.mix == "mixup" and self.lam_per == "batch":
+            return CrossEntropy("mixup", self.alpha)
+        return self if scaled == self.tscale else dataclasses.replace(self, tscale=scaled)
 
     @property
     def defaults(self) -> Mapping[str, Any]:

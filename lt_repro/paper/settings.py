@@ -1,11 +1,13 @@
 """The settings of a paper: what it prints for each data set, how it can be read, and the recipes that this gives."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lt_repro import fields
 from lt_repro.errors import unknown
+from lt_repro.methods import ALIASES
 from lt_repro.methods.base import Method
 from lt_repro.paper.reading import Reading
 from lt_repro.recipe import SHARED, Recipe, find, role_fields, settings
@@ -25,6 +27,8 @@ class Settings:
         others: The row of any other data set.
         ratio: n_max / n_min where none is given.
         chosen: Fields of methods that experiments vary, which are no departure from the paper.
+        ablation: The method that the paper takes apart, and its fields with nothing of it left: what fields that are
+            given without a method are fields of, and what the others are then.
         readings: The ways in which the paper can be read, by name; the first is the default.
     """
 
@@ -32,46 +36,50 @@ class Settings:
     others: Mapping[str, Any]
     ratio: float = 100.0
     chosen: Sequence[str] = ()
+    ablation: tuple[str, Mapping[str, Any]] = (Method.first_stage, {})
     readings: Mapping[str, Reading] = field(default_factory=lambda: {"paper": Reading("paper", "the paper's text", "")})
     _made: dict[tuple[Any, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def recipe(
-        self, dataset: str, method: str = "dbn_mix", reading: str = "paper", preset: str = "", **given: Any
+        self, dataset: str, method: str | None = None, reading: str = "paper", preset: str = "", **given: Any
     ) -> Recipe:
         """Returns a recipe: what is given wins, the paper's settings for the data set fill in the rest.
 
         Args:
             dataset: Any name.
-            method: A registered method.
-            reading: One of `readings`. What it sets is dropped where it is inactive.
+            method: A registered method. None for the row of the paper's ablation that the given fields say
+                (`ablation`), or a second stage of it with a parent; cross-entropy where they say nothing.
+            reading: One of `readings`.
             preset: One of the method's `presets`, in place of the paper's settings; "" for none.
-            given: Any field of the recipe or of the method, by name. A name like "crt.bn" is a field of one method, and
-                dropped for every other.
+            given: Any field of the recipe or of the method, by name; what is inactive changes nothing. A name like
+                "crt.bn" is a field of one method, and dropped for every other.
 
         Raises:
             RequestError: A name is unknown or a value not allowed.
         """
-        cls, given = find(method), _plain(method, given)
+        name, base, given = self.method_of(method, given)
+        cls, given = find(name), _plain(name, given)
         parents = {role: parent.key() for role, parent in given.get("parents", {}).items()}
-        asked = cls, dataset, reading, preset, repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
+        as_text = repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
+        asked = cls, dataset, reading, preset, bool(base), as_text
         if asked not in self._made:  # a plan asks three times for each
-            self._made[asked] = self._fitted(cls, dataset, reading, preset, given)
+            self._made[asked] = self._read(cls, dataset, reading, preset, base, given)
         return self._made[asked]
 
-    def active(self, dataset: str, method: str = "dbn_mix", **given: Any) -> Recipe:
-        """Returns a recipe as `recipe` does, without the given settings that are inactive in it.
+    def method_of(self, method: str | None, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], dict[str, Any]]:
+        """Returns the method that is meant, its fields in place of its defaults, and what is given for it.
 
-        So a setting for a whole table does not change the rows that do not use it.
-
-        Raises:
-            RequestError: As `recipe`.
+        Args:
+            method: As in `recipe`; an alias sets fields.
+            given: As in `recipe`.
         """
-        given = _plain(method, given)
-        whole = self.recipe(dataset, method, **given)
-        idle = whole.inactive_fields() & given.keys()
-        if not idle:
-            return whole
-        return self.recipe(dataset, method, **{name: value for name, value in given.items() if name not in idle})
+        if method is not None:
+            name, sets = ALIASES.get(method, (method, {}))
+            return name, {}, dict(sets) | dict(given)
+        ablated, base = self.ablation
+        if given.keys() & {"parents", *fields.types(find(ablated))}:
+            return ablated, base, dict(given)
+        return Method.first_stage, {}, dict(given)
 
     def departures(
         self, actual: Recipe, reading: str = "paper", preset: str = "", sets: Mapping[str, Any] = {}
@@ -89,7 +97,10 @@ class Settings:
             free["parents"] = actual.parents
         whose = actual.dataset, method.name(), reading, preset
         default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free | dict(sets))
-        pairs = {name: (actual.values[name], default.values[name]) for name in settings(method)}
+        usual = {f.name: f.default for f in dataclasses.fields(method)} | dict(
+            default.values
+        )  # it may be spelled simpler
+        pairs = {name: (actual.values[name], usual[name]) for name in settings(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
@@ -98,36 +109,40 @@ class Settings:
             pairs |= {f"parent {name}": pair for name, pair in inner.items()}
         return pairs
 
-    def _fitted(self, cls: type[Method], dataset: str, reading: str, preset: str, given: Mapping[str, Any]) -> Recipe:
-        method = cls.name()
+    def _read(
+        self,
+        cls: type[Method],
+        dataset: str,
+        reading: str,
+        preset: str,
+        base: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> Recipe:
         if reading not in self.readings:
             raise unknown("reading", reading, self.readings)
         if preset and preset not in cls.presets:
-            raise unknown(f"preset of {method}", preset, cls.presets)
+            raise unknown(f"preset of {cls.name()}", preset, cls.presets)
         chosen = cls.presets[preset].sets if preset else {}
-        points = [point for point in self.readings[reading].points if point.method in (None, method)]
+        points = [point for point in self.readings[reading].points if point.method in (None, cls.name())]
         read = {name: value for point in points for name, value in point.sets.items()}
-        whole = self._filled(cls, dataset, read, chosen, given)
-        idle = set(whole.inactive_fields())
-        for point in points:
-            if point.unless and point.unless.items() <= whole.values.items():
-                idle |= point.sets.keys()
-        if not idle & read.keys():
+        whole = self._filled(cls, dataset, base, read, chosen, given)
+        without = [point for point in points if point.unless and point.unless.items() <= whole.values.items()]
+        if not without:
             return whole
-        return self._filled(
-            cls, dataset, {name: value for name, value in read.items() if name not in idle}, chosen, given
-        )
+        read = {name: value for name, value in read.items() if not any(name in point.sets for point in without)}
+        return self._filled(cls, dataset, base, read, chosen, given)
 
     def _filled(
         self,
         method: type[Method],
         dataset: str,
+        base: Mapping[str, Any],
         read: Mapping[str, Any],
         preset: Mapping[str, Any],
         given: Mapping[str, Any],
     ) -> Recipe:
         known, row = settings(method), dict(self.datasets.get(dataset, self.others))
-        usual = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(read)
+        usual = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(base) | dict(read)
         parents = given.get("parents", {})
         for parent in parents.values():
             usual |= {name: getattr(parent, name) for name in INHERITED}

@@ -43,6 +43,11 @@ class Measured:
         return [run.recipe.seed for run in self.runs]
 
     @property
+    def precisions(self) -> list[str]:
+        """Returns the precisions that its runs were trained in."""
+        return sorted({run.precision for run in self.runs})
+
+    @property
     def bn(self) -> str:
         """Returns the statistics of BatchNorm that it shows: as asked, or the reading's where every run has them."""
         if self.cell.bn:

@@ -1,6 +1,7 @@
 """Accuracy by class, as numbers: the runs of each series, and rows, CSV and JSON of them."""
 
 import csv as comma
+import dataclasses
 import io
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from lt_repro import fields
 from lt_repro.paper.settings import Settings
-from lt_repro.recipe import Recipe
+from lt_repro.recipe import Recipe, role_fields
 from lt_repro.render.cells import MISSING, series_key, spread
 from lt_repro.store.runs import Run
 
@@ -87,7 +88,13 @@ def group_series(runs: Sequence[Run], settings: Settings) -> dict[str, list[Run]
     for label, members in groups.items():
         method = members[0].recipe.method
         rivals = [flat[other] for other, runs in groups.items() if runs[0].recipe.method.name() == method.name()]
-        varied = [name for name in flat[label] if len({rival.get(name) for rival in rivals}) > 1]
+        whole = {field.name: fields.text(field.default) for field in dataclasses.fields(method)}
+        whole = {name: value for name, value in whole.items() if name not in role_fields(method)}
+        varied = [
+            name
+            for name, value in flat[label].items()
+            if len({rival.get(name) for rival in rivals}) > 1 or value != whole.get(name, value)
+        ]
         words = ", ".join(f"{name} {flat[label][name]}" for name in varied)
         name = f"{method.title} ({words})" if words else method.title
         named[name if name not in named else f"{name} {members[0].recipe.key()[-8:]}"] = members

@@ -275,7 +275,7 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
-    yield from _tested(measured, used)
+    yield from _tested(table, measured, used)
     if any(run.accuracy("balanced") is not None for run in used):
         yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."
     edits = [name.rpartition(".") for variant in (*table.rows, *table.columns) for name in variant.edits]
@@ -318,8 +318,8 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
             yield f"Continued elsewhere, so level C ({words}): {', '.join(keys)}."
 
 
-def _tested(measured: Sequence[Measured], used: Iterable[Run]) -> Iterator[str]:
-    """Yields what the test made of the weights where that is not the same for all: statistics, precision."""
+def _tested(table: Table, measured: Sequence[Measured], used: Iterable[Run]) -> Iterator[str]:
+    """Yields how runs were trained and tested where that is not the same for all: statistics, precision."""
     read = [entry for entry in measured if entry.runs and not entry.cell.bn and entry.cell.code_bn != "running"]
     for bn in _distinct(entry.cell.code_bn for entry in read):
         with_them = _distinct(entry.cell.row.title for entry in read if entry.bn == bn)
@@ -328,6 +328,13 @@ def _tested(measured: Sequence[Measured], used: Iterable[Run]) -> Iterator[str]:
             yield f"Tested with {bn} BatchNorm statistics, as this reading's code tests: {', '.join(with_them)}."
         if without:
             yield f"This reading's code tests with {bn} statistics, which these rows' runs lack: {', '.join(without)}."
+    for i, entry in enumerate(measured):
+        place = f"{entry.cell.row.title}, {entry.cell.column.title}"
+        trained, before = entry.precisions, measured[i % len(table.columns)].precisions
+        if len(trained) > 1:
+            yield f"Mixes runs trained in {' and '.join(trained)}: {place}."
+        elif table.ablation and trained and before and trained != before:
+            yield f"A gain over runs trained in {' and '.join(before)}, not {trained[0]}: {place}."
     tested: dict[str, list[str]] = {}
     for run in used:
         tested.setdefault(run.test_precision or run.precision, []).append(run.recipe.key())
@@ -364,7 +371,7 @@ def _origin(used: Iterable[Run]) -> str:
 
 
 def _epochs(recipe: Recipe) -> str:
-    return " + ".join(str(stage.epochs) for stage in reversed(recipe.lineage()))
+    return " + ".join(str(stage.epochs) for stage in reversed(recipe.lineage()) if stage.method.param_groups)
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

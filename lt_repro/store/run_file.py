@@ -7,8 +7,8 @@ from typing import Any
 from lt_repro.canonical import digest
 from lt_repro.errors import DamagedError
 
-SCHEMA = 5
-"""The schema of the first release; older ones are not read."""
+SCHEMA = 6
+"""Schema 5 had other keys: its recipes held settings without effect. `store.migrate` re-keys its files."""
 FAILED = ".failed.json"
 """The end of the name of a failed run's record, which is not a run file."""
 _LARGEST = 10 << 20  # bytes; a run file has a few thousand
@@ -19,11 +19,16 @@ def sealed(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"payload_sha256": digest(values)}
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
     """Returns the content of a run file after checking its digest, key and name.
 
+    Args:
+        path: The file.
+        schema: The schema that it must have.
+
     Raises:
-        DamagedError: It is not a whole, unchanged run file of the schema this version reads.
+        OlderSchema: It has an older one.
+        DamagedError: It is not a whole, unchanged run file, or a newer version wrote it.
     """
     try:
         if path.stat().st_size > _LARGEST:
@@ -31,8 +36,13 @@ def read(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
         if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
             raise ValueError("it is not a run file")
-        if values["schema"] != SCHEMA:
-            raise ValueError(f"it has schema {values['schema']}, this version reads schema {SCHEMA}")
+        if values["schema"] > SCHEMA:
+            newer = f"{path} was written by a newer version of ltrepro: schema {values['schema']}"
+            raise DamagedError(newer, f"this version reads schema {SCHEMA}", "update ltrepro")
+        if values["schema"] < schema:
+            raise OlderSchema(path, values["schema"])
+        if values["schema"] != schema:
+            raise ValueError(f"it has schema {values['schema']}, not {schema}")
         payload = values.pop("payload_sha256", None)
         if payload != digest(values):
             raise ValueError("its content does not match its digest")
@@ -44,6 +54,20 @@ def read(path: Path) -> dict[str, Any]:
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, error) from error
+
+
+class OlderSchema(DamagedError):
+    """A run file was written by an older version of this project.
+
+    Args:
+        path: The file.
+        schema: Its schema.
+    """
+
+    def __init__(self, path: Path, schema: int) -> None:
+        was = f"{path} was written by an older version of ltrepro: schema {schema}"
+        super().__init__(was, f"this version reads schema {SCHEMA}", "re-key the run files of this folder")
+        self.folder = path.parent
 
 
 def damaged(path: Path, error: Exception) -> DamagedError:

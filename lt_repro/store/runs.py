@@ -54,6 +54,7 @@ class Run:
         result_bn: {mixed, clean, blend}: accuracy, per_class, branches, ece and reliability of the same weights with
             BatchNorm's statistics gathered otherwise (`train.bn_statistics`). None if diverged; older files lack it.
         test_precision: The precision of every test; None in older files, which tested in `precision`.
+        rekeyed: {key, schema} that the file had before it was re-keyed (`store.migrate`), or None.
         path: The file it was read from.
     """
 
@@ -79,6 +80,7 @@ class Run:
     determinism: Literal["A", "B", "C"]
     result_bn: dict[str, dict[str, Any]] | None = None
     test_precision: str | None = None
+    rekeyed: dict[str, Any] | None = None
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def outcome(self, bn: str = "running") -> dict[str, Any] | None:

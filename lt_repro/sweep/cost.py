@@ -96,7 +96,7 @@ def measure_speed(net: str, side: int, device: str) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (len(labels), side, side, 3), dtype=np.uint8)
     pool = Pool("random", pixels, labels, pixels, labels, tuple("0123456789"), 0, Path("random"))
     rates: dict[str, Any] = {"epochs": 1, "batch": batch, "lr": 0.01, "weight_decay": 0.0}
-    recipe = Recipe.create(find("dbn_mix"), dataset="random", ratio=1.0, net=net, **rates)
+    recipe = Recipe.create(find("cross_entropy"), dataset="random", ratio=1.0, net=net, **rates)
     state = TrainState(recipe, images_of(recipe, pool), Path("unwritten"), torch.device(device))
     state.start_epoch()
     train_step(state)  # the first step chooses kernels and asks for memory
@@ -135,7 +135,13 @@ def _arithmetic(recipe: Recipe) -> float:
     """
     method = recipe.method
     values = {field.name: fields.text(getattr(method, field.name)) for field in dataclasses.fields(method)}
-    fitting = [entry for entry in _measured(method.name()) if entry["settings"].items() <= values.items()]
+    usual = {field.name: fields.text(field.default) for field in dataclasses.fields(method)}
+    fitting = [
+        entry
+        for entry in _measured(method.name())
+        if entry["settings"].items() <= values.items()
+        and (usual | entry["settings"]).get("branches") == values.get("branches")  # which no other setting outweighs
+    ]
     if not fitting:
         return min(len(recipe.spec.branches), len(method.samplers(0.0)))
     best = max(fitting, key=lambda entry: (len(entry["settings"]), sum(entry["arithmetic"])))  # of equals, the larger

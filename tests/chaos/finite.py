@@ -34,11 +34,11 @@ def round(count, seed, folder, turns=TURNS):
     """Returns how `count` runs ended into which a value was put that is not finite; all kinds and places in turn."""
     rng, diverged, in_a_mean, wrong = np.random.default_rng([seed, 4]), 0, 0, []
     with small.quick():
-        good = _trained(small.made(seed=1), folder)
+        good = _trained(small.made(method="dbn_mix", branches=1, seed=1), folder)
         order = itertools.chain.from_iterable(rng.permutation(len(turns)) for _ in itertools.count())
         for number, turn in zip(range(count), order, strict=False):
             place, value, kind = turns[turn]
-            recipe, out = small.made(branches=1 + number % 2), folder / f"{number}"
+            recipe, out = small.made(method="dbn_mix", branches=1 + number % 2), folder / f"{number}"
             saved = []
             with _put(kind, *PLACES[place], value, rng), patch.object(checkpoint, "save", _spied(saved)):
                 run = _trained(recipe, out)
@@ -54,7 +54,7 @@ def round(count, seed, folder, turns=TURNS):
 
 
 def _trained(recipe, out):
-    (run,) = runner.run_all([recipe], small.pool(), out, device="cpu", eval_every=1 + recipe.method.branches % 2 * 9)
+    (run,) = runner.run_all([recipe], small.pool(), out, device="cpu", eval_every=1 + len(recipe.spec.branches) % 2 * 9)
     return run
 
 
@@ -141,7 +141,8 @@ def _counted(run, good):
     """Returns whether a run changed the mean of its cell, or is not named under the table."""
     base = {"dataset": "made_up", **{n: getattr(run.recipe, n) for n in ("ratio", "net", "epochs", "batch", "crop")}}
     base |= {"precision": "fp32"}
-    rows, columns = [Variant("a", "A", {"branches": run.recipe.method.branches})], [Variant("b", "B")]
+    edits = {"method": "dbn_mix", "branches": run.recipe.method.branches}
+    rows, columns = [Variant("a", "A", edits)], [Variant("b", "B")]
     table = Table(
         "t", "T.", lambda dataset, **settings: small.made(**settings), SETTINGS, base, rows, columns, seeds=(0, 1)
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method
-from lt_repro.paper.dbn_mix.settings import SETTINGS, active
+from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.paper.dbn_mix.tables import CLASS_GROUPS, ROWS, of_the_stage, paper_table, second_stage
 from lt_repro.paper.table import Published, Variant
 from lt_repro.recipe import Recipe, find, settings
@@ -35,17 +35,18 @@ def _quoting(
     return printed
 
 
-def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: Any) -> Recipe:
+def _staged(dataset: str, method: str | None = None, preset: str = "", **variant: Any) -> Recipe:
     """Returns the recipe of a row; a method that needs a parent gets its first stage or one branch, as the row says.
 
     There "mix" is the parent's field, "lws.bn" the method's; "parent.experts" is the parent's where it is of the same
     method. The parent of a preset has the preset's settings too.
     """
-    cls = find(method)
-    fields = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith(f"{method}.")}
+    name, base, variant = SETTINGS.method_of(method, variant)
+    cls, method = find(name), None if base else name
+    fields = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith(f"{cls.name()}.")}
     roles = cls(**fields).parents
     if not roles:
-        return active(dataset, method, preset=preset, **variant)
+        return recipe(dataset, method, preset=preset, **variant)
 
     def taken(owner: type[Method]) -> dict[str, Any]:
         known = {"reading", *settings(owner)}
@@ -54,10 +55,10 @@ def _staged(dataset: str, method: str = "dbn_mix", preset: str = "", **variant: 
     first = find(cls.first_stage)
     sets = {name.partition(".")[2]: value for name, value in variant.items() if name.startswith("parent.")}
     sets |= cls.presets[preset].parent if preset else {}
-    parent = active(dataset, cls.first_stage, **taken(first) | sets)
+    parent = recipe(dataset, cls.first_stage, **taken(first) | sets)
     if roles[0] == "teacher":  # beside a run of full length
-        return active(dataset, method, preset=preset, parents={"teacher": parent}, **taken(cls))
-    return second_stage(parent, method, roles[0], preset=preset, **of_the_stage(variant))
+        return recipe(dataset, method, preset=preset, parents={"teacher": parent}, **taken(cls))
+    return second_stage(parent, cls.name(), roles[0], preset=preset, **of_the_stage(variant))
 
 
 _BEST = "published: the best epoch on the test set; ours: the last"

@@ -16,10 +16,10 @@ _DATASETS: dict[str, dict[str, Any]] = {  # the recipe's, and a method's under i
     "cifar100": _ALWAYS | {"dbn_mix": _LT10 | {"eta": 7.0}},
     "imagenet_lt": _OTHERS  # the standard schedule; the extended one has epochs 200
     | {"imb_type": "as_is", "net": "resnet50", "epochs": 100, "batch": 256, "lr": 0.2}
-    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 9.0, "eps": 0.2}},
+    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 9.0, "eps": 0.2}, "cross_entropy": {"alpha": 0.2}},
     "inat2018": _OTHERS
     | {"imb_type": "as_is", "net": "resnet50", "batch": 256, "weight_decay": 1e-4}
-    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}},
+    | {"dbn_mix": {"alpha": 0.2, "gamma": inf, "eta": 10.0, "eps": 0.02}, "cross_entropy": {"alpha": 0.2}},
     "digits": _OTHERS  # chosen: a net, a crop and a length for 8x8 pixels; a flipped digit is another character
     | {"net": "resnet8", "epochs": 60, "crop": 1, "flip": False, "precision": "fp32"}
     | {"second stage": {"epochs": 60}},  # 10 would be 30 steps
@@ -68,7 +68,7 @@ READINGS: dict[str, Reading] = {
                 Point(
                     "branch_at",
                     "branches of a whole stage",
-                    '"the DBN structure used in BBN": read as an own last residual block for each branch',
+                    '"the DBN structure used in BBN": read as: each branch has its own last residual block',
                     "each branch has its own third stage, pooling and linear layer",
                     {"branch_at": "layer3"},
                     "dbn_mix",
@@ -116,7 +116,7 @@ READINGS: dict[str, Reading] = {
                 ),
                 Point(
                     "default eps",
-                    "some temperature without temperature scaling",
+                    "T is not 1 when temperature scaling is off",
                     "T = 1",
                     "eps is 0.05 where not given, so that T of the rarest class is 1.29 on CIFAR-LT-100 (100); the "
                     "published rows without temperature may have it; Table 4 of this reading has both as rows",
@@ -157,6 +157,7 @@ SETTINGS = Settings(
     datasets=_DATASETS,
     others=_OTHERS,
     chosen=("branches", "mix", "tscale", "frozen"),
+    ablation=("dbn_mix", {"branches": 1, "mix": "none", "tscale": False}),
     readings=READINGS,
 )
-recipe, active, departures = SETTINGS.recipe, SETTINGS.active, SETTINGS.departures
+recipe, departures = SETTINGS.recipe, SETTINGS.departures

@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_repro import fields
 from lt_repro.methods.base import ParentRole
-from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, active, recipe
+from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, recipe
 from lt_repro.paper.settings import INHERITED
 from lt_repro.paper.table import STATISTICS, Published, Table, Variant, ratios
 from lt_repro.recipe import Recipe
@@ -63,7 +63,7 @@ RELEASED_ROWS = (
 TABLE4 = paper_table(
     id="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100"},
     rows=ROWS,
     columns=ratios(100, 50, 10),
@@ -89,7 +89,7 @@ FIG3A = paper_table(
     id="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling "
     "(Fig. 3a of the paper, CIFAR-LT-100 (100); the grid is ours).",
-    build=active,
+    build=recipe,
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
@@ -102,7 +102,7 @@ FIG3A = paper_table(
 FIG3B = paper_table(
     id="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, CIFAR-LT-100 (100)).",
-    build=active,
+    build=recipe,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
@@ -115,7 +115,7 @@ FIG3C = paper_table(
     id="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler "
     "(Fig. 3c of the paper, CIFAR-LT-100 (100); the grid is ours).",
-    build=active,
+    build=recipe,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
@@ -132,7 +132,7 @@ _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional
 TABLE5 = paper_table(
     id="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(
         Variant(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
@@ -158,7 +158,7 @@ TABLE5 = paper_table(
 def second_stage(parent: Recipe, method: str = "dbn_mix", role: ParentRole = "features", **given: Any) -> Recipe:
     """Returns a second stage: the given settings, except its length and what it takes from the parent."""
     kept = {name: value for name, value in given.items() if name not in ("epochs", *INHERITED)}
-    return active(parent.dataset, method, parents={role: parent}, **kept)
+    return recipe(parent.dataset, method, parents={role: parent}, **kept)
 
 
 def of_the_stage(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,11 +168,11 @@ def of_the_stage(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _representation(dataset: str, **variant: Any) -> Recipe:
-    return second_stage(active(dataset, **variant), "crt", **of_the_stage(variant))
+    return second_stage(recipe(dataset, **variant), "crt", **of_the_stage(variant))
 
 
 def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
-    parent = active(dataset, mix="mixup", **shared)
+    parent = recipe(dataset, mix="mixup", **shared)
     return second_stage(parent, branches=branches, mix=mix, tscale=tscale, **shared)
 
 
@@ -210,7 +210,7 @@ TABLE6 = (TABLE6A, TABLE6B)
 FIG1 = paper_table(
     id="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(
         Variant("sbn", "Vanilla"),
@@ -232,7 +232,7 @@ _BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = paper_table(
     id="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
@@ -252,7 +252,7 @@ GROUPS = paper_table(
 TESTED = paper_table(
     id="statistics",
     caption="The same weights, tested with four statistics of BatchNorm (CIFAR-LT-100 (100); a figure of ours).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(ROWS[i] for i in (1, 3, 4, 7, 8)),
     columns=tuple(Variant(bn, words.partition(",")[0], bn=bn) for bn, words in STATISTICS.items()),
@@ -261,7 +261,7 @@ TESTED = paper_table(
 RELIABILITY = paper_table(
     id="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
     columns=(Variant("accuracy", "accuracy"),),
@@ -278,7 +278,7 @@ LAMBDAS = paper_table(
     id="lambdas",
     caption="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
     "(CIFAR-LT-100 (100); a figure of ours).",
-    build=active,
+    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(*(row for row in ROWS if "mix" in row.edits), *(row for row in ROWS if "mix" not in row.edits)),
     columns=(Variant("accuracy", "accuracy"),),
@@ -314,7 +314,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
         id=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), each point between them, and settings of neither "
         "(a table of ours).",
-        build=active,
+        build=recipe,
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
         columns=columns,

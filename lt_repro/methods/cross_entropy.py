@@ -1,0 +1,74 @@
+"""Cross-entropy, the baseline of every table; with mixup its usual control."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lt_repro import fields
+from lt_repro.losses import soft_cross_entropy
+from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
+from lt_repro.mixing import mixup_inputs, mixup_within
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Method):
+    """The mean cross-entropy of the softmax on uniform draws, with mixup or without.
+
+    Source:
+        Without mixup the textbook baseline; H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical
+        Risk Minimization", ICLR 2018, equations (1) and (2).
+    Equation:
+        L = mean_b -sum_k y_bk log softmax(z_b)_k
+        mix = "mixup": x = lam x_i + (1 - lam) x_j, likewise y; j a permutation of the batch, lam ~ Beta(alpha, alpha)
+    Deviations:
+        none known
+    Reduces to:
+        - mixup at lam = 1: without mixup.
+        - DBN-Mix with one branch, the same mixing and no temperatures, bit for bit.
+
+    Args:
+        mix: "none", or "mixup" within the batch.
+        alpha: Of Beta(alpha, alpha), > 0; 1 draws lam uniformly.
+
+    Raises:
+        RequestError: A value is not allowed.
+    """
+
+    title: ClassVar[str] = "Cross-entropy"
+
+    mix: Literal["none", "mixup"] = "none"
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        fields.check_bounds(self, {"alpha": (0.0, 1e6)}, open_below=frozenset({"alpha"}))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Returns it without and with mixup."""
+        return cls(), cls("mixup")
+
+    @property
+    def random_inputs(self) -> Mapping[str, RandomInput]:
+        """Returns lambda and the keys that sort a batch into partners, with mixup."""
+        return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
+
+    def unmixed(self, progress: float) -> tuple[str, ...]:
+        """Returns the batch as it was drawn, with mixup."""
+        return ("uniform",) if self.mix == "mixup" else ()
+
+    def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
+        """Returns L."""
+        images, labels = batches["uniform"]
+        targets = one_hot(labels, len(ctx.class_counts)).float()
+        if self.mix == "mixup":
+            images, targets = mixup_within(images, targets, ctx.random["partner"], ctx.random["lam"])
+        (logits,) = net(images)
+        return soft_cross_entropy(logits, targets)
+
+    def inactive_fields(self) -> frozenset[str]:
+        """Returns alpha without mixup."""
+        return frozenset() if self.mix == "mixup" else frozenset({"alpha"})
