@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types as kinds
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from lt_repro.errors import RequestError, unknown
@@ -125,23 +126,26 @@ def _checks(owner: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
 
 _CHECKS: dict[type, list[tuple[str, Any, Any, tuple[Any, ...]]]] = {}  # thousands of recipes are made at a time
 
+ABOVE_0 = math.ulp(0.0)
+"""The smallest number above 0: the lower bound of a field that may not be 0."""
+
 
 def check_bounds(
-    settings: Any, bounds: dict[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()
+    settings: Any, bounds: Mapping[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()
 ) -> None:
     """Checks that fields lie inside closed intervals.
 
     Args:
         settings: A dataclass instance.
         bounds: Smallest and largest value by field name, both allowed.
-        open_below: The fields whose smallest value is not allowed itself.
+        open_below: Fields that must be above 0, whose smallest value is written as 0 and not as `ABOVE_0`.
 
     Raises:
         RequestError: A value is outside.
     """
     for name, (low, high) in bounds.items():
-        value = getattr(settings, name)
-        if not low <= value <= high or (name in open_below and value == low):
-            sign = ">" if name in open_below else ">="
+        value, above = getattr(settings, name), name in open_below or low == ABOVE_0
+        if not low <= value <= high or (above and value == 0):
+            least = "> 0" if above else f">= {low:g}"
             top = "" if math.isinf(high) else f" and <= {high:g}"
-            raise RequestError(f"{name} = {value:g}", f"allowed: {name} {sign} {low:g}{top}")
+            raise RequestError(f"{name} = {value:g}", f"allowed: {name} {least}{top}")

@@ -1,4 +1,9 @@
-"""Losses as pure functions of logits. Legend: B images of a batch, K classes; numbered equations are DBN-Mix's."""
+"""Losses as pure functions of logits.
+
+Legend: B images of a batch, K classes. Logits are (B, K), floating point, and losses are computed in fp32 or higher.
+Targets are (B, K), each row sums to 1; labels are (B,) int64. `counts` is (K,), the training images per class, floating
+point, each > 0; what has one value for each class is in its dtype.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,23 +14,25 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
 
+def full_precision(logits: Tensor) -> Tensor:
+    """Returns logits in fp32 or higher."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def temperatures(
     counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released", "ride"] = "paper"
 ) -> Tensor:
-    """Returns the temperature of every class, equations (15) and (16).
+    """Returns the temperature of every class, (K,), >= 1: equations (15) and (16) of DBN-Mix (Baik et al. 2024).
 
     B_k = eps N_k / N_max + (1 - eps);  T_k = (max(B) / B_k)^(1 / eta). The largest class has
     temperature 1, the others more. The authors' released code has eps K N_k / N_max instead of eps N_k / N_max,
     RIDE's code (Wang et al. 2021) eps K N_k / sum N.
 
     Args:
-        counts: (K,) training images per class, floating point, each > 0.
+        counts: See the legend.
         eta: > 0; infinity turns the scaling off (T = 1).
         eps: In [0, 1]; 0 turns the scaling off.
         formula: "paper" for (15) as printed, "released" for the factor K of the released code, "ride" for RIDE's prior.
-
-    Returns:
-        (K,) temperatures >= 1, in the dtype of `counts`.
     """
     factor = 1 if formula == "paper" else len(counts)
     whole = counts.sum() if formula == "ride" else counts.max()
@@ -34,21 +41,17 @@ def temperatures(
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """Returns the mean cross-entropy under the class temperatures, equations (17) and (18) and the L of (19).
+    """Returns the mean cross-entropy under class temperatures, DBN-Mix's equations (17) and (18) and the L of (19).
 
     p = softmax(z / T);  L = -sum_k y_k log p_k, averaged over the batch.
 
     Args:
-        logits: (B, K), floating point; computed in fp32 or higher.
-        targets: (B, K), rows sum to 1.
+        logits: See the legend.
+        targets: Targets, or labels.
         temperature: (K,), one per class, or 1.
-
-    Returns:
-        A scalar.
     """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return -(targets * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
+    logits = full_precision(logits)
+    return -(_targets(targets, logits) * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
 
 
 def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
@@ -58,16 +61,11 @@ def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tenso
     rounds to 1: for the largest p, log(1 - p) is the log-sum-exp over the other classes minus that over all.
 
     Args:
-        logits: (B, K), floating point; computed in fp32 or higher.
-        targets: (B, K), rows sum to 1.
+        logits: See the legend.
+        targets: See the legend.
         temperature: (K,), one per class, or 1.
-
-    Returns:
-        A scalar.
     """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    log_p = torch.log_softmax(logits / temperature, dim=1)
+    log_p = torch.log_softmax(full_precision(logits) / temperature, dim=1)
     top = torch.zeros_like(log_p, dtype=torch.bool).scatter(1, log_p.argmax(dim=1, keepdim=True), True)
     others = log_p.masked_fill(top, -torch.inf)
     log_rest = torch.where(top, others.logsumexp(dim=1, keepdim=True), torch.log1p(-others.exp()))  # others: p <= 1/2
@@ -81,30 +79,23 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     `torch.nn.functional.cross_entropy`, with equal weights the plain mean.
 
     Args:
-        logits: (B, K), floating point; computed in fp32 or higher.
-        targets: (B, K), rows sum to 1.
+        logits: See the legend.
+        targets: Targets, or labels.
         weights: (K,), >= 0, with a positive one among the classes of the batch.
-
-    Returns:
-        A scalar.
     """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    weighted = weights * targets
+    logits = full_precision(logits)
+    weighted = weights * _targets(targets, logits)
     return -(weighted * torch.log_softmax(logits, dim=1)).sum() / weighted.sum()
 
 
+def _targets(given: Tensor, logits: Tensor) -> Tensor:
+    return one_hot(given, logits.shape[1]).to(logits.dtype) if given.ndim == 1 else given
+
+
 def effective_weights(counts: Tensor, beta: float) -> Tensor:
-    """Returns class weights by the effective number of images (Cui et al. 2019), scaled to a mean of 1.
+    """Returns class weights by the effective number of images (Cui et al. 2019), (K,), scaled to a mean of 1.
 
-    w_k ~ (1 - beta) / (1 - beta^N_k). beta = 0 gives equal weights; as beta goes to 1 they go to 1 / N_k.
-
-    Args:
-        counts: (K,) training images per class, floating point, each > 0.
-        beta: In [0, 1).
-
-    Returns:
-        (K,) weights that sum to K, in the dtype of `counts`.
+    w_k ~ (1 - beta) / (1 - beta^N_k), beta in [0, 1). At 0 weights are equal; as beta goes to 1 they go to 1 / N_k.
     """
     if beta == 0:
         return torch.ones_like(counts)
@@ -116,70 +107,44 @@ def deferred_weights(counts: Tensor, beta: float, epoch_progress: Tensor, switch
     """Returns the class weights of deferred re-weighting (Cao et al. 2019): 1, then from the switch effective weights.
 
     Args:
-        counts: (K,) training images per class, floating point, each > 0.
+        counts: See the legend.
         beta: In [0, 1).
         epoch_progress: (), the fraction of training that had passed when the epoch began.
         switch: The fraction of training from which on classes are weighted: 0.8 of 200 epochs is epoch 160, from 0.
-
-    Returns:
-        (K,) weights that sum to K.
     """
     weights = effective_weights(counts, beta)
     return torch.where(epoch_progress >= switch, weights, torch.ones_like(weights))
 
 
 def ldam_margins(counts: Tensor, largest: float) -> Tensor:
-    """Returns the margin of each class, C / N_k^(1/4), C such that the rarest class has the largest (Cao et al. 2019).
-
-    Args:
-        counts: (K,) training images per class, floating point, each > 0.
-        largest: The margin of the rarest class, >= 0.
-
-    Returns:
-        (K,) margins in the dtype of `counts`.
-    """
+    """Returns the margin of each class (K,), C / N_k^(1/4), the rarest class has the `largest` (Cao et al. 2019)."""
     return largest * (counts.min() / counts) ** 0.25
 
 
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:
-    """Returns the mean of the branches' losses, equation (19).
-
-    Args:
-        losses: One scalar per branch.
-    """
+    """Returns the mean of the branches' losses, one scalar each: equation (19) of DBN-Mix."""
     return torch.stack(list(losses)).mean()
 
 
 def combine(logits: Sequence[Tensor]) -> Tensor:
-    """Returns the mean of the branches' logits, equation (20). No temperature is used at test time (Sec. 3.4).
-
-    Args:
-        logits: One (B, K) per branch.
-
-    Returns:
-        (B, K).
-    """
+    """Returns the mean (B, K) of the branches' logits, equation (20) of DBN-Mix: no temperature at test (Sec. 3.4)."""
     return torch.stack(list(logits)).mean(dim=0)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float, form: Literal["sigmoid", "softmax"]) -> Tensor:
-    """Returns the focal loss of each image (Lin et al. 2017), over the sigmoids (Cui et al. 2019) or the softmax.
+    """Returns each image's focal loss (B,) (Lin et al. 2017), over the sigmoids (Cui et al. 2019) or the softmax.
 
     "sigmoid": F = sum_k -(1 - p_k)^gamma log p_k, p_k = sigmoid(z_k) for the label's class, sigmoid(-z_k) for others.
     "softmax": F = -(1 - p)^gamma log p, p = softmax(z) at the label. (1 - p)^gamma is exp(gamma log(1 - p)), with
     log(1 - p) free of cancellation: no logit meets log 0, or the infinite slope of x^gamma at 0 for gamma < 1.
 
     Args:
-        logits: (B, K), K >= 2, floating point; computed in fp32 or higher.
-        labels: (B,) int64.
+        logits: See the legend; K >= 2.
+        labels: See the legend.
         gamma: >= 0, finite; 0 gives cross-entropy, or the sum of binary cross-entropies.
         form: "sigmoid" or "softmax".
-
-    Returns:
-        (B,).
     """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
+    logits = full_precision(logits)
     correct = one_hot(labels, logits.shape[1]).bool()
     if form == "sigmoid":
         signed = torch.where(correct, logits, -logits)
@@ -190,24 +155,5 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float, form: Literal["sigm
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross-entropy of each image, -log p at the label, p = softmax(z).
-
-    Args:
-        logits: (B, K), floating point; computed in fp32 or higher.
-        labels: (B,) int64.
-
-    Returns:
-        (B,).
-    """
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return -torch.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
-
-
-def full_precision(branches: Sequence[Tensor]) -> list[Tensor]:
-    """Returns logits in fp32 or higher.
-
-    Args:
-        branches: One (B, K) per branch, floating point.
-    """
-    return [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in branches]
+    """Returns the cross-entropy of each image, (B,): -log p at the label, p = softmax(z)."""
+    return -torch.log_softmax(full_precision(logits), dim=1).gather(1, labels[:, None]).squeeze(1)

@@ -98,15 +98,9 @@ def meta_gradients(
     lr: Tensor | float,
     phi: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
-    """Returns the gradient of the meta loss after the virtual step, for each of `phi`.
+    """Returns the gradient of the meta loss after the virtual step for each of `phi`, leaves that require a gradient.
 
-    Args:
-        outputs: As in `sensitive`.
-        train_loss: As in `sensitive`; it depends on `phi` too.
-        meta_loss: As in `sensitive`.
-        parameters: As in `sensitive`.
-        lr: As in `sensitive`.
-        phi: Leaves that require a gradient.
+    The other arguments are those of `sensitive`; `train_loss` depends on `phi` too.
     """
     point = sensitive(outputs, train_loss, meta_loss, parameters, lr)
     with torch.autocast(phi[0].device.type, enabled=False):

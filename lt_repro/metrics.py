@@ -1,4 +1,7 @@
-"""Accuracies and calibration as pure functions. Accuracies are fractions. Legend: n test images, K classes."""
+"""Accuracies and calibration as pure functions. Accuracies are fractions.
+
+Legend: n test images, K classes; `predicted` and `labels` are (n,) class indices, `classes` is K.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,15 +14,9 @@ from numpy.typing import NDArray
 def accuracies(
     predicted: NDArray[np.int64], labels: NDArray[np.int64], groups: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, float]:
-    """Returns the top-1 accuracy over all test images and over those of each class group.
+    """Returns the top-1 accuracy over all test images ("all") and over those of each class group, by its name.
 
-    Args:
-        predicted: (n,) class indices.
-        labels: (n,) class indices.
-        groups: Class indices by group name; a group without classes is absent, here and in the result.
-
-    Returns:
-        {"all": fraction, group name: fraction, ...}.
+    `groups` are class indices by name; a group without classes is absent, there and in the result.
     """
     right = predicted == labels
     shares = {name: right[np.isin(labels, classes)].mean() for name, classes in groups.items()}
@@ -27,37 +24,18 @@ def accuracies(
 
 
 def per_class_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[float | None]:
-    """Returns the fraction of each class's test images that were classified correctly.
-
-    Args:
-        predicted: (n,) class indices.
-        labels: (n,) class indices.
-        classes: K.
-
-    Returns:
-        K fractions, None for a class without images.
-    """
+    """Returns the fraction of each class's test images that were classified correctly, None for one without images."""
     right, images = confusion(predicted, labels, classes).diagonal(), np.bincount(labels, minlength=classes)
     return [float(hits / count) if count else None for hits, count in zip(right, images, strict=True)]
 
 
 def balanced_accuracy(per_class: Sequence[float | None]) -> float:
-    """Returns the mean over the classes of their accuracies, a fraction: every class counts the same.
-
-    Args:
-        per_class: (K,) fractions; a class without images (None) is left out.
-    """
+    """Returns the mean of the K classes' accuracies: each counts the same, but one without images (None) not at all."""
     return statistics.fmean(share for share in per_class if share is not None)
 
 
 def confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Returns how many test images of each class (row) were classified as which (column), (K, K) int64.
-
-    Args:
-        predicted: (n,) class indices.
-        labels: (n,) class indices.
-        classes: K.
-    """
+    """Returns how many test images of each class (row) were classified as which (column), (K, K) int64."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
@@ -73,13 +51,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(logits: NDArray[np.float64], labels: NDArray[np.int64], bins: int = 15) -> Reliability:
-    """Returns accuracy and mean confidence (the largest softmax probability) in equal bins of confidence.
-
-    Args:
-        logits: (n, K).
-        labels: (n,) class indices.
-        bins: The number of bins.
-    """
+    """Returns accuracy and mean confidence (the largest softmax probability of (n, K) logits) in equal bins of it."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
     right = logits.argmax(axis=1) == labels

@@ -395,7 +395,7 @@ def test_files_and_variables_of_the_user_change_no_byte(tmp_path):
         assert [(folder / f"x{path.suffix}").read_bytes() for path in usual] == [path.read_bytes() for path in usual]
 
 
-@pytest.mark.parametrize("place", ["lt_repro.render.figures._legend", "matplotlib.figure.Figure.savefig"])
+@pytest.mark.parametrize("place", ["lt_repro.render.figures._with_legend", "matplotlib.figure.Figure.savefig"])
 def test_a_figure_that_fails_stops_nothing_else(place, run, monkeypatch):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("by the test\nand more")
@@ -416,7 +416,7 @@ def test_a_figure_that_fails_stops_nothing_else(place, run, monkeypatch):
 
 
 def test_a_demo_whose_figure_fails_still_has_its_table(run, monkeypatch):
-    monkeypatch.setattr("lt_repro.render.figures._legend", lambda figure: 1 / 0)
+    monkeypatch.setattr("lt_repro.render.figures._with_legend", lambda *_: 1 / 0)
     Path("demo/runs").mkdir(parents=True)
     for stored in (Path(__file__).parents[1] / "tables/runs").glob("digits-r60-*-e60-*.json"):
         (Path("demo/runs") / stored.name).write_bytes(stored.read_bytes())

@@ -564,9 +564,10 @@ def test_a_gadget_in_an_extracted_archive_runs_nothing(tmp_path, small):
     assert not canary.exists()
 
 
-def test_the_md5s_are_of_the_files_that_are_read():
-    for known in cifar.CIFAR.values():
-        assert set(known.md5) == {*known.train, known.test, known.meta}
+def test_an_archives_files_are_in_the_order_of_training_images_test_images_names():
+    ten, hundred = ([Path(path).name for path in known.md5] for known in cifar.CIFAR.values())
+    assert ten == [*(f"data_batch_{batch}" for batch in range(1, 6)), "test_batch", "batches.meta"]
+    assert hundred == ["train", "test", "meta"]
 
 
 def test_npz_that_is_not_cifar(tmp_path, small):

@@ -99,6 +99,17 @@ def test_a_value_of_the_wrong_kind_is_refused_in_every_field(cls):
                 cls(**{field.name: value})
 
 
+@EACH_CLASS
+def test_what_the_contract_does_not_document_has_a_docstring(cls):
+    members = {name: vars(Method)[name] for name in vars(Method) if name[0] != "_"}
+    assert all(member.__doc__ for member in members.values())
+    for owner in vars(sys.modules[cls.__module__]).values():
+        if isinstance(owner, type) and owner.__module__ == cls.__module__:
+            known = members if issubclass(owner, Method) else {}
+            public = {name: value for name, value in vars(owner).items() if name[0] != "_" and name not in known}
+            assert [name for name, value in public.items() if not value.__doc__] == []
+
+
 @EACH_CARD
 def test_docstring_is_a_card(cls):
     """Its sections are there, its deviations are in their form, and each field has a meaning."""

@@ -66,15 +66,13 @@ def compare(
     """
     place, pool = pick_device(device), random_pool()
     images = images_of(recipe(), pool)
-    single, dual = recipe(precision=precision), recipe(2, precision=precision)
-    contenders: dict[str, Contender] = {
-        "ours single": ours.Ours(single, images, place),
-        "textbook single": textbook.Textbook(images, 1, place, single.batch),
-        "raw step single": textbook.Textbook(images, 1, place, single.batch, loader=False),
-        "ours dual": ours.Ours(dual, images, place),
-        "textbook dual": textbook.Textbook(images, 2, place, dual.batch),
-        "raw step dual": textbook.Textbook(images, 2, place, dual.batch, loader=False),
-    }
+    contenders: dict[str, Contender] = {}
+    timed: dict[str, ours.Ours] = {}
+    for branches, kind in enumerate(_KINDS, 1):
+        wanted = recipe(branches, precision=precision)
+        contenders[f"ours {kind}"] = timed[kind] = ours.Ours(wanted, images, place)
+        contenders[f"textbook {kind}"] = textbook.Textbook(images, branches, place, wanted.batch)
+        contenders[f"raw step {kind}"] = textbook.Textbook(images, branches, place, wanted.batch, loader=False)
     for contender in contenders.values():
         contender.turn(2, 0)  # the first steps choose kernels and ask for memory
     turns: dict[str, list[Turn]] = {name: [] for name in contenders}
@@ -86,10 +84,11 @@ def compare(
     rates = {name: _rates(name, turns[name], images, contenders[name].eval_every) for name in contenders}
     augment = _augmentation(images, rounds)
     resolved = pick_precision(precision, place)
-    net = contenders["ours single"].state.net  # type: ignore[attr-defined]
-    flops = floor.training_flops(net, as_input(torch.from_numpy(images.train_images[:64])).to(place))
-    kinds = {"fp32", resolved, pick_precision("auto", place)}  # bf16 without instructions for it takes minutes
-    matrix = {name: floor.matrix_rate(place, _DTYPES[name]) for name in sorted(kinds)}
+    flops = floor.training_flops(
+        timed["single"].state.net, as_input(torch.from_numpy(images.train_images[:64])).to(place)
+    )
+    precisions = {"fp32", resolved, pick_precision("auto", place)}  # bf16 without instructions for it takes minutes
+    matrix = {name: floor.matrix_rate(place, _DTYPES[name]) for name in sorted(precisions)}
     reached = rates["ours single"]["train"].high * flops / 1e12
     report = {
         "device": provenance.device_words(place),
@@ -98,18 +97,13 @@ def compare(
         "precision": resolved,
         "rounds": rounds,
         "steps": steps,
-        "contenders": {name: _contender(kinds) for name, kinds in rates.items()}
-        | {f"augmentation {name}": _pinned(spread(values)) for name, values in augment.items()},
-        "ratios": {
-            **{kind: _ratio(rates, kind, "train") for kind in ("single", "dual")},
-            **{f"{kind} with evaluation": _ratio(rates, kind, "whole") for kind in ("single", "dual")},
-            "augment": statistics.median(augment["ours"]) / statistics.median(augment["textbook"]),
-        },
-        "loader_cost": {
-            kind: 1 - rates[f"textbook {kind}"]["train"].median / rates[f"raw step {kind}"]["train"].median
-            for kind in ("single", "dual")
-        },
-        "step_seconds": {kind: contenders[f"ours {kind}"].parts(steps) for kind in ("single", "dual")},  # type: ignore[attr-defined]
+        "contenders": {name: _contender(found, contenders[name].eval_every) for name, found in rates.items()}
+        | {f"augmentation {name}": _pinned(found) for name, found in augment.items()},
+        "ratios": {kind: _ratio(rates, "train", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
+        | {f"{kind} with evaluation": _ratio(rates, "whole", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
+        | {"augment": augment["ours"].median / augment["textbook"].median},
+        "loader_cost": {kind: 1 - _ratio(rates, "train", f"textbook {kind}", f"raw step {kind}") for kind in _KINDS},
+        "step_seconds": {kind: mine.parts(steps) for kind, mine in timed.items()},
         "floor": {
             "copy_gb_s": floor.copy_rate(place),
             "matrix_tflop_s": matrix[resolved],
@@ -119,10 +113,11 @@ def compare(
         },
     }
     if place.type == "cuda":
-        report["launches"] = {kind: contenders[f"ours {kind}"].launches(steps) for kind in ("single", "dual")}  # type: ignore[attr-defined]
+        report["launches"] = {kind: mine.launches(steps) for kind, mine in timed.items()}
     return report
 
 
+_KINDS = ("single", "dual")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -133,24 +128,23 @@ def _rates(name: str, turns: list[Turn], images: Images, eval_every: int) -> dic
     if turns[0].tested:
         rates["whole"] = spread([turn.rate(*size, eval_every) for turn in turns])
         rates["test"] = spread([turn.tested / turn.test for turn in turns])
-    return rates | {"eval_every": Spread(*[float(eval_every)] * 3)}
+    return rates
 
 
-def _contender(kinds: Mapping[str, Spread]) -> dict[str, Any]:
-    main = kinds.get("whole", kinds["train"])
-    more = {f"{kind}_images_per_s": kinds[kind].median for kind in ("train", "test") if kind in kinds}
-    return _pinned(main) | more | ({"eval_every": int(kinds["eval_every"].median)} if "whole" in kinds else {})
+def _contender(rates: Mapping[str, Spread], eval_every: int) -> dict[str, Any]:
+    more = {f"{kind}_images_per_s": rates[kind].median for kind in ("train", "test") if kind in rates}
+    return _pinned(rates.get("whole", rates["train"])) | more | ({"eval_every": eval_every} if "whole" in rates else {})
 
 
 def _pinned(found: Spread) -> dict[str, float]:
     return {"images_per_s": found.median, "min": found.low, "max": found.high}
 
 
-def _ratio(rates: Mapping[str, Mapping[str, Spread]], kind: str, rate: str) -> float:
-    return rates[f"ours {kind}"][rate].median / rates[f"textbook {kind}"][rate].median
+def _ratio(rates: Mapping[str, Mapping[str, Spread]], rate: str, first: str, second: str) -> float:
+    return rates[first][rate].median / rates[second][rate].median
 
 
-def _augmentation(images: Images, rounds: int) -> dict[str, list[float]]:
+def _augmentation(images: Images, rounds: int) -> dict[str, Spread]:
     """Returns the images/s of the augmentation alone, on one core, of ours and of the PIL chain."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -160,6 +154,6 @@ def _augmentation(images: Images, rounds: int) -> dict[str, list[float]]:
         for _ in range(rounds):
             for name, images_per_second in timed.items():
                 found[name].append(images_per_second(images, AUGMENTED[name]))
-        return found
+        return {name: spread(values) for name, values in found.items()}
     finally:
         torch.set_num_threads(threads)

@@ -137,9 +137,9 @@ _HABITS = {  # options of other code bases of this field, and what to type here
         ("imb-type", "momentum", "warmup", "milestones", "nesterov", "normalise"), "type --set field=value"
     ),
     **dict.fromkeys(("rand-number", "random-seed", "manual-seed"), "type --seed N, or --split-seed N for the split"),
-    **dict.fromkeys(("lr", "learning-rate"), "type --set lr=0.1"),
-    **dict.fromkeys(("batch-size", "b"), "type --set batch=128"),
-    **dict.fromkeys(("weight-decay", "wd"), "type --set weight_decay=2e-4"),
+    **dict.fromkeys(("lr", "learning-rate"), "type --lr 0.1"),
+    **dict.fromkeys(("batch-size", "b"), "type --batch-size 128"),
+    **dict.fromkeys(("weight-decay", "wd"), "type --weight-decay 2e-4"),
     **dict.fromkeys(("workers", "num-workers", "j"), "leave it out: images are augmented where they are trained on"),
 }
 

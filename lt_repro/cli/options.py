@@ -1,9 +1,38 @@
-"""Reading `--set field=value`: one parser for every command."""
+"""The options that set fields of recipes, and `--set field=value`: the same in every command."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from lt_repro.errors import RequestError, unknown
+
+Epochs = Annotated[
+    int | None, typer.Option(help="Training epochs, 1 or more.", show_default="usually 200; 60 on digits")
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="Learning rate between warm-up and the first drop.", show_default="usually 0.1"),
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="Images in a training batch.", show_default="usually 128")
+]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="Weight decay of SGD, from 0 to 1.", show_default="usually 2e-4")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Number format of training: fp32, bf16, or auto, which takes bf16 where the hardware has it.",
+        show_default="auto",
+    ),
+]
+FLAGS = {
+    **{name: f"--{name.replace('_', '-')}" for name in ("ratio", "epochs", "lr", "weight_decay", "seed", "split_seed")},
+    **{name: f"--{name}" for name in ("precision", "alpha", "eta", "eps", "gamma")},
+    "batch": "--batch-size",
+}
+"""Fields that `ltrepro train` has an option for, and that option; the others go by `--set`."""
 
 CHOSEN_ELSEWHERE = ("dataset", "method", "parents")
 """Fields of a recipe that have an option of their own alone."""

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_repro import fields
+from lt_repro.cli.options import FLAGS
 from lt_repro.cli.progress import clock
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
-
-FLAGS = ("ratio", "epochs", "seed", "split_seed", "precision", "alpha", "eta", "eps", "gamma")
-"""Settings of `ltrepro train` that have an option of their own; the others go by `--set`."""
 
 
 def plan_json(
@@ -179,7 +177,7 @@ def _train_arguments(
         if name in ("branches", "mix", "tscale") and short:
             words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
         elif name in FLAGS:
-            words += [f"--{name.replace('_', '-')}", fields.text(value)]
+            words += [FLAGS[name], fields.text(value)]
         else:
             words += ["--set", f"{name}={fields.text(value)}"]
     return words

@@ -1,12 +1,12 @@
 """`reproduce`: any table or figure of a paper, planned, trained, resumed and rendered. `check`: ours against theirs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json
-from lt_repro.cli.options import parse_settings
+from lt_repro.cli.options import BatchSize, Epochs, LearningRate, Precision, WeightDecay, parse_settings
 from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import (
     Bn,
@@ -21,6 +21,7 @@ from lt_repro.cli.request import (
     found_in,
     seeded,
 )
+from lt_repro.errors import RequestError
 
 Jobs = Annotated[
     int | None,
@@ -60,6 +61,11 @@ def reproduce(
             help="Length of training: paper (the paper's), short (20 epochs) or smoke (10 epochs of 3 steps)."
         ),
     ] = "paper",
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch: BatchSize = None,
+    weight_decay: WeightDecay = None,
+    precision: Precision = None,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of every run, as field=value or method.field=value; repeatable."),
@@ -128,6 +134,11 @@ def reproduce(
     """
     from lt_repro.methods import METHODS
 
+    settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "weight_decay": weight_decay}
+    settings = {name: value for name, value in (settings | {"precision": precision}).items() if value is not None}
+    given = parse_settings(assign or [], METHODS, ("ratio", "seed"))
+    if twice := sorted(settings.keys() & given.keys()):
+        raise RequestError(f"{twice[0]} is given twice", "allowed: an option or --set, and each setting once")
     carry_out(
         Request(
             what,
@@ -141,7 +152,7 @@ def reproduce(
             data_root=data_root,
             device=device,
             as_json=as_json,
-            settings=parse_settings(assign or [], METHODS, ("ratio", "seed")),
+            settings=settings | given,
             reading=reading,
             profile=profile,
             rows=rows,

@@ -28,9 +28,10 @@ def tables(
 
     [bold]ltrepro tables[/bold]
 
-    Every exhibit of tables/rendered.json that has a run is written to tables/ or figures/; an entry of that list has
-    the names of exhibits and options of `reproduce`. So are docs/two-readings.md, docs/departures.md and the overviews
-    in docs/status.md.
+    Every exhibit of tables/rendered.json that has a run is written to tables/ or
+    figures/; an entry of that list has the names of exhibits and options of
+    `reproduce`. docs/two-readings.md, docs/departures.md and the overviews in
+    docs/status.md are written too.
     """
     from lt_repro.render.cells import measure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
-from lt_repro.cli.options import parse_settings
+from lt_repro.cli.options import BatchSize, Epochs, LearningRate, Precision, WeightDecay, parse_settings
 from lt_repro.cli.progress import Watch
 from lt_repro.cli.request import (
     DEFAULT_RATIO,
@@ -77,19 +77,10 @@ def train(
             help="How far DBN-Mix's temperatures follow the class sizes, from 0 (not at all) to 1.", show_default="0.6"
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Training epochs, 1 or more.", show_default="usually 200; 60 on digits")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Learning rate between warm-up and the first drop.", show_default="usually 0.1"),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch-size", help="Images in a training batch.", show_default="usually 128")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Weight decay of SGD, from 0 to 1.", show_default="usually 2e-4")
-    ] = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch: BatchSize = None,
+    weight_decay: WeightDecay = None,
     seed: Annotated[
         int | None, typer.Option(help="Random seed of the initial weights and of every draw.", show_default="0")
     ] = None,
@@ -110,13 +101,7 @@ def train(
         typer.Option("--set", help="Any other setting, as field=value; repeatable. `ltrepro methods NAME` lists them."),
     ] = None,
     device: Device = "auto",
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Number format of training: fp32, bf16, or auto, which takes bf16 where the hardware has it.",
-            show_default="auto",
-        ),
-    ] = None,
+    precision: Precision = None,
     eval_every: EvalEvery = None,
     eval_bn: EvalBn = False,
     folder: Annotated[

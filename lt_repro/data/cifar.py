@@ -29,14 +29,11 @@ _CHUNK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Cifar:
-    """A published archive and its contents; `md5` is that of each file in it, by its path."""
+    """A published archive; `md5` is that of each file in it, by its path: training images, test images, names."""
 
     archive: str
     sha256: str
     md5: Mapping[str, str]
-    train: tuple[str, ...]
-    test: str
-    meta: str
     labels: str
     class_names: str
     classes: int
@@ -57,9 +54,6 @@ CIFAR = {
             "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
             "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
         },
-        train=tuple(f"cifar-10-batches-py/data_batch_{batch}" for batch in range(1, 6)),
-        test="cifar-10-batches-py/test_batch",
-        meta="cifar-10-batches-py/batches.meta",
         labels="labels",
         class_names="label_names",
         classes=10,
@@ -72,9 +66,6 @@ CIFAR = {
             "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
             "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
         },
-        train=("cifar-100-python/train",),
-        test="cifar-100-python/test",
-        meta="cifar-100-python/meta",
         labels="fine_labels",
         class_names="fine_label_names",
         classes=100,
@@ -137,7 +128,7 @@ def _not_there(given: str, name: str) -> NotThere:
 
 def _folder(cifar: Cifar) -> str:
     """Returns the folder that the archive's files are in."""
-    return PurePosixPath(cifar.test).parts[0]
+    return PurePosixPath(next(iter(cifar.md5))).parts[0]
 
 
 def _check_cifar(pool: Pool, cifar: Cifar) -> None:
@@ -202,7 +193,6 @@ def _load_folder(folder: Path, name: str, cifar: Cifar) -> Pool:
 
 def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
     """Returns the archive's arrays. Nothing is extracted to disk."""
-    wanted = {*cifar.train, cifar.test, cifar.meta}
     contents: dict[str, dict[str, Any]] = {}
     # "r|gz" is a stream: the archive is decompressed once, from start to end.
     with tarfile.open(fileobj=file, mode="r|gz") as tar:
@@ -210,24 +200,25 @@ def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
             place = PurePosixPath(member.name)
             if place.is_absolute() or ".." in place.parts or not (member.isfile() or member.isdir()):
                 raise ValueError(f"{member.name!r} is a link, a device or outside the archive's folder")
-            if member.name in wanted:
+            if member.name in cifar.md5:
                 stream = tar.extractfile(member)
                 if stream is None or member.size > LARGEST_MEMBER:
                     raise ValueError(f"{member.name!r} is not a file of at most {LARGEST_MEMBER} bytes")
                 contents[member.name] = _unpickle(stream.read())
-    if missing := sorted(wanted - contents.keys()):
+    if missing := sorted(cifar.md5.keys() - contents.keys()):
         raise ValueError(f"{missing[0]!r} is missing")
     return _arrays(contents, cifar)
 
 
 def _arrays(contents: dict[str, dict[str, Any]], cifar: Cifar) -> dict[str, NDArray[Any]]:
     """Returns the arrays of the archive's files under MedMNIST's names."""
+    *train, test, names = (contents[path] for path in cifar.md5)
     return {
-        "train_images": np.concatenate([_rgb(contents[batch]["data"]) for batch in cifar.train]),
-        "train_labels": np.concatenate([contents[batch][cifar.labels] for batch in cifar.train]),
-        "test_images": _rgb(contents[cifar.test]["data"]),
-        "test_labels": np.array(contents[cifar.test][cifar.labels]),
-        "class_names": np.array(contents[cifar.meta][cifar.class_names]),
+        "train_images": np.concatenate([_rgb(batch["data"]) for batch in train]),
+        "train_labels": np.concatenate([batch[cifar.labels] for batch in train]),
+        "test_images": _rgb(test["data"]),
+        "test_labels": np.array(test[cifar.labels]),
+        "class_names": np.array(names[cifar.class_names]),
     }
 
 

@@ -217,14 +217,5 @@ def checked_pool(
     odd = [word for word in names.tolist() if not (word.isprintable() and word)]
     listed = ", ".join(map(ascii, odd[:2]))
     require(not odd, f"class names that are empty or cannot be printed: {listed}", "printable names")
-    return Pool(
-        name,
-        images["train"],
-        labels["train"].astype(np.int64),
-        images["test"],
-        labels["test"].astype(np.int64),
-        tuple(names.tolist()),
-        hold_out,
-        source,
-        tuple(notes),
-    )
+    train, test = ((images[part], labels[part].astype(np.int64)) for part in ("train", "test"))
+    return Pool(name, *train, *test, tuple(names.tolist()), hold_out, source, tuple(notes))

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 
 
@@ -37,36 +37,26 @@ class BalancedSoftmax(Method):
     Args:
         mix: "none", or "mixup" of a batch with itself.
         alpha: Of Beta(alpha, alpha), > 0.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Balanced softmax"
+    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, inf)}
 
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"alpha": (0.0, inf)}, open_below=frozenset({"alpha"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns it without and with mixup."""
         return cls(), cls("mixup")
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns lambda and the keys that sort a batch into partners, with mixup."""
         return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn, with mixup."""
         return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         x, labels = batches["uniform"]
         y = one_hot(labels, len(ctx.class_counts)).float()
         if self.mix == "mixup":
@@ -74,5 +64,4 @@ class BalancedSoftmax(Method):
         return soft_cross_entropy(net(x)[0] + ctx.class_counts.log(), y)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns alpha without mixup."""
         return frozenset() if self.mix == "mixup" else frozenset({"alpha"})

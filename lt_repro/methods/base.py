@@ -15,9 +15,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 import numpy as np
 from torch import Tensor, nn
 
+from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced, Sampler, Uniform
 from lt_repro.losses import combine
 from lt_repro.nets.spec import NetSpec
+
+Bounds = Mapping[str, tuple[float, float]]
+"""Smallest and largest value of fields, by name, both allowed; `fields.ABOVE_0` for a field that may not be 0."""
+
+DEFERRED: dict[str, tuple[float, float]] = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
+"""The bounds of class weights by the effective number that begin at a fraction of training."""
 
 RandomInput = Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]
 """(generator, steps, batch) -> an epoch's numbers: (steps,), one a step, or (steps, batch), one an image."""
@@ -128,9 +135,15 @@ class StepContext(NamedTuple):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What every method has. Methods do not subclass each other: they share `losses` and `mixing`."""
+    """What every method has. Methods do not subclass each other: they share `losses` and `mixing`.
+
+    Raises:
+        RequestError: A field has a value of another type or outside `bounds`.
+    """
 
     title: ClassVar[str]
+    bounds: ClassVar[Bounds] = {}
+    """Of its fields."""
 
     presets: ClassVar[Mapping[str, Preset]] = {}
     """Other recipes by name; "published" is what the authors' paper or code does."""
@@ -140,6 +153,10 @@ class Method(ABC):
 
     first_stage: ClassVar[str] = "cross_entropy"
     """The method of its parents where nothing else is chosen, by name."""
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        fields.check_bounds(self, self.bounds)
 
     @classmethod
     def name(cls) -> str:

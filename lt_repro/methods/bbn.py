@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
 from lt_repro.data.samplers import Reverse, Uniform
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, Sampled, StepContext
 from lt_repro.mixing import mix
 from lt_repro.nets.spec import NetSpec
 
@@ -55,12 +55,10 @@ class Bbn(Method):
             class-balanced one.
         branch_at: Where the branches part: own last block, or own stages from layer3 or layer2 on.
         bn: Whether the trunk normalises each branch's batch on its own or both together.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "BBN"
+    bounds: ClassVar[Bounds] = {"gamma": (ABOVE_0, inf)}
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "BBN's code (commit 7992e90) for CIFAR-LT; no setting here: a warm-up from a third of the rate, the short "
@@ -73,21 +71,14 @@ class Bbn(Method):
     branch_at: Literal["block", "layer3", "layer2"] = "block"
     bn: Literal["per_branch", "joint"] = "per_branch"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"gamma": (0.0, inf)}, open_below=frozenset({"gamma"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns BBN as published, and with other branches and a joint pass."""
         return cls(), cls(inf, "layer3", "joint")
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns the conventional and the re-balancing branch under one joint head."""
         return NetSpec(("conventional", "rebalancing"), self.branch_at, "joint", self.bn)
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform and the reverse batch."""
         return Sampled("uniform", Uniform()), Sampled("reverse", Reverse(self.gamma))
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from lt_repro import fields
 from lt_repro.losses import effective_weights, focal_loss
-from lt_repro.methods.base import Batch, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, StepContext
 from lt_repro.methods.focal import Focal
 from lt_repro.nets.spec import NetSpec
 
@@ -44,12 +43,10 @@ class CbFocal(Method):
         beta: Of the effective number, in [0, 0.999999]; 0 gives equal weights, towards 1 they go to 1 / N_k.
         gamma: How much the well classified are discounted, in [0, 100]; 0 is no discount.
         form: "sigmoid" for one binary loss per class, or "softmax".
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Class-balanced focal loss"
+    bounds: ClassVar[Bounds] = {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)}
     presets: ClassVar[Mapping[str, Preset]] = Focal.presets
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
         ("cifar100", 100.0): {"beta": 0.9},
@@ -60,26 +57,18 @@ class CbFocal(Method):
     gamma: float = 1.0
     form: Literal["sigmoid", "softmax"] = "sigmoid"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)})
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both forms, and Cui's class-balanced cross-entropy."""
         return cls(), cls(0.9, 0.0, "softmax")
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch under the head of the form."""
         return Focal(form=self.form).net_spec(parent)
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns everything, without weight decay on the bias of sigmoids."""
         return Focal(form=self.form).param_groups
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the sum of the images' weighted focal losses over their number."""
         images, labels = batches["uniform"]
         weights = effective_weights(ctx.class_counts, self.beta)[labels]
         return (weights * focal_loss(net(images)[0], labels, self.gamma, self.form)).mean()

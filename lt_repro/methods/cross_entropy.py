@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 
 
@@ -32,36 +32,26 @@ class CrossEntropy(Method):
     Args:
         mix: "none", or "mixup" within the batch.
         alpha: Of Beta(alpha, alpha), > 0; 1 draws lam uniformly.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Cross-entropy"
+    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)}
 
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"alpha": (0.0, 1e6)}, open_below=frozenset({"alpha"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns it without and with mixup."""
         return cls(), cls("mixup")
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns lambda and the keys that sort a batch into partners, with mixup."""
         return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn, with mixup."""
         return ("uniform",) if self.mix == "mixup" else ()
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         images, labels = batches["uniform"]
         targets = one_hot(labels, len(ctx.class_counts)).float()
         if self.mix == "mixup":
@@ -70,5 +60,4 @@ class CrossEntropy(Method):
         return soft_cross_entropy(logits, targets)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns alpha without mixup."""
         return frozenset() if self.mix == "mixup" else frozenset({"alpha"})

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
@@ -60,9 +58,6 @@ class Crt(Method):
 
     Args:
         bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "cRT"
@@ -74,44 +69,32 @@ class Crt(Method):
 
     bn: Literal["eval", "train"] = "eval"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both treatments of BatchNorm."""
         return cls(), cls(bn="train")
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the length and the schedule of a second stage."""
         return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns the parent's network with linear heads."""
         return (parent or NetSpec())._replace(head="linear")
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the features are a parent's."""
         return ("features",)
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns the heads."""
         return {"heads.": (1.0, 1.0)}
 
     @property
     def update_bn_stats(self) -> bool:
-        """Returns whether the running statistics move."""
         return self.bn == "train"
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the class-balanced batch."""
         return (Sampled("balanced", ClassBalanced()),)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the mean over heads of the cross-entropy on one batch."""
         images, labels = batches["balanced"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in net(images)])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in net(images)])

@@ -7,10 +7,27 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, Preset, RandomInput, Sampled, StepContext, deferred_draws
+from lt_repro.methods.base import (
+    DEFERRED,
+    Batch,
+    Bounds,
+    Method,
+    Net,
+    Preset,
+    RandomInput,
+    Sampled,
+    StepContext,
+    deferred_draws,
+)
 from lt_repro.mixing import mixup_inputs, mixup_within
+
+LDAM_DRW = Preset(
+    "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
+    {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
+    | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
+)
 
 
 @dataclass(frozen=True)
@@ -49,20 +66,12 @@ class Drw(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
         mix: "none", or "mixup" within the batch.
         alpha: Of Beta(alpha, alpha), > 0.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "CE-DRW / CE-DRS"
+    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "published": Preset(
-            "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
-            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
-            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
-        )
-    }
+    presets: ClassVar[Mapping[str, Preset]] = {"published": LDAM_DRW}
 
     rule: Literal["reweight", "resample"] = "reweight"
     switch: float = 0.8
@@ -70,31 +79,21 @@ class Drw(Method):
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999), "alpha": (0.0, 1e6)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"alpha"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both rules, early enough that a short run sees them, and mixup."""
         return cls(switch=0.5), cls("resample", 0.5), cls(switch=0.5, mix="mixup")
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch, or the class-balanced one of "resample" from the switch on."""
         return deferred_draws(self.rule == "resample", progress, self.switch)
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns, for mixup, lambda and the keys that sort a batch into partners."""
         return {} if self.mix == "none" else mixup_inputs(self.alpha)
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn, with mixup."""
         return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         ((images, labels),) = batches.values()
         targets = one_hot(labels, len(ctx.class_counts)).float()
         if self.mix == "mixup":
@@ -106,6 +105,5 @@ class Drw(Method):
         return weighted_cross_entropy(logits, targets, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the fields without effect: alpha unmixed, beta without class weights."""
         idle = {"alpha"} if self.mix == "none" else set[str]()
         return frozenset(idle if self.rule == "reweight" else idle | {"beta"})

@@ -6,9 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from lt_repro import fields
 from lt_repro.losses import focal_loss
-from lt_repro.methods.base import Batch, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 
@@ -42,12 +41,10 @@ class Focal(Method):
     Args:
         gamma: How much the well classified are discounted, in [0, 100]; 0 is no discount.
         form: "sigmoid" for one binary loss per class, or "softmax".
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Focal loss"
+    bounds: ClassVar[Bounds] = {"gamma": (0.0, 100.0)}
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the scripts of Cui et al. 2019's code; no setting here: pixels as x / 128 - 1, shortcuts that average "
@@ -59,25 +56,18 @@ class Focal(Method):
     gamma: float = 1.0
     form: Literal["sigmoid", "softmax"] = "sigmoid"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"gamma": (0.0, 100.0)})
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Returns both forms, one with a factor whose slope is infinite at p = 1."""
         return cls(), cls(0.5, "softmax")
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch under the head of the form."""
         return NetSpec(head="sigmoid" if self.form == "sigmoid" else "linear")
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns everything, without weight decay on the bias of sigmoids."""
         return {"": (1.0, 1.0)} | ({"heads.0.bias": (1.0, 0.0)} if self.form == "sigmoid" else {})
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the mean of the images' focal losses."""
         images, labels = batches["uniform"]
         return focal_loss(net(images)[0], labels, self.gamma, self.form).mean()

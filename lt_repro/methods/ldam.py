@@ -8,9 +8,10 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, ldam_margins, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext, deferred_draws
+from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, deferred_draws
+from lt_repro.methods.drw import LDAM_DRW
 from lt_repro.nets.spec import NetSpec
 
 
@@ -49,20 +50,13 @@ class Ldam(Method):
         rule: What begins at the switch: nothing, class weights ("reweight"), or class-balanced draws ("resample").
         switch: Fraction of training at whose epoch it begins, in [0, 1].
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "LDAM"
+    bounds: ClassVar[Bounds] = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "published": Preset(
-            "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
-            {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
-            | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "margin": 0.5, "scale": 30.0}
-            | {"switch": 0.8, "beta": 0.9999},
-        )
+        "published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})
     }
 
     margin: float = 0.5
@@ -71,36 +65,28 @@ class Ldam(Method):
     switch: float = 0.8
     beta: float = 0.9999
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"margin": (0.0, 2.0), "scale": (0.0, inf), "switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"scale"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Returns the three rules, early enough that a short run sees them."""
         return cls(rule="none"), cls(switch=0.5), cls(rule="resample", switch=0.5)
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch under a cosine head."""
         return NetSpec(head="cosine", scale=self.scale)
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch, or the class-balanced one of "resample" from the switch on."""
         return deferred_draws(self.rule == "resample", progress, self.switch)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; the head's logits are s cos, so the margins are scaled as well."""
         ((images, labels),) = batches.values()
-        targets = one_hot(labels, len(ctx.class_counts)).float()
         (logits,) = net(images)
-        logits = logits - self.scale * ldam_margins(ctx.class_counts, self.margin) * targets  # in fp32: bf16 - fp32
+        margins = self.scale * ldam_margins(ctx.class_counts, self.margin)
+        logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
         if self.rule != "reweight":
-            return soft_cross_entropy(logits, targets)
+            return soft_cross_entropy(logits, labels)
         weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
-        return weighted_cross_entropy(logits, targets, weights)
+        return weighted_cross_entropy(logits, labels, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the fields without effect: beta without class weights, the switch where nothing begins at it."""
         idle = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}
         return frozenset(idle[self.rule])

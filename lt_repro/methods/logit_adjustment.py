@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 from lt_repro.nets.spec import NetSpec
 
@@ -58,12 +58,10 @@ class LogitAdjustment(Method):
         frozen: Whether a parent's whole network stays as it is and its predictions are adjusted (post-hoc).
         mix: "none", or "mixup" of a batch with itself.
         alpha: Of Beta(alpha, alpha), > 0.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Logit adjustment"
+    bounds: ClassVar[Bounds] = {"tau": (0.0, 1e6), "alpha": (ABOVE_0, inf)}
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -84,45 +82,29 @@ class LogitAdjustment(Method):
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"tau": (0.0, 1e6), "alpha": (0.0, inf)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"alpha"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the adjusted loss, without and with mixup, and the post-hoc adjustment."""
         return cls(), cls(0.5, mix="mixup"), cls(frozen=True)
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that post-hoc all weights are a parent's."""
         return ("weights",) if self.frozen else ()
-
-    def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch, or the parent's network."""
-        return parent or NetSpec()
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns everything, or nothing post-hoc."""
         return {} if self.frozen else {"": (1.0, 1.0)}
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns the log-priors, post-hoc."""
         return {"log_prior": LogPrior(class_counts)} if self.frozen else {}
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns lambda and the keys that sort a batch into partners, with mixup."""
         return mixup_inputs(self.alpha) if self.mix == "mixup" and not self.frozen else {}
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn, with mixup."""
         return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         x, labels = batches["uniform"]
         y = one_hot(labels, len(ctx.class_counts)).float()
         if self.random_inputs:
@@ -131,7 +113,6 @@ class LogitAdjustment(Method):
         return soft_cross_entropy(net(x)[0] + self.tau * log_prior, y)
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the logits, post-hoc less tau log pi."""
         branches = net(images)
         if self.frozen:
             log_prior = net.aux.get_buffer("log_prior.value")
@@ -139,5 +120,4 @@ class LogitAdjustment(Method):
         return combine(branches), branches
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns mix post-hoc, and alpha without mixup."""
         return frozenset() if self.random_inputs else frozenset({"alpha"} | ({"mix"} if self.frozen else set()))

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import linear
 
-from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
 from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
@@ -79,49 +78,37 @@ class Lws(Method):
     bn: Literal["eval", "train"] = "eval"
     bias: Literal["scaled", "dropped"] = "scaled"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the code's head under fixed statistics, and the paper's under moving ones."""
         return cls(), cls("train", "dropped")
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the length and the schedule of a second stage."""
         return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the whole network is a parent's."""
         return ("weights",)
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns the parent's network."""
         spec = parent or NetSpec()
         return require_linear(spec, "lws with bias = 'dropped'") if self.bias == "dropped" else spec
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns the scales."""
         return {"scales": ClassScales(len(class_counts))}
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns the scales."""
         return {"aux.scales.": (1.0, 1.0)}
 
     @property
     def update_bn_stats(self) -> bool:
-        """Returns whether the running statistics move."""
         return self.bn == "train"
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the class-balanced batch."""
         return (Sampled("balanced", ClassBalanced()),)
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the mean of the branches' scaled logits, and those of each branch."""
         if self.bias == "scaled":
             logits = net(images)
         else:
@@ -131,7 +118,5 @@ class Lws(Method):
         return combine(branches), branches
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the mean over heads of the cross-entropy of the scaled logits."""
         images, labels = batches["balanced"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in self.predict(net, images)[1]])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in self.predict(net, images)[1]])

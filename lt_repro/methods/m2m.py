@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, ldam_margins, soft_cross_entropy
 from lt_repro.methods.base import (
     Batch,
+    Bounds,
     Method,
     Net,
     ParentRole,
@@ -86,12 +87,15 @@ class M2m(Method):
             translated.
         lam: The weight of the logit f_k0, >= 0.
         switch: Fraction of training at whose epoch balanced draws and translation begin, in [0, 1].
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "M2m"
+    bounds: ClassVar[Bounds] = {
+        "steps": (1, 1000),
+        "step_size": (0.0, 1e6),
+        "noise": (0.0, 1e6),
+        "beta": (ABOVE_0, 0.999999),
+    } | {"gamma": (0.0, inf), "lam": (0.0, 1e6), "switch": (0.0, 1.0)}
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -111,12 +115,6 @@ class M2m(Method):
     lam: float = 0.5
     switch: float = 0.8
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"steps": (1, 1000), "step_size": (0.0, 1e6), "noise": (0.0, 1e6), "beta": (0.0, 0.999999)}
-        bounds |= {"gamma": (0.0, inf), "lam": (0.0, 1e6), "switch": (0.0, 1.0)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"beta"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Returns both losses, early enough that a short run translates, and balanced draws alone."""
@@ -133,15 +131,12 @@ class M2m(Method):
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the translation needs a teacher."""
         return ("teacher",) if self.translates else ()
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns one branch, for LDAM under a cosine head."""
         return NetSpec(head="cosine", scale=SCALE) if self.base == "ldam" else NetSpec()
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch, from the switch on the class-balanced one."""
         return deferred_draws(True, progress, self.switch)
 
     @property
@@ -150,19 +145,17 @@ class M2m(Method):
         return dict.fromkeys(("slot", "source", "accept", "noise"), draw_keys) if self.translates else {}
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn, where images are translated."""
         return tuple(sampled.name for sampled in self.samplers(progress)) if self.translates else ()
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         ((draws, (images, labels)),) = batches.items()
         if draws == "balanced" and self.translates:
             images = self.composed(net, images, labels, ctx)
-        targets = one_hot(labels, len(ctx.class_counts)).float()
         (logits,) = net(images)
         if self.base == "ldam":
-            logits = logits - SCALE * ldam_margins(ctx.class_counts, MARGIN) * targets  # in fp32: bf16 - fp32
-        return soft_cross_entropy(logits, targets)
+            margins = SCALE * ldam_margins(ctx.class_counts, MARGIN)
+            logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
+        return soft_cross_entropy(logits, labels)
 
     def composed(self, net: Net, images: Tensor, labels: Tensor, ctx: StepContext) -> Tensor:
         """Returns the batch with every accepted translation in its place.
@@ -195,7 +188,6 @@ class M2m(Method):
         return images.index_copy(0, drawn, torch.where(accepted[:, None, None, None], x, images[drawn]))
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns what decides nothing where nothing is translated."""
         if self.translates:
             return frozenset()
         return frozenset({"steps", "step_size", "noise", "beta", "lam"} | ({"gamma"} if self.switch == 1 else set()))

@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from lt_repro import fields
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, deferred_weights, focal_loss
 from lt_repro.meta import Outputs, Parameters, as_function, sensitive
-from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, meta_batch
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,10 @@ class Mcw(Method):
         step: How far eps moves along the meta gradient, in [0, 1e6]; 0 for class weights alone.
         meta: Where the meta batches are from: class-balanced draws of the training set ("resampled"), or `meta_images`
             of each class outside it ("held_out").
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "MCW"
+    bounds: ClassVar[Bounds] = {"gamma": (0.0, 100.0), "step": (0.0, 1e6)} | DEFERRED
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the paper's focal loss under the settings of its authors' code, which has cross-entropy alone (gamma=0); "
@@ -75,28 +72,19 @@ class Mcw(Method):
     step: float = 0.01
     meta: Literal["resampled", "held_out"] = "resampled"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999), "gamma": (0.0, 100.0), "step": (0.0, 1e6)}
-        fields.check_bounds(self, bounds)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both sources of meta batches, and class weights alone, each after an early switch."""
         return cls(switch=0.5), cls(switch=0.5, meta="held_out"), cls(switch=0.5, step=0.0, gamma=0.0)
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns how many images are held out."""
         return {"meta_images": 10} if self.step and self.meta == "held_out" else {}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch and, from the switch on, the meta batch."""
         uniform = Sampled("uniform", Uniform())
         return (uniform, meta_batch(self.meta)) if self.step and progress >= self.switch else (uniform,)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the mean of the images' losses under the weights of their classes and their own corrections."""
         images, labels = batches["uniform"]
         weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)[labels]
         if "meta" in batches:
@@ -122,7 +110,6 @@ class Mcw(Method):
         return self.step * ctx.lr * point.derivatives[0]
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the source of meta batches without eps, and every field of the second stage where there is none."""
         if self.switch == 1:
             return frozenset({"beta", "gamma", "step", "meta"})
         return frozenset() if self.step else frozenset({"meta"})

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from lt_repro import fields
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
@@ -62,9 +61,6 @@ class MetaWeightNet(Method):
         meta: Where the meta batches are from: class-balanced draws of the training set ("resampled"), or `meta_images`
             of each class outside it ("held_out").
         learned: Whether V is trained; false leaves V as it starts.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Meta-Weight-Net"
@@ -81,35 +77,26 @@ class MetaWeightNet(Method):
     meta: Literal["resampled", "held_out"] = "resampled"
     learned: bool = True
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both sources of meta batches, and V as it starts."""
         return cls(), cls("held_out"), cls(learned=False)
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns how many images are held out."""
         return {"meta_images": 10} if self.learned and self.meta == "held_out" else {}
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns V."""
         return {"weighting": Weighting()}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch and, where V is trained, the meta batch."""
         uniform = Sampled("uniform", Uniform())
         return (uniform, meta_batch(self.meta)) if self.learned else (uniform,)
 
     @property
     def meta_optimizer(self) -> MetaOptimizer | None:
-        """Returns the optimiser of V."""
         return MetaOptimizer(1e-5, momentum=0.9, nesterov=True, weight_decay=5e-4) if self.learned else None
 
     def meta_grads(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Mapping[str, Tensor]:
-        """Returns the gradient of the meta loss after the virtual step, with respect to V's parameters."""
         train, meta, function = batches["uniform"], batches["meta"], as_function(net)
         names, phi = zip(*net.aux["weighting"].named_parameters(), strict=True)
 
@@ -131,7 +118,6 @@ class MetaWeightNet(Method):
         return {f"aux.weighting.{name}": gradient for name, gradient in zip(names, found, strict=True)}
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns the sum of the images' cross-entropies under their weights, which sum to 1."""
         images, labels = batches["uniform"]
         losses = cross_entropies(net(images)[0], labels)
         with torch.no_grad():
@@ -141,5 +127,4 @@ class MetaWeightNet(Method):
         return (weights * losses).sum() / weights.sum()
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the source of meta batches where V is not trained."""
         return frozenset() if self.learned else frozenset({"meta"})

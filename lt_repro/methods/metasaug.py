@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, effective_weights, ldam_margins, weighted_cross_entropy
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
-from lt_repro.methods.base import Batch, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, meta_batch
 from lt_repro.nets.spec import NetSpec
 
 WEIGHT = "heads.0.weight"
@@ -117,12 +116,10 @@ class MetaSAug(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
         meta: Where the meta batches are from: class-balanced draws of the training set ("resampled"), or `meta_images`
             of each class outside it ("held_out").
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "MetaSAug"
+    bounds: ClassVar[Bounds] = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6)} | DEFERRED
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "the code of Li et al. 2021; no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within "
@@ -144,14 +141,8 @@ class MetaSAug(Method):
     beta: float = 0.9999
     meta: Literal["resampled", "held_out"] = "resampled"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6), "switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
-        fields.check_bounds(self, bounds)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both bases and sources of meta batches, and no meta step, each after an early switch."""
         return cls(switch=0.5), cls("ce", switch=0.5, meta="held_out"), cls(switch=0.3, meta_lr=0.0)
 
     @property
@@ -161,15 +152,12 @@ class MetaSAug(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns how many images are held out."""
         return {"meta_images": 10} if self._corrected and self.meta == "held_out" else {}
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns the estimates of the features' covariances."""
         return {"covariances": Covariances(len(class_counts), spec.widths[-1])}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch and, from the switch on, the meta batch."""
         uniform = Sampled("uniform", Uniform())
         return (uniform, meta_batch(self.meta)) if self._corrected and progress >= self.switch else (uniform,)
 
@@ -190,11 +178,10 @@ class MetaSAug(Method):
     def _late_loss(self, outputs: Outputs, labels: Tensor, covariance: Tensor, ctx: StepContext) -> Tensor:
         """Returns the loss after the switch, of (logits (B, K), the head's weight (K, D))."""
         logits, weight = outputs[0].to(outputs[1].dtype), outputs[1]
-        targets = one_hot(labels, len(ctx.class_counts)).to(logits.dtype)
         moved = augmented(logits, weight, labels, covariance, self.strength * ctx.epoch_progress)
         if self.base == "ldam":
-            moved = moved - targets * ldam_margins(ctx.class_counts, 0.5)
-        return weighted_cross_entropy(moved, targets, effective_weights(ctx.class_counts, self.beta))
+            moved = moved - one_hot(labels, len(ctx.class_counts)) * ldam_margins(ctx.class_counts, 0.5)
+        return weighted_cross_entropy(moved, labels, effective_weights(ctx.class_counts, self.beta))
 
     def _covariance(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the covariance after a meta step, (K, D, D)."""
@@ -214,7 +201,6 @@ class MetaSAug(Method):
         return covariance.detach() - self.meta_lr * gradient
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the source of meta batches without a meta step, and all of the second stage where there is none."""
         if self.switch == 1:
             return frozenset({"base", "strength", "meta_lr", "beta", "meta"})
         return frozenset() if self._corrected else frozenset({"meta"} | (set() if self.strength else {"meta_lr"}))

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.lws import ClassScales
 from lt_repro.nets.spec import NetSpec
 
@@ -55,27 +54,22 @@ class Mislas(Method):
         smooth_least: Smoothing of the class with the fewest images, in [0, 1].
         head_lr: The heads' part of the learning rate, >= 0; 0 freezes them. The default is ImageNet-LT's.
         bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "MiSLAS"
+    bounds: ClassVar[Bounds] = {"smooth_most": (0.0, 1.0), "smooth_least": (0.0, 1.0), "head_lr": (0.0, 1e3)}
 
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
         (dataset, ratio): {"smooth_most": most, "smooth_least": least, "head_lr": head_lr, "bn": bn}
-        for dataset, ratio, most, least, head_lr, bn in (
-            ("cifar10", 10.0, 0.1, 0.0, 0.2, "eval"),
-            ("cifar10", 20.0, 0.1, 0.0, 0.2, "eval"),
-            ("cifar10", 50.0, 0.2, 0.0, 0.2, "eval"),
-            ("cifar10", 100.0, 0.3, 0.0, 0.5, "eval"),
-            ("cifar10", 200.0, 0.3, 0.0, 0.5, "eval"),
-            ("cifar100", 10.0, 0.2, 0.0, 0.1, "train"),
-            ("cifar100", 20.0, 0.2, 0.0, 0.1, "train"),
-            ("cifar100", 50.0, 0.3, 0.0, 0.1, "train"),
-            ("cifar100", 100.0, 0.4, 0.1, 0.2, "train"),
-            ("cifar100", 200.0, 0.4, 0.1, 0.2, "train"),
+        for dataset, ratios, most, least, head_lr, bn in (
+            ("cifar10", (10.0, 20.0), 0.1, 0.0, 0.2, "eval"),
+            ("cifar10", (50.0,), 0.2, 0.0, 0.2, "eval"),
+            ("cifar10", (100.0, 200.0), 0.3, 0.0, 0.5, "eval"),
+            ("cifar100", (10.0, 20.0), 0.2, 0.0, 0.1, "train"),
+            ("cifar100", (50.0,), 0.3, 0.0, 0.1, "train"),
+            ("cifar100", (100.0, 200.0), 0.4, 0.1, 0.2, "train"),
         )
+        for ratio in ratios
     }
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -91,46 +85,33 @@ class Mislas(Method):
     head_lr: float = 0.05
     bn: Literal["eval", "train"] = "train"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"smooth_most": (0.0, 1.0), "smooth_least": (0.0, 1.0), "head_lr": (0.0, 1e3)}
-        fields.check_bounds(self, bounds)
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the settings for ImageNet-LT, and fixed statistics with every class smoothed."""
         return cls(), cls(0.4, 0.1, 0.2, "eval")
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the length and the schedule of a second stage."""
         return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the whole network starts as a parent's."""
         return ("weights",)
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns the scales."""
         return {"scales": ClassScales(len(class_counts))}
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns the heads at a part of the rate, and the scales at the rate."""
         return {"heads.": (self.head_lr, 1.0), "aux.scales.": (1.0, 1.0)}
 
     @property
     def update_bn_stats(self) -> bool:
-        """Returns whether the running statistics move."""
         return self.bn == "train"
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the class-balanced batch."""
         return (Sampled("balanced", ClassBalanced()),)
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the mean of the branches' scaled logits, and those of each branch."""
         branches = net.aux["scales"](net(images))
         return combine(branches), branches
 

@@ -9,9 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, Preset, RandomInput, Sampled, StepContext, deferred_draws
+from lt_repro.methods.base import (
+    DEFERRED,
+    Batch,
+    Bounds,
+    Method,
+    Net,
+    Preset,
+    RandomInput,
+    Sampled,
+    StepContext,
+    deferred_draws,
+)
 from lt_repro.mixing import mix, mixup_inputs
 
 
@@ -51,12 +62,10 @@ class Remix(Method):
         rule: What begins at the switch: nothing, class weights ("reweight"), or class-balanced draws ("resample").
         switch: Fraction of training at whose epoch it begins, in [0, 1].
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "Remix"
+    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)} | DEFERRED
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -73,32 +82,21 @@ class Remix(Method):
     switch: float = 0.8
     beta: float = 0.9999
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"alpha": (0.0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)}
-        bounds |= {"switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"alpha"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns the three rules, early enough that a short run sees them."""
         return cls(rule="none"), cls(switch=0.5), cls(rule="resample", switch=0.5)
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the uniform batch, or the class-balanced one of "resample" from the switch on."""
         return deferred_draws(self.rule == "resample", progress, self.switch)
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns lambda and the keys that sort a batch into partners, as mixup has them."""
         return mixup_inputs(self.alpha)
 
     def unmixed(self, progress: float) -> tuple[str, ...]:
-        """Returns the batch as it was drawn."""
         return tuple(sampled.name for sampled in self.samplers(progress))
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        """Returns L."""
         ((images, labels),) = batches.values()
         lam, partner = ctx.random["lam"], ctx.random["partner"].argsort()
         targets = one_hot(labels, len(ctx.class_counts)).float()
@@ -112,7 +110,6 @@ class Remix(Method):
         return weighted_cross_entropy(logits, targets, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the fields without effect: those of the rule that is not taken, and kappa or tau at their ends."""
         idle = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}[self.rule]
         if self.kappa == inf:
             idle = idle | {"tau"}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lt_repro import fields
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
@@ -77,12 +77,14 @@ class Ride(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
         switch: Fraction of training at whose epoch class weights and temperatures begin, in [0, 1].
         distill: Factor of the divergence from a teacher's prediction, >= 0, above 0 where there is a teacher; then 1.
-
-    Raises:
-        RequestError: A value is not allowed.
     """
 
     title: ClassVar[str] = "RIDE"
+    bounds: ClassVar[Bounds] = (
+        DEFERRED
+        | {"diversity": (-100.0, 0.0), "prior_weight": (0.0, 1.0), "margin": (0.0, 2.0)}
+        | {"scale": (ABOVE_0, inf), "distill": (0.0, 100.0)}
+    )
     first_stage: ClassVar[str] = "ride"
 
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -103,21 +105,13 @@ class Ride(Method):
     switch: float = 0.8
     distill: float = 0.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"diversity": (-100.0, 0.0), "prior_weight": (0.0, 1.0), "margin": (0.0, 2.0), "scale": (0.0, inf)}
-        bounds |= {"beta": (0.0, 0.999999), "switch": (0.0, 1.0), "distill": (0.0, 100.0)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"scale"}))
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns one to four experts, and two under a teacher; the switch is early enough for a short run."""
         counts = (cls(experts, switch=0.5) for experts in (3, 2, 4))
         return *counts, cls(1, beta=0.9, switch=0.5), cls(2, switch=0.5, distill=1.0)
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that there is a teacher where it is used."""
         return ("teacher",) if self.distill else ()
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
@@ -131,23 +125,21 @@ class Ride(Method):
         """Returns L; logs the mean divergence of the experts from their mean."""
         images, labels = batches["uniform"]
         counts = ctx.class_counts
-        targets = one_hot(labels, len(counts)).float()
-        margins = self.scale * ldam_margins(counts, self.margin) * targets
+        margins = self.scale * ldam_margins(counts, self.margin) * one_hot(labels, len(counts))
         weights = deferred_weights(counts, self.beta, ctx.epoch_progress, self.switch)
         temperature = class_temperatures(counts, self.prior_weight, ctx.epoch_progress, self.switch)
-        experts = full_precision(net(images))
+        experts = [full_precision(logits) for logits in net(images)]
         mean = combine(experts)
-        fits = torch.stack([weighted_cross_entropy(logits - margins, targets, weights) for logits in experts])
+        fits = torch.stack([weighted_cross_entropy(logits - margins, labels, weights) for logits in experts])
         divergences = torch.stack([divergence(mean, logits, temperature) for logits in experts])
         ctx.log("divergence", divergences.mean())
         total = fits.sum() + self.diversity * temperature.mean() ** 2 * divergences.sum()
         if self.distill:
-            teacher = combine(full_precision(ctx.teachers["teacher"](images)))
+            teacher = combine([full_precision(logits) for logits in ctx.teachers["teacher"](images)])
             total = total + self.distill * DISTILL_TEMPERATURE**2 * divergence(teacher, mean, DISTILL_TEMPERATURE)
         return total
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the fields without effect: the diversity of one expert, the temperatures of no divergence."""
         idle = {"diversity", "prior_weight"} if self.experts == 1 else set[str]()
         return frozenset(idle if self.diversity else idle | {"prior_weight"})
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from lt_repro import fields
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.errors import RequestError
+from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, full_precision
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.ride import Ride
 from lt_repro.nets.spec import NetSpec
 
@@ -100,6 +100,7 @@ class RideRouting(Method):
     """
 
     title: ClassVar[str] = "RIDE, routed"
+    bounds: ClassVar[Bounds] = {"top_k": (1, 100_000), "pos_weight": (ABOVE_0, 1e6)}
     first_stage: ClassVar[str] = "ride"
 
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -114,20 +115,12 @@ class RideRouting(Method):
     top_k: int = 30
     pos_weight: float = 100.0
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(
-            self, {"top_k": (1, 100_000), "pos_weight": (0.0, 1e6)}, open_below=frozenset({"pos_weight"})
-        )
-
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the length, the batch and the optimiser of the second stage."""
         return STAGE
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the whole network is a parent's."""
         return ("weights",)
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
@@ -142,16 +135,13 @@ class RideRouting(Method):
         return spec
 
     def aux_modules(self, class_counts: Tensor, spec: NetSpec) -> Mapping[str, nn.Module]:
-        """Returns the gates."""
         return {"gates": Gates(len(spec.branches), spec.widths[-1], min(self.top_k, len(class_counts)))}
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns the gates."""
         return {"aux.gates.": (1.0, 1.0)}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        """Returns the class-balanced batch."""
         return (Sampled("balanced", ClassBalanced()),)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
@@ -163,7 +153,6 @@ class RideRouting(Method):
         return binary_cross_entropy_with_logits(scores, next_needed(running, labels).to(scores), pos_weight=weight)
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns for each image the mean logits of the experts that it uses, and the logits of every expert."""
         scores, running, branches = self._scores(net, images)
         used = experts_used(scores > 0)
         return running[used - 1, torch.arange(len(used), device=used.device)], branches
@@ -181,7 +170,7 @@ class RideRouting(Method):
         """Returns the gates' scores, the running means and the logits of every expert."""
         with torch.no_grad():  # the experts are frozen
             features = net.features(images)
-            branches = full_precision(cast(list[Tensor], net.heads(features)))
+            branches = [full_precision(logits) for logits in cast(list[Tensor], net.heads(features))]
             running = running_means(branches)
         with torch.autocast(images.device.type, enabled=False):
             return net.aux["gates"](features, running), running, branches

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import linear, one_hot
+from torch.nn.functional import linear
 
-from lt_repro import fields
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -45,6 +44,7 @@ class TauNorm(Method):
     """
 
     title: ClassVar[str] = "Tau-normalisation"
+    bounds: ClassVar[Bounds] = {"tau": (0.0, 100.0)}
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "bagoftricks": Preset(BAG_OF_TRICKS.source, {"tau": 1.0, "bias": "kept"}, BAG_OF_TRICKS.parent)
@@ -53,13 +53,8 @@ class TauNorm(Method):
     tau: float = 1.0
     bias: Literal["dropped", "kept"] = "dropped"
 
-    def __post_init__(self) -> None:
-        fields.check(self)
-        fields.check_bounds(self, {"tau": (0.0, 100.0)})
-
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Returns both treatments of the bias."""
         return cls(), cls(0.5, "kept")
 
     @property
@@ -69,20 +64,16 @@ class TauNorm(Method):
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the whole network is a parent's."""
         return ("weights",)
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
-        """Returns the parent's network."""
         return require_linear(parent or NetSpec(), "tau_norm")
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns that nothing is trained."""
         return {}
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the mean of the branches' logits under normalised class vectors, and those of each branch."""
         heads: Any = net.heads
         branches = [
             linear(
@@ -97,5 +88,4 @@ class TauNorm(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the cross-entropy of the normalised classifier; nothing is trained on it."""
         images, labels = batches["uniform"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        return branch_loss([soft_cross_entropy(logits, targets) for logits in self.predict(net, images)[1]])
+        return branch_loss([soft_cross_entropy(logits, labels) for logits in self.predict(net, images)[1]])

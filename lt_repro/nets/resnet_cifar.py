@@ -16,14 +16,8 @@ from lt_repro.errors import unknown
 from lt_repro.nets.batchnorm import BatchNorm
 from lt_repro.nets.spec import NetSpec
 
-BLOCKS = {
-    "resnet8": 1,
-    "resnet14": 2,
-    "resnet20": 3,
-    "resnet32": 5,
-    "resnet44": 7,
-    "resnet56": 9,
-}  # per stage: (depth - 2) / 6
+BLOCKS = {f"resnet{6 * blocks + 2}": blocks for blocks in (1, 2, 3, 5, 7, 9)}
+"""Blocks of each of the three stages, by name: (depth - 2) / 6."""
 
 
 class Normalise(nn.Module):

@@ -1,8 +1,6 @@
 """Accuracy by class, as numbers: the runs of each series, and rows, CSV and JSON of them."""
 
-import csv as comma
 import dataclasses
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ import numpy as np
 from lt_repro import fields
 from lt_repro.paper.settings import Settings
 from lt_repro.recipe import Recipe, role_fields
+from lt_repro.render import comma
 from lt_repro.render.cells import MISSING, series_key, spread
 from lt_repro.store.runs import Run
 
@@ -37,15 +36,12 @@ class Classes(NamedTuple):
 
     def csv(self) -> str:
         """Returns one line per class and series, in percent."""
-        stream = io.StringIO()
-        writer = comma.writer(stream, lineterminator="\n")
-        writer.writerow(["class", "images", "series", "unit", "n", "mean", "sd"])
-        for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
-            for label, values in self.series.items():
-                mean, sd = _moments(values, k)
-                shown = ["" if value is None else round(100 * value, 6) for value in (mean, sd)]
-                writer.writerow([name, count, label, "percent", len(values), *shown])
-        return stream.getvalue()
+        rows = (
+            [name, count, label, "percent", len(values), *map(comma.percent, _moments(values, k))]
+            for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True))
+            for label, values in self.series.items()
+        )
+        return comma.lines(["class", "images", "series", "unit", "n", "mean", "sd"], rows)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns one object per class: class, images, series {label: {n, mean, sd}}, fractions or null."""

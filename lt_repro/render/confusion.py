@@ -1,11 +1,11 @@
 """A confusion matrix as numbers: how many test images of each class were classified as which."""
 
-import csv as comma
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lt_repro.render import comma
 
 
 def csv(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -15,8 +15,5 @@ def csv(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
         counts: (K, K) int64, true classes by predicted ones.
         class_names: K names.
     """
-    stream = io.StringIO()
-    writer = comma.writer(stream, lineterminator="\n")
-    writer.writerow(["true class", *class_names])
-    writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
-    return stream.getvalue()
+    rows = zip(class_names, counts.tolist(), strict=True)
+    return comma.lines(["true class", *class_names], ([name, *row] for name, row in rows))

@@ -12,9 +12,10 @@ import math
 import os
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,10 @@ def _defaults() -> Iterator[None]:
     """Hides the user's settings from the import of matplotlib: it reads ./matplotlibrc, and stops at a damaged one."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec and spec.origin, "matplotlib is a dependency"
-    hidden = {name: os.environ.pop(name) for name in ("MPLBACKEND", "FREETYPE_PROPERTIES") if name in os.environ}
-    try:
-        with contextlib.chdir(Path(spec.origin).parent / "mpl-data"):  # its matplotlibrc has the defaults
-            yield
-    finally:
-        os.environ.update(hidden)
+    with patch.dict(os.environ), contextlib.chdir(Path(spec.origin).parent / "mpl-data"):  # it has the defaults there
+        for name in ("MPLBACKEND", "FREETYPE_PROPERTIES"):
+            os.environ.pop(name, None)
+        yield
 
 
 with _defaults():
@@ -48,11 +47,13 @@ with _defaults():
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
+_NOTHING = "nothing measured yet"
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: colour-blind safe
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # to tell lines apart in grey print
 _MARKERS = "osD^vP"
 _OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Arial Unicode MS")
+_TITLE: dict[str, Any] = {"fontsize": "medium", "parse_math": False}
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 _INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
 _SETTINGS: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
@@ -95,8 +96,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         cells = dict(zip(values, measured[i * len(values) : (i + 1) * len(values)], strict=True))
         aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points do not overlap
         places = [place[value] + aside for value in ticks]
-        means = np.array([_percent(cells[value].mean) for value in ticks])
-        spreads = np.array([_percent(cells[value].sd) for value in ticks])
+        means, spreads = _moments(cells[value] for value in ticks)
         _series(axes, places, means, spreads, i, _line_label(table, row))
         paper = {value: 100 * entry.cell.published.value for value, entry in cells.items() if entry.cell.published}
         for value, height in paper.items():
@@ -109,12 +109,10 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         axes.text(0.5, 0.25, f"0 of {len(measured)} settings measured", transform=axes.transAxes, ha="center")
     axes.set_xlim(place[ticks[0]] - 0.06 * span, place[ticks[-1]] + 0.06 * span)
     axes.set_xticks(list(place.values()), ["∞" if math.isinf(value) else f"{value:g}" for value in ticks])
-    axes.set_xlabel(_symbol(table.axis or "", name=True))
-    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set(xlabel=_symbol(table.axis or "", name=True), ylabel="top-1 accuracy (%)")
     axes.grid(alpha=0.3)
-    axes.set_title(_folded(table.caption.rstrip("."), 60), fontsize="medium", parse_math=False)
-    _legend(figure)
-    return figure
+    axes.set_title(_folded(table.caption.rstrip("."), 60), **_TITLE)
+    return _with_legend(figure)
 
 
 @_drawing()
@@ -149,22 +147,17 @@ def class_figure(title: str, classes: Classes) -> Figure:
         places = np.arange(k) + (i - (len(seeds) - 1) / 2) * width
         below.bar(places, means, width, label=name, **_bar(i))
         _whiskers(below, places, means, spreads, "black")
-    below.set_ylim(0, 105)
-    below.set_ylabel("top-1 accuracy (%)")
-    below.set_xlabel("class")
+    below.set(ylim=(0, 105), ylabel="top-1 accuracy (%)", xlabel="class", axisbelow=True)
     below.grid(axis="y", alpha=0.3)
-    below.set_axisbelow(True)
     if not seeds:
-        below.text(0.5, 0.5, "nothing measured yet", transform=below.transAxes, ha="center")
+        below.text(0.5, 0.5, _NOTHING, transform=below.transAxes, ha="center")
     shown = range(0, k, math.ceil(k / 20) if k > 30 else 1)
     names = [_short(class_names[i], 20) for i in shown]
     long = max(map(len, names)) * len(names) > 80
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
     below.set_xticks(list(shown), names, parse_math=False, **turned)
     below.set_xlim(-0.8, k - 0.2)
-    figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
-    _legend(figure)
-    return figure
+    return _with_legend(figure, title)
 
 
 @_drawing()
@@ -187,9 +180,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     for i, row in enumerate(table.rows):
         cells = [measured[i * wide + j] for j, _ in columns]
         places = np.arange(len(columns)) + (i - (len(table.rows) - 1) / 2) * width
-        means, spreads = (
-            np.array([_percent(v) for v in vs]) for vs in zip(*((c.mean, c.sd) for c in cells), strict=True)
-        )
+        means, spreads = _moments(cells)
         axes.bar(places, means, width, label=row.title, **_bar(i))
         _whiskers(axes, places, means, spreads, "black")
         printed = [(x, 100 * c.cell.published.value) for x, c in zip(places, cells, strict=True) if c.cell.published]
@@ -198,18 +189,14 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
             label = "published" if "published" not in axes.get_legend_handles_labels()[1] else None
             axes.plot(*zip(*printed, strict=True), "*", label=label, zorder=4, **star)
     axes.set_xticks(range(len(columns)), [column.title.replace(" (", "\n(") for _, column in columns])
-    axes.set_xlim(-0.6, len(columns) - 0.4)
-    axes.set_ylim(0, 105)
-    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set(xlim=(-0.6, len(columns) - 0.4), ylim=(0, 105), ylabel="top-1 accuracy (%)", axisbelow=True)
     axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
     none = ", ".join(table.columns[i].label for i in sorted(absent))
     note = f". No classes here: {none}" if none else ""
-    axes.set_title(_folded(table.caption.rstrip(".") + note, 90), fontsize="medium", parse_math=False)
+    axes.set_title(_folded(table.caption.rstrip(".") + note, 90), **_TITLE)
     if not any(entry.values for entry in measured):
-        axes.text(0.5, 0.9, "nothing measured yet", transform=axes.transAxes, ha="center")
-    _legend(figure)
-    return figure
+        axes.text(0.5, 0.9, _NOTHING, transform=axes.transAxes, ha="center")
+    return _with_legend(figure)
 
 
 @_drawing()
@@ -228,13 +215,12 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
     for axes, panel in zip(every, shown, strict=False):
         axes.plot([0, 100], [0, 100], color="black", linestyle="--", linewidth=0.8)
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="confidence (%)", ylabel="top-1 accuracy (%)")
-        axes.set(xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+        axes.set(xticks=range(0, 101, 20), yticks=range(0, 101, 20), axisbelow=True)
         axes.label_outer()
         axes.grid(alpha=0.3)
-        axes.set_axisbelow(True)
         mean, sd = panel.error
         known = "" if mean is None else f"\nECE {spread(mean, sd)} % (n = {len(panel.errors)})"
-        axes.set_title(panel.title + known, fontsize="medium", parse_math=False)
+        axes.set_title(panel.title + known, **_TITLE)
         if panel.bins is None:
             axes.text(50, 60, "not run", ha="center", backgroundcolor="white")
             continue
@@ -250,9 +236,7 @@ def reliability_figure(title: str, shown: Sequence[Panel]) -> Figure:
         axes.stairs(share, edges, color="black", linewidth=1.5, label="share of the test images")
     for axes in every[len(shown) :]:
         axes.set_visible(False)
-    figure.suptitle(_folded(title, 90), fontsize="medium", parse_math=False)
-    _legend(figure)
-    return figure
+    return _with_legend(figure, title)
 
 
 @_drawing()
@@ -274,7 +258,7 @@ def lambda_figure(table: Table, changes: Sequence[Change], line: Fit | None) -> 
     for axes in (left, right):
         axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axes.grid(alpha=0.3)
-        axes.set_axisbelow(True)
+        axes.set(axisbelow=True)
     moves = [change.moved for change in changes if change.moved is not None]
     span = max(moves) - min(moves) if moves else 0.0
     for i, title in enumerate(by_row):  # a series looks the same whether the others have run or not
@@ -304,16 +288,14 @@ def lambda_figure(table: Table, changes: Sequence[Change], line: Fit | None) -> 
         words: dict[str, Any] = {"transform": left.transAxes, "ha": "right", "va": "bottom", "fontsize": "small"}
         left.text(0.98, 0.03, "\n".join(line.words()), **words)
     left.margins(x=0.08, y=0.15)
-    left.set_xlabel("change of x, the mean of max(λ, 1 − λ) that BatchNorm remembers")
-    left.set_ylabel("change of top-1 accuracy (points)")
+    remembered = "change of x, the mean of max(λ, 1 − λ) that BatchNorm remembers"
+    left.set(xlabel=remembered, ylabel="change of top-1 accuracy (points)")
     right.set(xlim=(-0.8, max(len(controls), 1) - 0.2), xticks=[], xlabel="not mixed")
     if not changes:
-        left.text(0.5, 0.5, "nothing measured yet", transform=left.transAxes, ha="center")
+        left.text(0.5, 0.5, _NOTHING, transform=left.transAxes, ha="center")
     lacking = [title for title, found in by_row.items() if not found]
     note = f". Not run: {', '.join(lacking)}" if lacking and changes else ""
-    figure.suptitle(_folded(table.caption.rstrip(".") + note, 90), fontsize="medium", parse_math=False)
-    _legend(figure)
-    return figure
+    return _with_legend(figure, table.caption.rstrip(".") + note)
 
 
 @_drawing()
@@ -346,7 +328,7 @@ def confusion_figure(title: str, counts: NDArray[np.int64], class_names: Sequenc
     axes.set_xticks(ticks, names, **small, **turned)
     axes.set_yticks(ticks, names, **small)
     axes.set(xlabel="predicted class", ylabel="true class")
-    figure.suptitle(_folded(title, int(10 * side)), fontsize="medium", parse_math=False)
+    figure.suptitle(_folded(title, int(10 * side)), **_TITLE)
     return figure
 
 
@@ -383,13 +365,16 @@ def _rendered(figure: Figure, foot: Sequence[str]) -> dict[str, bytes]:
     return contents
 
 
-def _legend(figure: Figure) -> None:
-    """Puts the legend of the first axes that has one to the right, published numbers last."""
+def _with_legend(figure: Figure, title: str = "") -> Figure:
+    """Returns the figure with a title, and the legend of the first axes that has one, published numbers last."""
+    if title:
+        figure.suptitle(_folded(title, 90), **_TITLE)
     drawn = next((pair for axes in figure.axes if (pair := axes.get_legend_handles_labels())[0]), None)
     if drawn:
         ordered = sorted(zip(*drawn, strict=True), key=lambda entry: entry[1].startswith("published"))
         handles, labels = zip(*ordered, strict=True)
         figure.legend(handles, [_folded(label, 24) for label in labels], loc="outside right center", frameon=False)
+    return figure
 
 
 def _folded(text: str, width: int) -> str:
@@ -416,8 +401,9 @@ def _short(name: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _percent(fraction: float | None) -> float:
-    return math.nan if fraction is None else 100 * fraction
+def _moments(cells: Iterable[Measured]) -> NDArray[np.float64]:
+    """Returns the means and the standard deviations in percent, (2, cells), NaN where there is none."""
+    return 100 * np.array([(cell.mean, cell.sd) for cell in cells], dtype=float).T
 
 
 def _symbol(setting: str, name: bool = False) -> str:

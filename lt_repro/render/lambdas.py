@@ -3,8 +3,6 @@
 At a test, BatchNorm's running statistics are those of the last few batches, and each batch is mixed by one lambda.
 """
 
-import csv as comma
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lt_repro.data.samplers import generator
+from lt_repro.render import comma
 
 if TYPE_CHECKING:
     from lt_repro.render.cells import Measured
@@ -194,22 +193,17 @@ def rows(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
 
 def csv(found: Sequence[Change]) -> str:
     """Returns one line per run; accuracies in percent, their change in points, x empty where nothing is mixed."""
-    stream = io.StringIO()
-    writer = comma.writer(stream, lineterminator="\n")
-    writer.writerow(
-        [
-            *("series", "seed", "unit", "epoch_before", "epoch_after", "x_before", "x_after", "x_change"),
-            *("accuracy_before", "accuracy_after", "accuracy_change", "key"),
-        ]
-    )
+    header = ["series", "seed", "unit", "epoch_before", "epoch_after", "x_before", "x_after", "x_change"]
+    header += ["accuracy_before", "accuracy_after", "accuracy_change", "key"]
+    rows: list[list[object]] = []
     for change in found:
         x: list[Any] = ["", "", ""]
         if change.x and change.moved is not None:
             x = [round(value, 6) for value in (*change.x, change.moved)]
         accuracies = [round(value, 6) for value in (100 * change.accuracy[0], 100 * change.accuracy[1], change.points)]
         recipe = change.run.recipe
-        writer.writerow([change.series, recipe.seed, "percent", *change.epochs, *x, *accuracies, recipe.key()])
-    return stream.getvalue()
+        rows.append([change.series, recipe.seed, "percent", *change.epochs, *x, *accuracies, recipe.key()])
+    return comma.lines(header, rows)
 
 
 def to_json(found: Sequence[Change], line: Fit | None) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Reliability by confidence, as numbers: the bins of each series, pooled over seeds, and its calibration error."""
 
-import csv as comma
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lt_repro.metrics import Reliability
+from lt_repro.render import comma
 from lt_repro.render.cells import Measured
 
 
@@ -55,20 +54,16 @@ def pooled(outcomes: Sequence[Mapping[str, Any]]) -> Reliability | None:
 
 def csv(shown: Sequence[Panel]) -> str:
     """Returns one line per series and bin, in percent; an empty bin has no means."""
-    stream = io.StringIO()
-    writer = comma.writer(stream, lineterminator="\n")
-    writer.writerow(["series", "unit", "n", "ece_mean", "ece_sd", "above", "up_to", "images", "confidence", "accuracy"])
+    rows: list[list[object]] = []
     for panel in shown:
-        head = [panel.title, "percent", len(panel.seeds), *map(_percent, panel.error)]
+        head = [panel.title, "percent", len(panel.seeds), *map(comma.percent, panel.error)]
         if panel.bins is None:
-            writer.writerow([*head, "", "", "", "", ""])
+            rows.append([*head, "", "", "", "", ""])
             continue
         width = 1 / len(panel.bins.images)
         for b, (images, *means) in enumerate(zip(*panel.bins, strict=True)):
-            edges = [_percent(b * width), _percent((b + 1) * width)]
-            writer.writerow([*head, *edges, int(images), *(_percent(None if np.isnan(m) else m) for m in means)])
-    return stream.getvalue()
-
-
-def _percent(fraction: float | None) -> float | str:
-    return "" if fraction is None else round(100 * float(fraction), 6)
+            parts = (b * width, (b + 1) * width, *(None if np.isnan(mean) else mean for mean in means))
+            above, up_to, *shares = map(comma.percent, parts)
+            rows.append([*head, above, up_to, int(images), *shares])
+    header = ["series", "unit", "n", "ece_mean", "ece_sd", "above", "up_to", "images", "confidence", "accuracy"]
+    return comma.lines(header, rows)

@@ -1,7 +1,5 @@
 """A measured table in words: rows of strings, Markdown, CSV, and two sentences on it. All in percent."""
 
-import csv as comma
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +8,7 @@ from lt_repro import fields
 from lt_repro.paper.settings import Settings
 from lt_repro.paper.table import Table, Variant
 from lt_repro.recipe import Recipe
+from lt_repro.render import comma
 from lt_repro.render.cells import Measured, gain_of, points, spread, to_json
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.store import provenance
@@ -68,36 +67,21 @@ def document(
 
 def csv(table: Table, measured: Sequence[Measured]) -> str:
     """Returns one line per cell under `CSV_FIELDS`, in percent; an ablation has gains over its first row, in points."""
-    stream = io.StringIO()
-    writer = comma.DictWriter(stream, CSV_FIELDS, lineterminator="\n")
-    writer.writeheader()
+    rows: list[list[object]] = []
     for i, entry in enumerate(measured):
-        published, first = entry.cell.published, measured[i % len(table.columns)]
-        gain, half, pairs = gain_of(table, entry, first)
-        numbers: dict[str, float | None] = {
-            "mean": entry.mean,
-            "sd": entry.sd,
-            "published": published and published.value,
-            "gain": gain,
-            "gain_ci95": half,
-        }
-        numbers |= dict(zip(("best_mean", "best_sd"), entry.best, strict=True))
-        writer.writerow(
-            {name: "" if value is None else round(100 * value, 6) for name, value in numbers.items()}
-            | {"exhibit": table.id, "row": entry.cell.row.label, "column": entry.cell.column.label}
-            | {
-                "metric": entry.cell.metric,
-                "branch": entry.cell.branch or "",
-                "unit": "percent",
-                "n": entry.n,
-                "gain_n": "" if pairs is None else pairs,
-                "status": entry.status,
-            }
-            | {"source": published.source if published else ""}
-            | {"measured_by_paper": str(published.measured).lower() if published else ""}
-            | {"seeds": " ".join(map(str, entry.seeds)), "keys": " ".join(run.recipe.key() for run in entry.runs)}
+        cell, published = entry.cell, entry.cell.published
+        *gains, pairs = gain_of(table, entry, measured[i % len(table.columns)])
+        source = (published.source, str(published.measured).lower()) if published else ("", "")
+        rows.append(
+            [
+                *(table.id, cell.row.label, cell.column.label, cell.metric, cell.branch, "percent", entry.n),
+                " ".join(map(str, entry.seeds)),
+                *map(comma.percent, (entry.mean, entry.sd, *entry.best, published and published.value)),
+                *(*source, *map(comma.percent, gains), pairs, entry.status),
+                " ".join(run.recipe.key() for run in entry.runs),
+            ]
         )
-    return stream.getvalue()
+    return comma.lines(CSV_FIELDS, rows)
 
 
 def sentences(table: Table, measured: Sequence[Measured]) -> str:

@@ -157,11 +157,10 @@ def archive_with(gadget, folder):
     from lt_repro.data.cifar import CIFAR
 
     root, known = "cifar-10-batches-py", CIFAR["cifar10"]
-    names = [*known.train, known.test, known.meta]
     whole = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1], "label_names": ["a", "b"]}
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name in names:
+        for name in known.md5:
             inner = {"labels": gadget} if isinstance(gadget, Gadget) else {}
             content = pickle.dumps(whole | inner, protocol=2)
             info = tarfile.TarInfo(name)
