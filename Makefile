@@ -1,9 +1,10 @@
-# make demo: the paper's ablation on handwritten digits. make test: lint, types, tests. make chaos: the long
-# reliability run (CHAOS="--seed 1 kills" for a part of it). Each sets up .venv by itself.
+# make demo: the paper's ablation on handwritten digits. make test: lint, types, tests. make tables: render all that is
+# committed from tables/runs. make chaos: the long reliability run (CHAOS="--seed 1 kills" for a part of it). Each sets
+# up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test chaos clean
+.PHONY: demo test tables chaos clean
 
 demo: .venv/ready
 	$(BIN)/ltrepro demo
@@ -14,6 +15,10 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+tables: .venv/ready
+	$(BIN)/ltrepro tables > .venv/rendered
+	git ls-files tables figures ':!tables/runs' ':!tables/rendered.json' | grep -vxFf .venv/rendered | xargs rm -f
 
 chaos: .venv/ready
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)

@@ -39,7 +39,7 @@ EVERY = {
 """Every example of every registered method and of the tests' own: the contract tests run over them."""
 
 
-LONGEST = ("crew", "resume", "chaos_processes", "cli", "exhibits", "methods_contract", "reproduce", "figures", "train")
+LONGEST = ("workers", "state", "chaos_processes", "cli", "exhibits", "methods", "reproduce", "figures", "train")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""Trains cases of test_resume in this process: straight, cut short, or resuming. Usage: MODE OUT."""
+"""Trains cases of test_state in this process: straight, cut short, or resuming. Usage: MODE OUT."""
 
 import dataclasses
 import os

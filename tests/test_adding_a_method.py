@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_methods_contract as contract
+import test_methods as contract
 import torch
 from conftest import EVERY
 
@@ -104,9 +104,3 @@ def test_the_pages_row_makes_the_methods_recipe(example):
     made = SETTINGS.recipe("digits", row.edits["method"], ratio=60.0)
     assert type(made.method) is example
     assert row.title == example.title
-
-
-def test_every_link_of_the_page_is_there():
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    assert links
-    assert [link for link in links if not (PAGE.parent / link).exists()] == []

@@ -116,7 +116,7 @@ def test_every_recipe_builds_and_published_values_are_fractions(table):
     cells = list(table.cells())
     assert len({made.key() for made in table.recipes()}) == len(table.recipes())
     printed = [cell.published for cell in cells if cell.published]
-    assert len(printed) == {"table5": 24, "table6a": 4, "table6b": 4, "fig1": 2}[table.id]
+    assert len(printed) == len(table.published) > 0
     assert all(0.08 < number.value < 0.8 for number in printed)
     assert {cell.recipe.ratio for cell in cells} == {200.0 if table is FIG1 else 100.0}
 

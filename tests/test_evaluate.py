@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import EVERY, ROWS
-from test_own_images import saved
+from test_dataset import saved
 
 from lt_repro.errors import DamagedError
 from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe

@@ -72,11 +72,8 @@ def test_the_plan_names_parents_first_and_its_commands_fill_the_table(run):
 @pytest.mark.parametrize("table", [TABLE5, *TABLE6], ids=lambda table: table.id)
 def test_commands_say_every_recipe_apart(table):
     wanted = missing([table], []).recipes
-    assert (
-        len({command(recipe, "cifar100") for recipe in wanted})
-        == len(wanted)
-        == {"table5": 6, "table6a": 24}.get(table.id, 15)
-    )
+    assert len({command(recipe, "cifar100") for recipe in wanted}) == len(wanted)
+    assert {recipe.key() for recipe in wanted} >= {recipe.key() for recipe in table.recipes()}
     places = {recipe.key(): i for i, recipe in enumerate(wanted)}
     assert all(places[recipe.parents["features"].key()] < places[recipe.key()] for recipe in wanted if recipe.parents)
 
@@ -293,7 +290,7 @@ def test_branch_table_of_the_paper_shows_published_beside_missing(run):
     text = Path("tables/table5.md").read_text()
     assert code == 0
     assert "| — | 66.55 |" in text
-    assert text.count("| —") == 24
+    assert text.count("| —") == len(list(TABLE5.cells()))
 
 
 def test_plot_classes_draws_the_papers_three(run):

@@ -18,6 +18,12 @@ from lt_repro.data import load
 from lt_repro.data.images import Pool
 from lt_repro.paper import papers
 from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, recipe
+from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4
+from lt_repro.paper.table import ratios
+from lt_repro.render import text
+from lt_repro.render.cells import measure
+from lt_repro.render.verdicts import check
+from lt_repro.store.runs import load_runs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -170,3 +176,48 @@ def test_every_page_is_linked():
         links = re.findall(r"\]\(([^)#]+[.]md)(?:#[^)]*)?\)", PAGES.get(page, ""))
         todo += [place for link in links if (place := (page.parent / link).resolve()) not in reached]
     assert set(PAGES) - reached == set()
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return load_runs([ROOT / "tables/runs"])[0]
+
+
+def test_the_readme_shows_and_judges_what_each_reading_gave(runs):
+    words = " ".join(README.split())
+    statuses, away = {}, {}
+    for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
+        measured = measure(table, runs)
+        ours = {(entry.cell.row.label, entry.cell.column.label): entry for entry in measured}
+        for found in check(measured):
+            cell = found.measured.cell
+            if cell.branch or found.status == "not run":
+                continue
+            place = name, cell.row.label, cell.column.title
+            statuses[place], away[place] = found.status, 100 * (cell.published.value - found.measured.mean)
+            if cell.row.label == "released":
+                numbers = f"{100 * cell.published.value:.2f} | {ours['paper', cell.column.label].text()}"
+                line = f"{name}, {cell.column.title} | {numbers} | {found.measured.text()} | {found.status}"
+                assert f"| {line} |\n" in README
+    text_of = {place[::2]: status for place, status in statuses.items() if place[1] == "paper"}
+    assert text_of.pop(("DBN-Mix", "Many")) == "reproduced"
+    assert set(text_of.values()) == {"outside"}
+    assert len(text_of) == 4
+    used = [run for entry in measure(READINGS_DBN, runs) for run in entry.runs]
+    (origin,) = {(run.device, run.precision, run.commit[:8]) for run in used}
+    assert origin[:2] == ("cuda (NVIDIA H100 80GB HBM3)", "bf16")
+    assert f"on an H100 in bf16, commit {origin[2]} " in words
+    above = [away["DBN-Mix", "released", group] for group in ("All", "Few", "Medium")]
+    assert "paper is {:.2f} points above our mean, and {:.2f} points above it for Few".format(*above) in words
+    assert f"Medium counts as reproduced although it is {above[2]:.2f} points below" in words
+
+
+def test_the_readme_shows_the_measured_digits(runs):
+    table = TABLE4.with_settings(ratios(60), dataset="digits")
+    measured = measure(table, runs)
+    for entry in measured:
+        assert f"| {entry.cell.row.title} | {entry.text()} |" in README
+    words = " ".join(README.replace("\n> ", " ").split())
+    assert text.sentences(table, measured) in words
+    (commit,) = {run.commit[:8] for entry in measured for run in entry.runs}
+    assert f"commit {commit}" in words

@@ -105,25 +105,9 @@ def test_no_two_files_import_each_other():
     assert sorted(name for name, targets in reach.items() if name in targets) == []
 
 
-VAGUE = {"told", "own", "said", "begun", "began", "stands", "stood", "gone_on", "alike", "theirs", "its", "here"}
-VAGUE |= {"there", "one", "of", "Line", "_said", "_words", "_apart", "_begun", "_stands", "_tell", "_told"}
-
-
-def defined(path):
-    """The names that a file gives to values, arguments, functions and classes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.attr
-        elif isinstance(node, ast.arg):
-            yield node.arg
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-
-
-def test_no_name_is_vague():
-    """A name is a noun for what it holds: kwargs, message, position, document."""
-    checked = [*FILES, *sorted(Path(__file__).parent.rglob("*.py"))]
-    found = {path: VAGUE.intersection(defined(path)) for path in checked}
-    assert {path.name: names for path, names in found.items() if names} == {}
+def test_a_test_file_is_named_after_what_it_tests():
+    """A module, a folder of modules, a page, or a part of the reliability run."""
+    names = {part for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts}
+    names |= {path.stem.lower().replace("-", "_") for path in (ROOT.parent / "docs").glob("*.md")} | {"readme"}
+    tests = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    assert {name for name in tests - names - {"structure"} if not name.startswith("chaos_")} == set()

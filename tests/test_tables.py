@@ -1,51 +1,26 @@
-"""What is committed under tables/ and figures/: every run file is whole, and every table is what its runs render."""
+"""`ltrepro tables`, and what is committed: every run file is whole, every other file is what the runs render."""
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from lt_repro.data.load import known_split
-from lt_repro.paper.dbn_mix import PAPER
-from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS
-from lt_repro.paper.dbn_mix.tables import (
-    FIG3,
-    GROUPS,
-    LAMBDAS,
-    READINGS_DBN,
-    READINGS_SBN,
-    RELIABILITY,
-    TABLE4,
-    TABLE5,
-    TABLE6,
-)
-from lt_repro.paper.table import ratios
-from lt_repro.render import lambdas, reliability, text
-from lt_repro.render.cells import conflicts, measure
-from lt_repro.render.latex import latex
-from lt_repro.render.verdicts import check
-from lt_repro.store.runs import Run, load_runs
+from lt_repro.errors import FailedError
+from lt_repro.paper.dbn_mix.tables import GROUPS
+from lt_repro.render import figures
+from lt_repro.store.runs import Run
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "tables/runs").glob("*.json"))
-DIGITS = TABLE4.with_settings(ratios(60), dataset="digits")
-TABLES = [table for tables in PAPER.exhibits.values() for table in tables if table.form == "table"]
-TABLES += [DIGITS, TABLE4.read_as("released")]
-TABLES += [table.with_settings(dataset="digits", ratio=60.0) for table in (TABLE5, *TABLE6, RIVALS, PARTS)]
-FIGURES = [
-    figure for base in (GROUPS, RELIABILITY) for figure in (base, base.with_settings(dataset="digits", ratio=60.0))
-]
-FIGURES += [*FIG3, LAMBDAS, LAMBDAS.read_as("released")]
 
 
-@pytest.fixture(scope="module")
-def runs():
-    found, bad = load_runs([ROOT / "tables/runs"])
-    kept, lines = conflicts(found, known_split)
-    assert (bad, lines) == ([], [])
-    assert len(kept) == len(FILES)
-    return kept
+def tracked():
+    """The committed files of tables/ and figures/ that are rendered, but for those that were just deleted."""
+    words = ["git", "ls-files", "-z", "tables", "figures", ":!tables/runs", ":!tables/rendered.json"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    return {name for name in names if (ROOT / name).exists()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -57,64 +32,89 @@ def test_every_run_file_rehashes_to_its_name(path):
     assert not re.search(r"(^|[\s=:])/", run.command), "a folder of one machine tells others nothing"
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.id)
-def test_every_table_is_what_its_runs_render(table, runs):
-    measured = measure(table, runs)
-    stem = ROOT / "tables" / table.id
-    assert stem.with_suffix(".md").read_text() == text.markdown(table, measured, best=table.best)
-    assert stem.with_suffix(".csv").read_text() == text.csv(table, measured)
-    assert stem.with_suffix(".tex").read_text() == latex(table, measured, best=table.best)
-    assert json.loads(stem.with_suffix(".json").read_text()) == text.document(table, measured, best=table.best)
+def test_what_is_committed_is_what_the_command_renders(run, monkeypatch, tmp_path):
+    """Pictures are not drawn again: another version of matplotlib draws other pixels."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(figures, "save", lambda _, stem, foot: [Path(f"{stem}.png"), Path(f"{stem}.svg")])
+    code, out, err = run("tables", "--out", tmp_path)
+    assert (code, err) == (0, "")  # no run is damaged, none is of another split
+    rendered = {str(path.relative_to(tmp_path)): path for path in map(Path, out.splitlines())}
+    texts = {name: path.read_bytes() for name, path in rendered.items() if path.suffix not in (".png", ".svg")}
+    stale = [name for name, text in texts.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != text]
+    assert stale == [], "make tables"
+    assert tracked() - rendered.keys() == set(), "make tables"
+    pictures = [ROOT / name for name in rendered if name.endswith(".png")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.id)
-def test_every_figure_has_the_numbers_that_its_runs_give(figure, runs):
-    measured = measure(figure, runs)
-    expected = {
-        "reliability": lambda: reliability.csv(reliability.panels(measured)),
-        "lambdas": lambda: lambdas.csv(lambdas.changes(measured)),
-    }.get(figure.form, lambda: text.csv(figure, measured))()
-    assert (ROOT / "figures" / f"{figure.id}.csv").read_text() == expected
-    assert (ROOT / "figures" / f"{figure.id}.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture
+def checkout(elsewhere):
+    """A folder with one stored run and a list of exhibits, of which the run is in two."""
+    path = Path("tables/runs", f"{GROUPS.with_settings(dataset='digits', ratio=60.0).recipes()[0].key()}.json")
+    path.parent.mkdir(parents=True)
+    path.write_bytes((ROOT / path).read_bytes())
+    entry = {"exhibits": "table4 table6 groups", "dataset": "digits", "ratio": "60"}
+    Path("tables/rendered.json").write_text(json.dumps([{"exhibits": "fig3"}, entry]))
 
 
-def test_the_readme_shows_and_judges_what_each_reading_gave(runs):
-    readme = (ROOT / "README.md").read_text()
-    words = " ".join(readme.split())
-    statuses, away = {}, {}
-    for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
-        measured = measure(table, runs)
-        ours = {(entry.cell.row.label, entry.cell.column.label): entry for entry in measured}
-        for found in check(measured):
-            cell = found.measured.cell
-            if cell.branch or found.status == "not run":
-                continue
-            place = name, cell.row.label, cell.column.title
-            statuses[place], away[place] = found.status, 100 * (cell.published.value - found.measured.mean)
-            if cell.row.label == "released":
-                numbers = f"{100 * cell.published.value:.2f} | {ours['paper', cell.column.label].text()}"
-                line = f"{name}, {cell.column.title} | {numbers} | {found.measured.text()} | {found.status}"
-                assert f"| {line} |\n" in readme
-    text_of = {place[::2]: status for place, status in statuses.items() if place[1] == "paper"}
-    assert text_of.pop(("DBN-Mix", "Many")) == "reproduced"
-    assert set(text_of.values()) == {"outside"}
-    assert len(text_of) == 4
-    used = [run for entry in measure(READINGS_DBN, runs) for run in entry.runs]
-    (origin,) = {(run.device, run.precision, run.commit[:8]) for run in used}
-    assert origin[:2] == ("cuda (NVIDIA H100 80GB HBM3)", "bf16")
-    assert f"on an H100 in bf16, commit {origin[2]} " in words
-    above = [away["DBN-Mix", "released", group] for group in ("All", "Few", "Medium")]
-    assert "paper is {:.2f} points above our mean, and {:.2f} points above it for Few".format(*above) in words
-    assert f"Medium counts as reproduced although it is {above[2]:.2f} points below" in words
+def test_exhibits_without_a_run_are_not_written(run, checkout):
+    code, out, err = run("tables")
+    assert (code, err) == (0, "")
+    names = {"tables/table4-digits-r60": ("md", "csv", "json"), "figures/groups-digits-r60": ("csv", "png", "svg")}
+    names |= {"docs/two-readings": ("md",), "docs/departures": ("md",)}
+    expected = {f"{stem}.{kind}" for stem, kinds in names.items() for kind in kinds}
+    assert set(out.splitlines()) == expected
+    assert all(Path(name).stat().st_size for name in expected)
+    before = {name: Path(name).read_bytes() for name in expected}
+    assert run("tables")[:2] == (code, out)
+    assert {name: Path(name).read_bytes() for name in expected} == before
 
 
-def test_the_readme_shows_the_measured_digits(runs):
-    table = DIGITS
-    measured = measure(table, runs)
-    readme = (ROOT / "README.md").read_text()
-    for entry in measured:
-        assert f"| {entry.cell.row.title} | {entry.text()} |" in readme
-    words = " ".join(readme.replace("\n> ", " ").split())
-    assert text.sentences(table, measured) in words
-    (commit,) = {run.commit[:8] for entry in measured for run in entry.runs}
-    assert f"commit {commit}" in words
+def test_the_overviews_of_the_page_on_what_is_measured_are_made_again(run, checkout):
+    Path("docs").mkdir()
+    Path("docs/status.md").write_text("a\n\n| exhibit | x |\n| --- |\n| old |\n\nb\n\n| exhibit | x |\n| --- |\n\nc\n")
+    assert run("tables")[0] == 0
+    first, second = Path("docs/status.md").read_text().split("\n\nb\n\n")
+    assert first.startswith("a\n\n| exhibit | what it shows |")
+    assert [line.split(" | ")[0] for line in first.splitlines()[4:]] == ["| fig3a", "| fig3b", "| fig3c"]
+    assert "[table4-digits-r60](../tables/table4-digits-r60.md)" in second
+    assert "| table6a-digits-r60 |" in second
+    assert second.endswith("|\n\nc\n")
+
+
+def test_what_cannot_be_drawn_or_read_is_named_and_the_rest_is_written(run, checkout, monkeypatch):
+    def broken(*_):
+        raise FailedError("no font")
+
+    monkeypatch.setattr(figures, "group_figure", broken)
+    Path("tables/runs/broken.json").write_text("{")
+    code, _, err = run("tables")
+    assert code == 1
+    assert "groups-digits-r60: no font" in err
+    assert "broken.json" in err
+    assert Path("figures/groups-digits-r60.csv").exists()
+    assert "broken.json" in Path("tables/table4-digits-r60.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (None, "rendered.json"),
+        ("[", "rendered.json"),
+        ('["all"]', "mapping"),
+        ('[{"exhibit": "table4"}]', "'exhibit'"),
+        ('[{"exhibits": "table4", "ratio": 60}]', "'int'"),
+        ('[{"exhibits": "tabel4"}]', "did you mean 'table4'?"),
+        ('[{"exhibits": "table4", "seeds": "two"}]', "--seeds two"),
+    ],
+)
+def test_a_wrong_list_is_refused(refused, checkout, text, word):
+    Path("tables/rendered.json").unlink()
+    if text is not None:
+        Path("tables/rendered.json").write_text(text)
+    assert word in refused("tables")
+    assert not Path("docs").exists()
+
+
+def test_without_stored_runs_it_is_refused(refused):
+    assert "no folder tables/runs" in refused("tables")

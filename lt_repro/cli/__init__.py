@@ -3,7 +3,7 @@
 Nothing heavy is imported before a command runs, so that every `--help` answers at once.
 """
 
-from lt_repro.cli import bench, compare, dataset, evaluate, exhibits, reproduce, show, status, train  # noqa: F401  (each registers its commands)
+from lt_repro.cli import bench, compare, dataset, evaluate, exhibits, reproduce, show, status, tables, train  # noqa: F401  (each registers its commands)
 from lt_repro.cli.app import arrange, main
 
 arrange()

@@ -54,6 +54,7 @@ PANELS = {
     "Start": ("demo", "make-dataset", "train"),
     "Tables and figures": (
         *("reproduce", "check", "compare", "ablation-table", "branch-table", "crt", "plot-classes", "plot-hparams"),
+        "tables",
     ),
     "Runs": ("status", "show", "evaluate", "diff", "collect", "verify", "migrate"),
     "About": ("methods", "readings", "bench"),

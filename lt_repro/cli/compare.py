@@ -28,8 +28,9 @@ def compare(
 
     [bold]ltrepro compare --row ce --column cifar100:100 --published mine.csv[/bold]
 
-    Every published number has its protocol and its source: papers differ in their images, epochs and augmentation, and
-    in whether the last or the best epoch is shown. Ours are last epochs, by reading and length.
+    Every published number has its protocol and its source: papers differ in
+    their images, epochs and augmentation, and in whether the last or the best
+    epoch is shown. Ours are last epochs, by reading and length.
     """
     from lt_repro.paper import papers
     from lt_repro.paper.comparison import entries, read_file

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.table import Table as Grid
@@ -28,6 +28,22 @@ Exhibit = tuple["Table", "list[Measured]"]
 Words = tuple[Sequence[str], Sequence[Sequence[str]]]  # a header and rows
 
 
+class Content(NamedTuple):
+    """What the files of an exhibit hold.
+
+    Args:
+        texts: By kind of file: a table's md, csv and json (and tex), the csv of a figure's numbers.
+        draw: Draws the figure; None for a table.
+        put: Prints the numbers of a figure.
+        numbers: The same as JSON values, by name.
+    """
+
+    texts: dict[str, str]
+    draw: "Callable[[], Figure] | None" = None
+    put: Callable[[], None] = lambda: None
+    numbers: Mapping[str, Any] = {}
+
+
 def put_all(
     shown: Sequence[Exhibit],
     notes: Sequence[str],
@@ -36,6 +52,7 @@ def put_all(
     as_json: bool,
     best: bool,
     claims: bool,
+    latex: bool = False,
 ) -> None:
     """Writes every exhibit in its own form, and prints all of them with verdicts on the paper's claims.
 
@@ -47,52 +64,26 @@ def put_all(
         as_json: Print one JSON document instead.
         best: Show in tables the best accuracy on test beside the last.
         claims: Judge the paper's claims also where an exhibit is not at the paper's settings.
+        latex: Write tables as LaTeX too.
 
     Raises:
         FailedError: A figure could not be drawn; everything else was written and printed.
     """
-    from lt_repro.render import figures, lambdas, reliability, text
     from lt_repro.render.verdicts import claim_lines
 
     paths: list[Path] = []
     failed: list[str] = []
     more: dict[str, Any] = {}
-
     for table, measured in shown:
-        stem = folder(table, to) / table.file_name
-        drawn = [entry if table.form in ("lines", "groups") else entry.unprinted() for entry in measured]
-        foot = text.rows(table, drawn)[2] + list(notes)  # on published numbers only where the figure has them
-        draw: Callable[[], Figure]
-        if table.form == "classes":
-            classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool, table.bn)
-            lacking = [label for label, values in classes.series.items() if not values]
-            note = f" Not run: {', '.join(lacking)}." if lacking else ""
-            draw, numbers = functools.partial(figures.class_figure, table.caption + note, classes), classes.csv()
-            more["classes"] = classes.to_json()
-        elif table.form in ("lines", "groups"):
-            chosen = figures.hparam_figure if table.form == "lines" else figures.group_figure
-            draw, numbers = functools.partial(chosen, table, measured), text.csv(table, measured)
-        elif table.form == "reliability":
-            panels = reliability.panels(measured)
-            draw = functools.partial(figures.reliability_figure, table.caption, panels)
-            numbers = reliability.csv(panels)
-        elif table.form == "lambdas":
-            changes = lambdas.changes(measured)
-            trend = lambdas.fit(changes)
-            draw, numbers = functools.partial(figures.lambda_figure, table, changes, trend), lambdas.csv(changes)
-            more["lambdas"] = lambdas.to_json(changes, trend)
-        else:
-            paths += written(table, measured, stem.parent, notes, best or table.best)
-            continue
+        content = content_of(table, measured, notes, pool, best, latex)
         try:
-            paths += figures.save(draw(), stem, foot)
+            paths += drawn(table, measured, content, notes, to)
         except FailedError as error:
             failed.append(f"{table.id}: {error}")
-        paths.append(write(stem.with_name(f"{table.file_name}.csv"), numbers))
-        if table.form == "classes" and not as_json:
-            put_classes(classes)
-        if table.form == "lambdas" and not as_json:
-            put_lambdas(changes, trend)
+        paths += written(table, content, to)
+        more |= content.numbers
+        if not as_json:
+            content.put()
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
@@ -101,6 +92,70 @@ def put_all(
             put(line)
     if failed:
         raise FailedError("; ".join(failed))
+
+
+def content_of(
+    table: "Table",
+    measured: "list[Measured]",
+    notes: Sequence[str] = (),
+    pool: "Pool | None" = None,
+    best: bool = False,
+    latex: bool = False,
+) -> Content:
+    """Returns what the files of a measured exhibit hold. For the arguments see `put_all`."""
+    from lt_repro.render import figures, lambdas, reliability, text
+
+    if table.form == "classes":
+        classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool, table.bn)
+        lacking = [label for label, values in classes.series.items() if not values]
+        note = f" Not run: {', '.join(lacking)}." if lacking else ""
+        draw = functools.partial(figures.class_figure, table.caption + note, classes)
+        put_numbers = functools.partial(put_classes, classes)
+        return Content({"csv": classes.csv()}, draw, put_numbers, {"classes": classes.to_json()})
+    if table.form == "lambdas":
+        changes = lambdas.changes(measured)
+        trend = lambdas.fit(changes)
+        draw = functools.partial(figures.lambda_figure, table, changes, trend)
+        put_numbers = functools.partial(put_lambdas, changes, trend)
+        return Content({"csv": lambdas.csv(changes)}, draw, put_numbers, {"lambdas": lambdas.to_json(changes, trend)})
+    if table.form == "reliability":
+        panels = reliability.panels(measured)
+        draw = functools.partial(figures.reliability_figure, table.caption, panels)
+        return Content({"csv": reliability.csv(panels)}, draw)
+    if table.form in ("lines", "groups"):
+        chosen = figures.hparam_figure if table.form == "lines" else figures.group_figure
+        return Content({"csv": text.csv(table, measured)}, functools.partial(chosen, table, measured))
+    shown = (table, measured, notes, best or table.best)
+    document = json.dumps(text.document(*shown), indent=1, allow_nan=False) + "\n"
+    texts = {"md": text.markdown(*shown), "csv": text.csv(table, measured), "json": document}
+    if latex:
+        from lt_repro.render.latex import latex as source
+
+        texts["tex"] = source(*shown)
+    return Content(texts)
+
+
+def drawn(
+    table: "Table", measured: "Sequence[Measured]", content: Content, notes: Sequence[str], to: Path | None
+) -> list[Path]:
+    """Draws an exhibit that is a figure and returns the paths.
+
+    Raises:
+        FailedError: It cannot be drawn.
+    """
+    from lt_repro.render import figures, text
+
+    if content.draw is None:
+        return []
+    if table.form not in ("lines", "groups"):  # the foot is on published numbers only where the figure has them
+        measured = [entry.unprinted() for entry in measured]
+    foot = [*text.rows(table, measured)[2], *notes]
+    return figures.save(content.draw(), folder(table, to) / table.file_name, foot)
+
+
+def written(table: "Table", content: Content, to: Path | None) -> list[Path]:
+    """Writes the texts of an exhibit and returns the paths."""
+    return [write(folder(table, to) / f"{table.file_name}.{kind}", text) for kind, text in content.texts.items()]
 
 
 def folder(table: "Table", to: Path | None) -> Path:
@@ -153,21 +208,6 @@ def write(path: Path, content: str) -> Path:
 
     files.write(path, content.encode())
     return path
-
-
-def written(table: "Table", measured: "Sequence[Measured]", to: Path, notes: Sequence[str], best: bool) -> list[Path]:
-    """Writes a table as Markdown, CSV, LaTeX and JSON and returns the paths."""
-    from lt_repro.render import text
-    from lt_repro.render.latex import latex
-
-    document_args = (table, measured, notes, best)
-    forms = {
-        "md": text.markdown(*document_args),
-        "csv": text.csv(table, measured),
-        "tex": latex(*document_args),
-        "json": json.dumps(text.document(*document_args), indent=1, allow_nan=False) + "\n",
-    }
-    return [write(to / f"{table.file_name}.{kind}", content) for kind, content in forms.items()]
 
 
 def classes_of(

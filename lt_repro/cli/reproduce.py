@@ -101,6 +101,7 @@ def reproduce(
     best: Annotated[
         bool, typer.Option("--best", help="Show the best epoch on test beside the last epoch, labelled.")
     ] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Write tables as LaTeX too.")] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Judge the paper's claims even at settings that are not the paper's.")
     ] = False,
@@ -164,6 +165,7 @@ def reproduce(
             jobs=jobs,
             best=best,
             claims=claims,
+            latex=latex,
             bn=bn,
             protocol=protocol,
             eval_every=eval_every,

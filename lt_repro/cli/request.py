@@ -117,6 +117,7 @@ class Request:
     eval_every: int | None = None
     eval_bn: bool = False
     published: Path | None = None
+    latex: bool = False
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -132,7 +133,7 @@ def carry_out(request: Request) -> None:
     pool = None
     if request.dataset is not None and (request.dataset not in load.NAMES or "as-is" in request.ratio):
         pool = load.load_pool(request.dataset, load.data_root(request.data_root))
-    tables, idle = _tables(request, pool)
+    tables, idle = requested_tables(request, pool)
     found = found_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
     lacking = missing(picked, found.runs)
@@ -170,7 +171,7 @@ def carry_out(request: Request) -> None:
             say(str(stopped))
             found, code = Found(found.folders), 5
     shown = [(table, found.measure(table, request.length)) for table in tables]
-    put_all(shown, found.notes, pool, request.to, request.as_json, request.best, request.claims)
+    put_all(shown, found.notes, pool, request.to, request.as_json, request.best, request.claims, request.latex)
     raise typer.Exit(code)
 
 
@@ -195,7 +196,7 @@ def _put_plan(
         request.totals(line)
 
 
-def _tables(request: Request, pool: "Pool | None") -> "tuple[list[Table], list[str]]":
+def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[list[Table], list[str]]":
     """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
     from lt_repro import fields
     from lt_repro.paper.comparison import beside, read_file

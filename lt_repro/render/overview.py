@@ -22,7 +22,7 @@ def overview(shown: Iterable[tuple[Table, Sequence[Measured]]], root: str = ".."
 
 
 def _linked(table: Table, root: str) -> str:
-    place = f"tables/{table.id}.md" if table.form == "table" else f"figures/{table.id}.png"
+    place = f"tables/{table.file_name}.md" if table.form == "table" else f"figures/{table.file_name}.png"
     return f"[{table.id}]({root}/{place})"
 
 
