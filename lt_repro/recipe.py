@@ -23,7 +23,7 @@ class Recipe:
     """What is trained, on which images, how, and with which seed. Changed only by `replace`.
 
     Device, paths and verbosity are not in it. Where a default depends on the data set there is none here:
-    `paper.settings.Settings.recipe` fills it in.
+    `papers.settings.Settings.recipe` fills it in.
 
     Args:
         dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` or `folder:DIR` is called after it was read.

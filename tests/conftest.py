@@ -14,8 +14,8 @@ from lt_repro.data.images import Images, Pool, select
 from lt_repro.data.split import make_split
 from lt_repro.methods import METHODS as METHODS_FOUND
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
-from lt_repro.paper.shared import SHARED
+from lt_repro.papers.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.papers.shared import SHARED
 from lt_repro.store import provenance
 from lt_repro.sweep import cost
 

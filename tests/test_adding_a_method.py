@@ -15,8 +15,8 @@ from conftest import EVERY
 import lt_repro.methods
 from lt_repro.methods import METHODS
 from lt_repro.methods.cross_entropy import CrossEntropy
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.table import Variant
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.table import Variant
 
 PAGE = Path(__file__).parents[1] / "docs/adding-a-method.md"
 TEXT = PAGE.read_text()

@@ -9,7 +9,7 @@ from lt_repro.data import augment
 from lt_repro.data.normalise import channel_statistics
 from lt_repro.data.samplers import generator
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.train.batches import draw_epoch, load_batches, make_sources
 
 

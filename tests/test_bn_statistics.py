@@ -13,8 +13,8 @@ from torch import nn
 
 from lt_repro.errors import RequestError
 from lt_repro.methods.base import StepContext
-from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import TABLE4
+from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.tables import TABLE4
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
 from lt_repro.sweep.runner import images_of

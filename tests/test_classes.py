@@ -10,8 +10,8 @@ import pytest
 from test_render import fake
 
 from lt_repro.methods.cross_entropy import CrossEntropy
-from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
-from lt_repro.paper.dbn_mix.tables import FIG1, TABLE5, TABLE6, TABLE6A
+from lt_repro.papers.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.papers.dbn_mix.tables import FIG1, TABLE5, TABLE6, TABLE6A
 from lt_repro.render import text
 from lt_repro.render.cells import measure, short_runs, to_json
 from lt_repro.render.classes import Classes, by_class, group_series

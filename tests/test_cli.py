@@ -23,9 +23,9 @@ from lt_repro.data.images import Pool
 from lt_repro.methods import METHODS
 from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.dbn_mix.tables import FIG3, TABLE4
-from lt_repro.paper.table import ratios
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.dbn_mix.tables import FIG3, TABLE4
+from lt_repro.papers.table import ratios
 from lt_repro.recipe import find, settings
 from lt_repro.store.runs import Run
 from lt_repro.sweep.cost import COSTS

@@ -8,11 +8,11 @@ import pytest
 from test_render import fake
 
 from lt_repro.errors import RequestError
-from lt_repro.paper import papers
-from lt_repro.paper.comparison import COLUMNS, beside, entries, read_file
-from lt_repro.paper.dbn_mix.rivals import TABLE1_OWN
-from lt_repro.paper.dbn_mix.tables import TABLE4
-from lt_repro.paper.rows import plain
+from lt_repro.papers import papers
+from lt_repro.papers.comparison import COLUMNS, beside, entries, read_file
+from lt_repro.papers.dbn_mix.rivals import TABLE1_OWN
+from lt_repro.papers.dbn_mix.tables import TABLE4
+from lt_repro.papers.rows import plain
 from lt_repro.render import compare
 
 EVERY = entries(papers().values())

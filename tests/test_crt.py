@@ -16,7 +16,7 @@ from lt_repro.methods.mislas import Mislas, class_smoothing
 from lt_repro.methods.tau_norm import TauNorm
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import departures, recipe
+from lt_repro.papers.dbn_mix.settings import departures, recipe
 from lt_repro.train.loop import fit
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0], dtype=torch.float64)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.dbn_mix.tables import TABLE4
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.dbn_mix.tables import TABLE4
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -17,7 +17,7 @@ from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 
 COUNTS = torch.tensor([12.0, 7.0, 4.0, 3.0])
 TEMPERATURES = torch.tensor([max(0.6 * 12 / 12 + 0.4, 1) / (0.6 * n / 12 + 0.4) for n in (12, 7, 4, 3)]) ** (1 / 7)

@@ -18,7 +18,7 @@ from lt_repro.methods.ldam import Ldam
 from lt_repro.methods.remix import Remix, label_ratios
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 
 COUNTS = [60.0, 20.0, 19.0, 4.0]  # the first is 3 times the second, which is not 3 times the third
 LABELS = [0, 1, 1, 2, 3, 0]

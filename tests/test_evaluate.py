@@ -12,7 +12,7 @@ from conftest import EVERY, ROWS
 from test_dataset import saved
 
 from lt_repro.errors import DamagedError
-from lt_repro.paper.dbn_mix.settings import SETTINGS, recipe
+from lt_repro.papers.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
 from lt_repro.sweep.runner import images_of

@@ -16,8 +16,8 @@ from lt_repro.cli.plan import command
 from lt_repro.data import load
 from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.dbn_mix.tables import TABLE5, TABLE6
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.dbn_mix.tables import TABLE5, TABLE6
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
 from lt_repro.sweep.plan import missing

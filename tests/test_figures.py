@@ -18,7 +18,7 @@ from chaos import processes
 from test_render import fake
 
 from lt_repro.metrics import calibration_error, reliability
-from lt_repro.paper.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, LAMBDAS, RELIABILITY
+from lt_repro.papers.dbn_mix.tables import FIG3, FIG3A, FIG3C, GROUPS, LAMBDAS, RELIABILITY
 from lt_repro.render import figures
 from lt_repro.render.cells import measure
 from lt_repro.render.classes import Classes
@@ -357,7 +357,7 @@ OF_THE_USER = {  # files in the folder and variables, under which a figure is dr
 DRAW = """
 import json, os, sys
 from pathlib import Path
-import lt_repro.paper.table  # and with it torch, which takes seconds
+import lt_repro.papers.table  # and with it torch, which takes seconds
 
 assert "matplotlib" not in sys.modules
 for folder, variables in json.loads(sys.argv[1]).items():

@@ -13,7 +13,7 @@ from lt_repro.methods.base import Batch, StepContext
 from lt_repro.methods.cb_focal import CbFocal
 from lt_repro.methods.focal import Focal
 from lt_repro.nets.resnet_cifar import ResNet
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 
 COUNTS = [12, 7, 4, 3]
 LABELS = [0, 2, 3, 1, 0, 0]

@@ -15,8 +15,8 @@ from torch import nn
 
 from lt_repro.data.load import known_split
 from lt_repro.nets.resnet_cifar import ResNet
-from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import LAMBDAS
+from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.tables import LAMBDAS
 from lt_repro.render import lambdas
 from lt_repro.render.cells import measure, points
 from lt_repro.render.lambdas import Change, changes, csv, fit, remembered, rows, to_json

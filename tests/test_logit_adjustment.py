@@ -13,7 +13,7 @@ from lt_repro.methods.base import Batch, StepContext
 from lt_repro.methods.logit_adjustment import LogitAdjustment
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 
 COUNTS = (12.0, 7.0, 4.0, 3.0)
 LAM, KEYS = 0.3, [0.5, 0.1, 0.3, 0.9, 0.2, 0.7]

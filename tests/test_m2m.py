@@ -18,7 +18,7 @@ from lt_repro.methods.base import Batch, Sampled, StepContext
 from lt_repro.methods.m2m import M2m, draw_by_weight, evaluation_mode, source_weights, translate, unit_noise
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.train.loop import fit, train_step
 from lt_repro.train.state import TrainState
 

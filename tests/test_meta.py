@@ -22,7 +22,7 @@ from lt_repro.methods.meta_weight_net import MetaWeightNet, Weighting
 from lt_repro.methods.metasaug import Covariances, MetaSAug
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.recipe import Recipe
 from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import fit, train_step

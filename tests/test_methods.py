@@ -26,7 +26,7 @@ from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.recipe import Recipe
 
 BAD = [

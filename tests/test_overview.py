@@ -3,8 +3,8 @@
 import pytest
 from test_tables import ROOT
 
-from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6
-from lt_repro.paper.table import ratios
+from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE5, TABLE6
+from lt_repro.papers.table import ratios
 from lt_repro.render.cells import measure, spread
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.render.overview import overview

@@ -8,12 +8,12 @@ import pytest
 
 from lt_repro.methods import METHODS
 from lt_repro.methods.cross_entropy import CrossEntropy
-from lt_repro.paper import papers
-from lt_repro.paper.dbn_mix import PAPER
-from lt_repro.paper.dbn_mix.claims import CLAIMS
-from lt_repro.paper.dbn_mix.questions import QUESTIONS
-from lt_repro.paper.dbn_mix.rivals import RIVALS, TABLE1, TABLE1_OWN, TABLE2, TABLE3
-from lt_repro.paper.dbn_mix.tables import (
+from lt_repro.papers import papers
+from lt_repro.papers.dbn_mix import PAPER
+from lt_repro.papers.dbn_mix.claims import CLAIMS
+from lt_repro.papers.dbn_mix.questions import QUESTIONS
+from lt_repro.papers.dbn_mix.rivals import RIVALS, TABLE1, TABLE1_OWN, TABLE2, TABLE3
+from lt_repro.papers.dbn_mix.tables import (
     FIG1,
     FIG3,
     FIG3A,
@@ -29,7 +29,7 @@ from lt_repro.paper.dbn_mix.tables import (
     TABLE6B,
     TESTED,
 )
-from lt_repro.paper.table import UNREAD
+from lt_repro.papers.table import UNREAD
 from lt_repro.recipe import settings
 
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from test_render import fake
 
-import lt_repro.paper
+import lt_repro.papers
 from lt_repro.errors import RequestError
 from lt_repro.methods import METHODS
-from lt_repro.paper import papers
-from lt_repro.paper.columns import images
-from lt_repro.paper.comparison import read_file
-from lt_repro.paper.quoted import AS_QUOTED, as_printed, published, under_own_recipes
-from lt_repro.paper.rows import KNOWN, names, row
-from lt_repro.paper.table import DEFAULT, Published
+from lt_repro.papers import papers
+from lt_repro.papers.columns import images
+from lt_repro.papers.comparison import read_file
+from lt_repro.papers.quoted import AS_QUOTED, as_printed, published, under_own_recipes
+from lt_repro.papers.rows import KNOWN, names, row
+from lt_repro.papers.table import DEFAULT, Published
 from lt_repro.recipe import settings
 from lt_repro.render import text
 from lt_repro.render.cells import UNTRAINED, measure, published_text
@@ -36,14 +36,14 @@ PAGE = (Path(__file__).parents[1] / "docs/papers.md").read_text(encoding="utf-8"
 def added(tmp_path, monkeypatch):
     """Adds throw-away papers, each a file."""
     (tmp_path / "papers").mkdir()
-    monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
+    monkeypatch.setattr(lt_repro.papers, "__path__", [*lt_repro.papers.__path__, str(tmp_path / "papers")])
 
     def add(*files):
         for name in files:
             (tmp_path / "papers" / f"{name}.py").write_text(EXAMPLE.replace("my_paper", name))
 
     yield add
-    for module in [name for name in sys.modules if name.startswith("lt_repro.paper.zz_")]:
+    for module in [name for name in sys.modules if name.startswith("lt_repro.papers.zz_")]:
         del sys.modules[module]
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from lt_repro.cli import progress
 from lt_repro.data.load import load_pool
-from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE6A
+from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE6A
 from lt_repro.sweep.progress import RunProgress
 from lt_repro.sweep.runner import run_all
 

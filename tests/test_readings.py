@@ -12,10 +12,10 @@ from torch.nn.functional import one_hot
 from lt_repro.cli.plan import command
 from lt_repro.errors import RequestError
 from lt_repro.losses import complement_cross_entropy
-from lt_repro.paper.dbn_mix import PAPER
-from lt_repro.paper.dbn_mix.rivals import TABLE1
-from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, departures, recipe
-from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4, TABLE5, TABLE6A, TABLE6B
+from lt_repro.papers.dbn_mix import PAPER
+from lt_repro.papers.dbn_mix.rivals import TABLE1
+from lt_repro.papers.dbn_mix.settings import READINGS, SETTINGS, departures, recipe
+from lt_repro.papers.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4, TABLE5, TABLE6A, TABLE6B
 from lt_repro.recipe import Recipe
 from lt_repro.render.readings import SCREEN, page
 from lt_repro.render.text import reading_line

@@ -16,10 +16,10 @@ from lt_repro import cli
 from lt_repro.cli.app import app
 from lt_repro.data import load
 from lt_repro.data.images import Pool
-from lt_repro.paper import papers
-from lt_repro.paper.dbn_mix.settings import READINGS, SETTINGS, recipe
-from lt_repro.paper.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4
-from lt_repro.paper.table import ratios
+from lt_repro.papers import papers
+from lt_repro.papers.dbn_mix.settings import READINGS, SETTINGS, recipe
+from lt_repro.papers.dbn_mix.tables import READINGS_DBN, READINGS_SBN, TABLE4
+from lt_repro.papers.table import ratios
 from lt_repro.render import text
 from lt_repro.render.cells import measure
 from lt_repro.render.verdicts import check

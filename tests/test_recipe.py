@@ -6,7 +6,7 @@ import pytest
 
 from lt_repro import fields
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix.settings import SETTINGS, departures, recipe
+from lt_repro.papers.dbn_mix.settings import SETTINGS, departures, recipe
 from lt_repro.recipe import Recipe
 
 PRINTED = {  # Sec. 4.2 and 4.4 of the paper

@@ -15,9 +15,9 @@ import pytest
 from scipy import stats
 
 from lt_repro.data.split import make_split
-from lt_repro.paper.dbn_mix import PAPER as PAPER_OF
-from lt_repro.paper.dbn_mix.tables import FIG3A, TABLE4
-from lt_repro.paper.table import ratios
+from lt_repro.papers.dbn_mix import PAPER as PAPER_OF
+from lt_repro.papers.dbn_mix.tables import FIG3A, TABLE4
+from lt_repro.papers.table import ratios
 from lt_repro.render import text
 from lt_repro.render.cells import conflicts, measure, short_runs, to_json
 from lt_repro.render.latex import latex

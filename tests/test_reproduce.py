@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import lt_repro.paper
+import lt_repro.papers
 from lt_repro.data.load import known_split, load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix.questions import QUESTIONS
-from lt_repro.paper.dbn_mix.rivals import TABLE2
-from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A, TABLE6B
-from lt_repro.paper.table import PROFILES, UNREAD
+from lt_repro.papers.dbn_mix.questions import QUESTIONS
+from lt_repro.papers.dbn_mix.rivals import TABLE2
+from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE5, TABLE6A, TABLE6B
+from lt_repro.papers.table import PROFILES, UNREAD
 from lt_repro.store.runs import Run
 from lt_repro.sweep import cost
 from lt_repro.sweep.cost import measure_speed  # the real one: conftest replaces it in its module
@@ -338,9 +338,9 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "made_up.py").write_text(
         textwrap.dedent("""
-        from lt_repro.paper.claim import Claim, Comparison, Paper, Place
-        from lt_repro.paper.settings import Settings
-        from lt_repro.paper.table import Published, Table, Variant
+        from lt_repro.papers.claim import Claim, Comparison, Paper, Place
+        from lt_repro.papers.settings import Settings
+        from lt_repro.papers.table import Published, Table, Variant
 
         ROW = {"net": "resnet8", "batch": 64, "epochs": 1, "lr": 0.05, "weight_decay": 0.0}
         ROW |= {"crop": 1, "normalise": "own"}
@@ -359,7 +359,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         PAPER = Paper("made_up", "Made Up", "Nobody", SETTINGS, {"table77": (TABLE,)}, (CLAIM,))
         """)
     )
-    monkeypatch.setattr(lt_repro.paper, "__path__", [*lt_repro.paper.__path__, str(tmp_path / "papers")])
+    monkeypatch.setattr(lt_repro.papers, "__path__", [*lt_repro.papers.__path__, str(tmp_path / "papers")])
     code, out, _ = run("reproduce", "made_up/table77", "--json")
     document = json.loads(out)
     assert code == 0

@@ -15,8 +15,8 @@ from lt_repro.methods.base import Batch, StepContext
 from lt_repro.methods.ride import Ride, class_temperatures, divergence
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.rivals import RIVALS
-from lt_repro.paper.dbn_mix.settings import departures, recipe
+from lt_repro.papers.dbn_mix.rivals import RIVALS
+from lt_repro.papers.dbn_mix.settings import departures, recipe
 from lt_repro.train.loop import fit
 
 COUNTS = [12, 7, 4, 3]

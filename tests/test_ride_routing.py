@@ -15,8 +15,8 @@ from lt_repro.methods.ride import Ride
 from lt_repro.methods.ride_routing import RideRouting, experts_used, next_needed, running_means
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
-from lt_repro.paper.dbn_mix.rivals import RIVALS
-from lt_repro.paper.dbn_mix.settings import departures, recipe
+from lt_repro.papers.dbn_mix.rivals import RIVALS
+from lt_repro.papers.dbn_mix.settings import departures, recipe
 from lt_repro.store import checkpoint
 from lt_repro.train import network
 from lt_repro.train.evaluate import predict

@@ -8,9 +8,9 @@ import pytest
 from test_render import fake
 
 from lt_repro.cli.skipped import skipped_line
-from lt_repro.paper.dbn_mix.settings import recipe
-from lt_repro.paper.dbn_mix.tables import FIG3A, TABLE4, TABLE5, TABLE6A
-from lt_repro.paper.table import ratios
+from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.tables import FIG3A, TABLE4, TABLE5, TABLE6A
+from lt_repro.papers.table import ratios
 from lt_repro.render.cells import differences
 
 DIGITS = TABLE4.with_settings(ratios(60), dataset="digits")

@@ -19,11 +19,11 @@ MAY = {  # beyond PURE, which any room may import; a dotted name is the only mod
     "recipe": {"methods", "nets.spec"},
     "store": {"recipe"},
     "train": {"nets", "data", "methods", "store", "recipe"},
-    "paper": {"recipe", "methods"},
-    "render": {"cards", "paper", "store", "recipe", "data.samplers", "data.split"},
+    "papers": {"recipe", "methods"},
+    "render": {"cards", "papers", "store", "recipe", "data.samplers", "data.split"},
     "bench": {"sweep", "train", "nets", "data", "methods", "store", "recipe"},
-    "sweep": {"train", "paper", "store", "recipe", "data", "nets"},
-    "cli": {"bench", "cards", "sweep", "train", "render", "paper", "store", "recipe", "methods", "data"},
+    "sweep": {"train", "papers", "store", "recipe", "data", "nets"},
+    "cli": {"bench", "cards", "sweep", "train", "render", "papers", "store", "recipe", "methods", "data"},
     "__main__": {"cli"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

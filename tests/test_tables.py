@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lt_repro.errors import FailedError
-from lt_repro.paper.dbn_mix.tables import GROUPS
+from lt_repro.papers.dbn_mix.tables import GROUPS
 from lt_repro.render import figures
 from lt_repro.store.runs import Run
 

@@ -24,7 +24,7 @@ from lt_repro.methods.bbn import Bbn
 from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.nets.batchnorm import BatchNorm
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.schedules import learning_rate
 from lt_repro.store import checkpoint, files, provenance
 from lt_repro.train import evaluate, publish

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from test_render import fake
 
-from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
-from lt_repro.paper.table import ratios
+from lt_repro.papers.claim import Claim, Comparison, Place
+from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
+from lt_repro.papers.table import ratios
 from lt_repro.render.cells import measure
 from lt_repro.render.intervals import interval, quantile, values_needed
 from lt_repro.render.verdicts import check, check_cell, checked_line, checked_text, claim_lines, judge, on, places

@@ -14,7 +14,7 @@ import torch
 
 from lt_repro.data.load import load_pool
 from lt_repro.errors import RequestError
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
 from lt_repro.sweep import workers

@@ -32,9 +32,9 @@ def compare(
     their images, epochs and augmentation, and in whether the last or the best
     epoch is shown. Ours are last epochs, by reading and length.
     """
-    from lt_repro.paper import papers
-    from lt_repro.paper.comparison import entries, read_file
-    from lt_repro.paper.rows import plain
+    from lt_repro.papers import papers
+    from lt_repro.papers.comparison import entries, read_file
+    from lt_repro.papers.rows import plain
     from lt_repro.render import compare as shown
     from lt_repro.render.text import grid
 

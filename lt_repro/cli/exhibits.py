@@ -206,8 +206,8 @@ def demo(
     import torch
 
     from lt_repro.data.load import load_pool
-    from lt_repro.paper.dbn_mix.tables import TABLE4
-    from lt_repro.paper.table import ratios
+    from lt_repro.papers.dbn_mix.tables import TABLE4
+    from lt_repro.papers.table import ratios
     from lt_repro.render import text
     from lt_repro.sweep.plan import missing
 
@@ -234,8 +234,8 @@ def demo(
 
 def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: Path, as_json: bool) -> None:
     from lt_repro.canonical import digest
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
-    from lt_repro.paper.table import STATISTICS
+    from lt_repro.papers.dbn_mix.settings import SETTINGS
+    from lt_repro.papers.table import STATISTICS
     from lt_repro.render.classes import by_class, group_series
     from lt_repro.store.runs import find_run, run_folders
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lt_repro.data.images import Pool
-    from lt_repro.paper.table import Table
+    from lt_repro.papers.table import Table
     from lt_repro.render.cells import Measured
     from lt_repro.render.classes import Classes
     from lt_repro.render.lambdas import Change, Fit
@@ -269,7 +269,7 @@ def _judged(shown: Sequence[Exhibit], everywhere: bool) -> "list[Judged]":
         shown: Measured exhibits.
         everywhere: Judge also at other settings than the paper's, where a claim may move to another column.
     """
-    from lt_repro.paper import papers
+    from lt_repro.papers import papers
     from lt_repro.render.verdicts import judge, on, places
 
     by_name = papers()

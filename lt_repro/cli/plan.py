@@ -120,7 +120,7 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
         dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
         parent: How its parent is named; by default by its key.
     """
-    from lt_repro.paper.dbn_mix.settings import READINGS
+    from lt_repro.papers.dbn_mix.settings import READINGS
 
     first = shlex.join(_train_arguments(recipe, dataset, parent))
     if "--set" not in first:  # no other way can say less
@@ -134,7 +134,7 @@ def _train_arguments(
 ) -> list[str]:
     from lt_repro.data.load import is_own
     from lt_repro.methods.base import Method
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.papers.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import role_fields
 
     method, idle = type(recipe.method), recipe.inactive_fields()

@@ -18,7 +18,7 @@ from lt_repro.cli.output import NARROW, across
 from lt_repro.sweep.progress import RunProgress, progress_of
 
 if TYPE_CHECKING:
-    from lt_repro.paper.table import Table
+    from lt_repro.papers.table import Table
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
     from lt_repro.store.runs import Run

@@ -207,7 +207,7 @@ def check(
     not hold if none of it does; else it is inconclusive. Claims do not change the
     exit code.
     """
-    from lt_repro.paper import papers
+    from lt_repro.papers import papers
     from lt_repro.render import verdicts
 
     tables, skipped = read_as(exhibits(what), reading, what)

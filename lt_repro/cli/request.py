@@ -21,7 +21,7 @@ from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
-    from lt_repro.paper.table import Table, Variant
+    from lt_repro.papers.table import Table, Variant
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
     from lt_repro.store.runs import Run
@@ -199,8 +199,8 @@ def _put_plan(
 def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[list[Table], list[str]]":
     """Returns the exhibits as asked for, and a line for each setting that changes nothing in one of them."""
     from lt_repro import fields
-    from lt_repro.paper.comparison import beside, read_file
-    from lt_repro.paper.table import PROFILES
+    from lt_repro.papers.comparison import beside, read_file
+    from lt_repro.papers.table import PROFILES
 
     columns = [_ratio_column(text, pool) for text in request.ratio]
     across = list({column.label: column for column in columns}.values())
@@ -242,8 +242,8 @@ def exhibits(what: Sequence[str]) -> "list[Table]":
     Raises:
         RequestError: There is no such exhibit, or several papers have it and the default paper does not.
     """
-    from lt_repro.paper import papers
-    from lt_repro.paper.table import DEFAULT
+    from lt_repro.papers import papers
+    from lt_repro.papers.table import DEFAULT
 
     groups: dict[str, list[Table]] = {}  # by "paper/name"
     owners: dict[str, list[str]] = {}
@@ -448,7 +448,7 @@ def usual_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:
 
 def _ratio_column(text: str, pool: "Pool | None") -> "Variant":
     """Returns the column of a `--ratio`."""
-    from lt_repro.paper.table import Variant, ratios
+    from lt_repro.papers.table import Variant, ratios
 
     settings = ratio_settings(text, pool)
     return Variant(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]

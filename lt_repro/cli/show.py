@@ -16,8 +16,8 @@ from lt_repro.errors import RequestError, unknown
 if TYPE_CHECKING:
     from lt_repro.cards import Card, Setting
     from lt_repro.methods.base import Method
-    from lt_repro.paper.claim import Paper
-    from lt_repro.paper.table import Cell, Table
+    from lt_repro.papers.claim import Paper
+    from lt_repro.papers.table import Cell, Table
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -153,7 +153,7 @@ def readings(
     checked, and the --set that switches it.
     """
     from lt_repro.cli.request import found_in
-    from lt_repro.paper import papers
+    from lt_repro.papers import papers
     from lt_repro.render import readings as pages
 
     by_name = papers()
@@ -240,7 +240,7 @@ app.command("explain", hidden=True)(show)
 
 def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
     """Returns the cells that a recipe belongs to, whatever its seed."""
-    from lt_repro.paper import papers
+    from lt_repro.papers import papers
     from lt_repro.render.cells import series_key
 
     series = series_key(recipe)
@@ -252,8 +252,8 @@ def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
 def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[str, Any]:
     """Returns where a recipe belongs: its cells, the readings it follows, its departures, what is open for it."""
     from lt_repro import fields
-    from lt_repro.paper import papers
-    from lt_repro.paper.table import DEFAULT
+    from lt_repro.papers import papers
+    from lt_repro.papers.table import DEFAULT
     from lt_repro.render.text import reading_line
 
     paper = cells[0][0] if cells else papers()[DEFAULT]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
-    from lt_repro.paper.table import Table
+    from lt_repro.papers.table import Table
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -59,7 +59,7 @@ def _options(table: "Table", recipe: "Recipe", apart: dict[str, Any]) -> str:
         apart: The recipe's settings that differ from the nearest cell's, by name.
     """
     from lt_repro.fields import text
-    from lt_repro.paper.table import Variant, ratios
+    from lt_repro.papers.table import Variant, ratios
     from lt_repro.render.cells import matches
 
     changes = {name.removeprefix("parent "): value for name, value in apart.items()}

@@ -240,7 +240,7 @@ def diff(
 @functools.cache
 def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, str]]":
     """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell."""
-    from lt_repro.paper import papers
+    from lt_repro.papers import papers
 
     found: dict[str, dict[str, str]] = {}
     for table in (table for paper in papers().values() for table in paper.tables()):

@@ -15,7 +15,7 @@ from lt_repro.errors import FailedError, RequestError
 
 if TYPE_CHECKING:
     from lt_repro.cli.output import Exhibit
-    from lt_repro.paper.table import Table
+    from lt_repro.papers.table import Table
 
 LIST = Path("tables/rendered.json")
 
@@ -91,7 +91,7 @@ def pages(found: Found, shown: "Sequence[Exhibit]") -> dict[str, str]:
     """Returns what is made of the pages of docs/ from the runs and the docstrings of the methods, by name."""
     from lt_repro import cards
     from lt_repro.methods import METHODS
-    from lt_repro.paper.dbn_mix import PAPER
+    from lt_repro.papers.dbn_mix import PAPER
     from lt_repro.render import departures, readings
 
     made = {

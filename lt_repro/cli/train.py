@@ -234,7 +234,7 @@ def _role(method: str | None, assign: Sequence[str]) -> "ParentRole":
         RequestError: With these settings it takes none.
     """
     from lt_repro import fields
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.papers.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import find
 
     cls = find(method or SETTINGS.ablation[0])
@@ -273,7 +273,7 @@ def _recipe(
 ) -> "Recipe":
     """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
     from lt_repro import fields
-    from lt_repro.paper.dbn_mix.settings import SETTINGS
+    from lt_repro.papers.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import Recipe, find, settings
 
     cls = find(method or SETTINGS.ablation[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_repro.data.split import Split
-from lt_repro.paper.table import Cell, Published, Table
+from lt_repro.papers.table import Cell, Published, Table
 from lt_repro.recipe import Recipe
 from lt_repro.render.intervals import interval
 from lt_repro.store.runs import Run

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lt_repro import fields
-from lt_repro.paper.settings import Settings
+from lt_repro.papers.settings import Settings
 from lt_repro.recipe import Recipe, role_fields
 from lt_repro.render import comma
 from lt_repro.render.cells import MISSING, series_key, spread

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.comparison import Entry, column_of, compared
-from lt_repro.paper.rows import names
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.comparison import Entry, column_of, compared
+from lt_repro.papers.rows import names
 from lt_repro.render.cells import Measured, length, marks_of, measure, published_json, published_text
 from lt_repro.store.runs import Run
 

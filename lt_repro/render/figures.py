@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lt_repro.errors import FailedError, first_line
-from lt_repro.paper.table import Table, Variant
+from lt_repro.papers.table import Table, Variant
 from lt_repro.render.cells import Measured, spread
 from lt_repro.render.classes import Classes
 from lt_repro.render.lambdas import Change, Fit

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lt_repro.paper.table import Table
+from lt_repro.papers.table import Table
 from lt_repro.render.cells import Measured
 from lt_repro.render.text import columns_of, footer, one_line
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from lt_repro.paper.table import Table
+from lt_repro.papers.table import Table
 from lt_repro.render.cells import Measured, length
 from lt_repro.render.text import grid
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.reading import Reading
-from lt_repro.paper.table import Table
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.reading import Reading
+from lt_repro.papers.table import Table
 from lt_repro.render.cells import Measured, measure
 from lt_repro.render.text import grid, markdown, one_line
 from lt_repro.render.verdicts import check_cell, checked_text

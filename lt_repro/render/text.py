@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.paper.settings import Settings
-from lt_repro.paper.table import Table, Variant
+from lt_repro.papers.settings import Settings
+from lt_repro.papers.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render import comma
 from lt_repro.render.cells import UNTRAINED, Measured, gain_of, points, published_text, spread, to_json

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.table import Table
+from lt_repro.papers.claim import Claim, Comparison, Place
+from lt_repro.papers.table import Table
 from lt_repro.render.cells import Measured, points, spread
 from lt_repro.render.intervals import interval, one_more, values_needed
 

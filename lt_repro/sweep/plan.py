@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lt_repro.errors import unknown
-from lt_repro.paper.table import Table
+from lt_repro.papers.table import Table
 from lt_repro.recipe import Recipe
 from lt_repro.store.runs import Run
 from lt_repro.sweep.cost import work

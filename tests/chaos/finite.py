@@ -12,8 +12,8 @@ import torch
 
 from chaos import small
 from lt_repro.methods.dbn_mix import DbnMix
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.table import Table, Variant
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.table import Table, Variant
 from lt_repro.render.cells import measure
 from lt_repro.render.text import markdown
 from lt_repro.store import checkpoint

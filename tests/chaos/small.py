@@ -10,7 +10,7 @@ import torch
 
 from lt_repro.data.images import Pool, select
 from lt_repro.data.split import make_split
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.store import provenance
 from lt_repro.sweep import runner
 from lt_repro.train.loop import fit, train_step

@@ -9,7 +9,7 @@ import numpy as np
 
 from chaos import processes
 from lt_repro.errors import DamagedError
-from lt_repro.paper.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.store import files
 from lt_repro.store.runs import Run
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import Settings
-from lt_repro.paper.stages import staged
-from lt_repro.paper.table import Cell, Table, Variant
+from lt_repro.papers.settings import Settings
+from lt_repro.papers.stages import staged
+from lt_repro.papers.table import Cell, Table, Variant
 from lt_repro.recipe import Recipe
 
 

@@ -3,8 +3,8 @@
 from math import inf
 from typing import Any
 
-from lt_repro.paper.reading import Point, Reading
-from lt_repro.paper.settings import Settings
+from lt_repro.papers.reading import Point, Reading
+from lt_repro.papers.settings import Settings
 from lt_repro.recipe import Recipe
 
 PROTOCOL = (
@@ -44,7 +44,7 @@ READINGS: dict[str, Reading] = {
         Reading(
             "paper",
             "the paper's text",
-            "Sec. 3, 4.2 and 4.4; what it leaves open is decided in lt_repro/paper/dbn_mix/questions.py",
+            "Sec. 3, 4.2 and 4.4; what it leaves open is decided in lt_repro/papers/dbn_mix/questions.py",
         ),
         Reading(
             "released",

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
-from lt_repro.paper.table import Variant
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
+from lt_repro.papers.table import Variant
 
 _CODE = "github.com/dvlab-research/MiSLAS at commit 0fc381e"
 _CIFAR = (

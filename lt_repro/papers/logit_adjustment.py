@@ -1,8 +1,8 @@
 """Logit adjustment: Menon et al. 2021; numbers from the README of its code."""
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
 
 PAPER = Paper(
     name="logit_adjustment",

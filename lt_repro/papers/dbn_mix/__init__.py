@@ -1,11 +1,11 @@
 """DBN-Mix as data: Baik, Yoon, Choi, "DBN-Mix: Training Dual Branch Network Using Bilateral Mixup Augmentation"."""
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.dbn_mix.claims import CLAIMS
-from lt_repro.paper.dbn_mix.questions import QUESTIONS
-from lt_repro.paper.dbn_mix.rivals import PARTS, RIVALS, TABLE1, TABLE1_OWN, TABLE2, TABLE3
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.dbn_mix.tables import (
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.dbn_mix.claims import CLAIMS
+from lt_repro.papers.dbn_mix.questions import QUESTIONS
+from lt_repro.papers.dbn_mix.rivals import PARTS, RIVALS, TABLE1, TABLE1_OWN, TABLE2, TABLE3
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.dbn_mix.tables import (
     FIG1,
     FIG3,
     GROUPS,

@@ -1,8 +1,8 @@
 """Meta-Weight-Net: Shu et al. 2019; numbers from the poster in its repository."""
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
 
 _RATIOS = (200, 100, 50, 20, 10, 1)
 _NUMBERS = """

@@ -4,12 +4,12 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from lt_repro.paper.columns import CLASS_GROUPS, images
-from lt_repro.paper.dbn_mix.settings import LARGE, PROTOCOL, SETTINGS
-from lt_repro.paper.dbn_mix.tables import ROWS, paper_table
-from lt_repro.paper.quoted import published, under_own_recipes
-from lt_repro.paper.stages import staged
-from lt_repro.paper.table import Variant
+from lt_repro.papers.columns import CLASS_GROUPS, images
+from lt_repro.papers.dbn_mix.settings import LARGE, PROTOCOL, SETTINGS
+from lt_repro.papers.dbn_mix.tables import ROWS, paper_table
+from lt_repro.papers.quoted import published, under_own_recipes
+from lt_repro.papers.stages import staged
+from lt_repro.papers.table import Variant
 
 _SBN_MIX, _DBN_MIX = ROWS[4].edits, ROWS[-1].edits
 

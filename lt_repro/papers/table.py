@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 from lt_repro import fields
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
-from lt_repro.paper.settings import Settings
+from lt_repro.papers.settings import Settings
 from lt_repro.recipe import Recipe, settings
 
 PROFILES: dict[str, dict[str, Any]] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lt_repro.methods import METHODS
-from lt_repro.paper.table import Published, Tier, Variant
+from lt_repro.papers.table import Published, Tier, Variant
 
 Printed = float | tuple[float, float] | None
 """A number in percent, alone or with its standard deviation; None for a dash."""

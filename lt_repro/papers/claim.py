@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lt_repro.paper.settings import Settings
-from lt_repro.paper.table import Table
+from lt_repro.papers.settings import Settings
+from lt_repro.papers.table import Table
 from lt_repro.recipe import Recipe
 
 
@@ -66,7 +66,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Paper:
-    """Everything of one paper that this project knows. Papers are found by being in `lt_repro/paper/` as `PAPER`.
+    """Everything of one paper that this project knows. Papers are found by being in `lt_repro/papers/` as `PAPER`.
 
     Args:
         name: As typed; that of its file.

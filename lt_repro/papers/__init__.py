@@ -3,8 +3,8 @@
 import importlib
 import pkgutil
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.table import DEFAULT
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.table import DEFAULT
 
 
 def papers() -> dict[str, Paper]:

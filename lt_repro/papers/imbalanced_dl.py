@@ -1,9 +1,9 @@
 """imbalanced-DL (MAMix): Cheng et al. 2023; numbers from the README of its code."""
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
-from lt_repro.paper.table import Variant
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
+from lt_repro.papers.table import Variant
 
 _OTHER_SETS = {"cinic10": "CINIC-10", "svhn": "SVHN", "tiny_imagenet": "Tiny-ImageNet"}  # there is no reader for them
 _COLUMNS = (

@@ -1,8 +1,8 @@
 """BBN: Zhou et al. 2020; its numbers are those of a third party's transcription, not read in the paper."""
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
 
 PAPER = Paper(
     name="bbn",

@@ -1,9 +1,9 @@
 """What DBN-Mix claims in words, each as comparisons of cells."""
 
-from lt_repro.paper.claim import Claim, Comparison, Place
-from lt_repro.paper.dbn_mix.rivals import CIFARS, TABLE3
-from lt_repro.paper.dbn_mix.tables import FIG3A, FIG3B, FIG3C, ROWS, TABLE4
-from lt_repro.paper.table import Table
+from lt_repro.papers.claim import Claim, Comparison, Place
+from lt_repro.papers.dbn_mix.rivals import CIFARS, TABLE3
+from lt_repro.papers.dbn_mix.tables import FIG3A, FIG3B, FIG3C, ROWS, TABLE4
+from lt_repro.papers.table import Table
 
 
 def _above(exhibit: str, column: str, more: str, *less: str) -> tuple[Comparison, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lt_repro.errors import RequestError, first_line
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.rows import names, plain
-from lt_repro.paper.table import Cell, Published, Table
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.rows import names, plain
+from lt_repro.papers.table import Cell, Published, Table
 
 
 class Entry(NamedTuple):

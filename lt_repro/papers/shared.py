@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lt_repro.paper.dbn_mix.settings import SETTINGS
-from lt_repro.paper.quoted import as_printed, published, under_own_recipes
-from lt_repro.paper.reading import Reading
-from lt_repro.paper.rows import row
-from lt_repro.paper.stages import staged
-from lt_repro.paper.table import Table, Variant
+from lt_repro.papers.dbn_mix.settings import SETTINGS
+from lt_repro.papers.quoted import as_printed, published, under_own_recipes
+from lt_repro.papers.reading import Reading
+from lt_repro.papers.rows import row
+from lt_repro.papers.stages import staged
+from lt_repro.papers.table import Table, Variant
 
 _READING = Reading("shared", "one recipe for every method", "The schedule of DBN-Mix, Sec. 4.2")
 SHARED = dataclasses.replace(SETTINGS, readings={_READING.name: _READING})

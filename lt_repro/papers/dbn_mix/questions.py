@@ -1,6 +1,6 @@
 """What DBN-Mix leaves open, and how this project reads it."""
 
-from lt_repro.paper.claim import Question
+from lt_repro.papers.claim import Question
 from lt_repro.recipe import Recipe
 
 

@@ -5,11 +5,11 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from lt_repro.paper.columns import CLASS_GROUPS
-from lt_repro.paper.dbn_mix.settings import PROTOCOL, READINGS, SETTINGS, recipe
-from lt_repro.paper.quoted import AS_QUOTED, published
-from lt_repro.paper.stages import of_the_stage, second_stage
-from lt_repro.paper.table import STATISTICS, Published, Table, Variant, ratios
+from lt_repro.papers.columns import CLASS_GROUPS
+from lt_repro.papers.dbn_mix.settings import PROTOCOL, READINGS, SETTINGS, recipe
+from lt_repro.papers.quoted import AS_QUOTED, published
+from lt_repro.papers.stages import of_the_stage, second_stage
+from lt_repro.papers.table import STATISTICS, Published, Table, Variant, ratios
 from lt_repro.recipe import Recipe
 
 paper_table = partial(Table, settings=SETTINGS)

@@ -5,7 +5,7 @@ from typing import Any
 
 from lt_repro import fields
 from lt_repro.methods.base import Method, ParentRole
-from lt_repro.paper.settings import INHERITED, Settings
+from lt_repro.papers.settings import INHERITED, Settings
 from lt_repro.recipe import Recipe, find, settings
 
 

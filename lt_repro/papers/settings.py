@@ -9,7 +9,7 @@ from lt_repro import fields
 from lt_repro.errors import unknown
 from lt_repro.methods import ALIASES
 from lt_repro.methods.base import Method
-from lt_repro.paper.reading import Reading
+from lt_repro.papers.reading import Reading
 from lt_repro.recipe import SHARED, Recipe, find, role_fields, settings
 
 INHERITED = (*SHARED, "crop", "crop_pad", "flip", "rotation", "seed", "precision", "epoch_steps")

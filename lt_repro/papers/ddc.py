@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lt_repro.paper.claim import Paper
-from lt_repro.paper.columns import images
-from lt_repro.paper.shared import SHARED, tables
-from lt_repro.paper.table import Table, Variant
+from lt_repro.papers.claim import Paper
+from lt_repro.papers.columns import images
+from lt_repro.papers.shared import SHARED, tables
+from lt_repro.papers.table import Table, Variant
 
 
 def _columns(**edits: Any) -> list[Variant]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lt_repro.paper.table import Variant
+from lt_repro.papers.table import Variant
 
 CLASS_GROUPS = tuple(Variant(metric, metric.capitalize(), metric=metric) for metric in ("all", "many", "medium", "few"))
 
