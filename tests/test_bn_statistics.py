@@ -293,3 +293,11 @@ def test_the_released_protocol_draws_a_split_a_seed_and_tests_every_epoch(run):
     assert run("train", *DIGITS, "--seed", "1", "--split-seed", "run")[1].strip().endswith(found.path.name)
     assert TABLE4.protocol("released").recipes()[-1].split_seed == 2
     assert TABLE4.protocol("last") is TABLE4
+
+
+def test_all_exhibits_take_other_statistics_but_those_that_compare_them(run, refused):
+    code, out, err = run("reproduce", "all", "--bn", "clean", "--render-only", "--out", "x", "--json")
+    assert code == 0
+    assert "note: skipped, they compare statistics themselves: statistics" in err
+    assert {cell["bn"] for cell in json.loads(out)["cells"] if cell["n"]} <= {"clean"}
+    assert "exhibits that do not compare statistics" in refused("reproduce", "statistics", "--bn", "clean")

@@ -209,6 +209,9 @@ def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[lis
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
     others = read_file(request.published) if request.published else []
     read, idle = read_as(exhibits(request.what), request.reading, request.what)
+    if request.bn and len(read) > 1 and (own := [table for table in read if table.compared_bn]):
+        idle.append(f"skipped, they compare statistics themselves: {', '.join(table.id for table in own)}")
+        read = [table for table in read if not table.compared_bn]
     tables = []
     for exhibit in read:
         table = exhibit.on_images(pool.name if pool else request.dataset, across, **given)

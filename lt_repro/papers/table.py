@@ -96,7 +96,7 @@ class Cell:
 
     `lacks` is None where it can be trained, else what is missing: "no method ride yet" or "published only" (then there
     are no recipes), or "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the
-    method's or "". `bn` is the statistics of BatchNorm that were asked for, None for those of `code_bn`: what the
+    method's or "". `bn` is the requested statistics of BatchNorm, None for those of `code_bn`: what the
     reading tests with.
     """
 
@@ -196,6 +196,11 @@ class Table:
         numbers = {note: f"{number}" for number, note in enumerate(self.notes, 1)}
         marks = [", ".join(mark for note, mark in numbers.items() if note in row.notes) for row in self.rows]
         return [row.title + (f" [{mark}]" if mark else "") for row, mark in zip(self.rows, marks, strict=True)]
+
+    @property
+    def compared_bn(self) -> set[str]:
+        """Returns the statistics of BatchNorm that its rows or columns compare, on the same runs; none for most."""
+        return {variant.bn for variant in (*self.rows, *self.columns) if variant.bn}
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, row by row."""
@@ -352,7 +357,7 @@ class Table:
             return self
         if bn not in STATISTICS:
             raise unknown("statistics", bn, STATISTICS)
-        if any(variant.bn for variant in (*self.rows, *self.columns)):
+        if self.compared_bn:
             raise RequestError(f"statistics {bn} for {self.id}", "allowed: exhibits that do not compare statistics")
         caption = f"{self.caption} Tested with BatchNorm statistics: {STATISTICS[bn]}."
         return dataclasses.replace(self, marks=(*self.marks, f"-bn-{bn}"), caption=caption, bn=bn)

@@ -144,7 +144,6 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
     found: dict[str, Run] = {}
     for run in runs:
         found.setdefault(run.recipe.key(), run)
-    compared = {variant.bn for variant in (*table.rows, *table.columns) if variant.bn}  # of the same runs
     measured = []
     for cell in table.cells():
         by_seed = sorted(cell.recipes, key=lambda recipe: recipe.seed)
@@ -153,7 +152,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         parents = (found.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
         barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
         reason = f"its parent {', '.join(barren)} diverged" if barren and not seed_runs else cell.lacks
-        shown = compared or {cell.bn or "running"}
+        shown = table.compared_bn or {cell.bn or "running"}
         done = tuple(run for run in ended["done"] if all(run.outcome(bn) for bn in shown))
         if ended["done"] and not done:
             reason = "older runs, which store running statistics alone; their weights still give the others"
