@@ -59,8 +59,7 @@ def test_runs_of_another_reading_are_one_group():
     assert skipped_line(released, runs) is None
     found = skipped_line(TABLE4, runs)
     # rows on which the readings agree match in both
-    assert f" with the reading released (--reading released){HINT}" in found
-    assert found.count(" with the reading ") == 1
+    assert f"{len(runs)} with the reading released (--reading released){HINT}" in found
     assert "with the reading paper (--reading paper)" in skipped_line(
         released, [fake(made, 0.4) for made in TABLE4.only(None, ["100"]).recipes()]
     )

@@ -27,7 +27,12 @@ def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
         if name != table.base.get("reading", table.settings.default)
     }
     groups: dict[str, list[str]] = {}  # by what sets them apart, the options that show each
-    for run, apart in unmatched(table, runs):
+    runs = list(runs)
+    skipped = unmatched(table, runs)
+    seen = {run.recipe.key() for run, _ in skipped} | {recipe.key() for recipe in table.recipes()}
+    read = {recipe.key() for other in readings.values() for recipe in other.recipes()}  # by another method here
+    skipped += [(run, {}) for run in runs if run.recipe.key() in read - seen]
+    for run, apart in skipped:
         if reading := next((name for name, other in readings.items() if matches(other, run.recipe)), None):
             words, options = f"the reading {reading}", f"--reading {reading}"
         else:
