@@ -38,7 +38,7 @@ def test_names_and_paths_are_printed_as_they_are(run):
         ("status", "--runs", folder): [f"in {folder}"],
         ("verify", folder): ["2 files, 0 bad"],
         ("show", first.path): [f"cpu {ODD}", str(first.path)],
-        ("diff", first.path, second.path): [":dog:[red]"],
+        ("diff", first.path, second.path): [":dog:[red]8\\[b]"],
         ("plot-classes", first.path, second.path, "--out", folder): [*names, f"{folder}/classes-"],
         ("collect", folder, "--out", f"{folder}/to"): [f"2 copied to {folder}/to"],
     }.items():
