@@ -97,8 +97,8 @@ def card(method: type[Method]) -> Card:
         RequestError: Its docstring has not the form above.
     """
     sections = _sections(method)
-    if lacking := [title for title in REQUIRED if title not in sections]:
-        raise _malformed(method, f"no section {lacking[0]}", f"the sections {', '.join(REQUIRED)}")
+    if missing := [title for title in REQUIRED if title not in sections]:
+        raise _malformed(method, f"no section {missing[0]}", f"the sections {', '.join(REQUIRED)}")
     if not sections[""]:
         raise _malformed(method, "no description", "a sentence above the sections")
     return Card(
@@ -125,18 +125,18 @@ def settings(owner: type) -> tuple[Setting, ...]:
     meanings: dict[str, list[str]] = {}
     entry: list[str] = []
     for line in _sections(owner).get("Args", []):
-        if found := _ARGUMENT.fullmatch(line):  # continued lines are indented
-            if found[1] in meanings:
-                raise _malformed(owner, f"{found[1]} is twice under Args", "each field once")
-            entry = meanings[found[1]] = [found[2]]
+        if result := _ARGUMENT.fullmatch(line):  # continued lines are indented
+            if result[1] in meanings:
+                raise _malformed(owner, f"{result[1]} is twice under Args", "each field once")
+            entry = meanings[result[1]] = [result[2]]
         elif entry and line[:1] in (" ", ""):
             entry.append(line)
         else:
             raise _malformed(owner, f"Args has the line {line!r}", "name: meaning, continued lines indented")
     kinds, texts = fields.types(owner), {name: _joined(lines) for name, lines in meanings.items()}
-    if odd := [name for name in (*kinds, *texts) if name not in kinds or not texts.get(name)]:
-        what = "has no meaning under Args" if odd[0] in kinds else "is under Args and no field"
-        raise _malformed(owner, f"{odd[0]} {what}", f"the fields: {', '.join(kinds) or 'none'}")
+    if unexpected := [name for name in (*kinds, *texts) if name not in kinds or not texts.get(name)]:
+        what = "has no meaning under Args" if unexpected[0] in kinds else "is under Args and no field"
+        raise _malformed(owner, f"{unexpected[0]} {what}", f"the fields: {', '.join(kinds) or 'none'}")
     return tuple(
         Setting(field.name, _default(field), fields.describe(kinds[field.name]), texts[field.name])
         for field in dataclasses.fields(owner)
@@ -152,14 +152,14 @@ def _sections(owner: type) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = {"": []}
     title = ""
     for line in inspect.cleandoc(owner.__doc__ or "").splitlines():
-        found = _TITLE.fullmatch(line)
-        if found and (found[1] in SECTIONS or not found[2]):
-            title = found[1]
+        result = _TITLE.fullmatch(line)
+        if result and (result[1] in SECTIONS or not result[2]):
+            title = result[1]
             if title not in SECTIONS:
                 raise _malformed(owner, f"a section {title}", f"the sections {', '.join(SECTIONS)}")
             if title in texts:
                 raise _malformed(owner, f"the section {title} is there twice", "each section once")
-            texts[title] = [found[2]]
+            texts[title] = [result[2]]
         elif title and line and not line.startswith(" "):
             raise _malformed(owner, f"the line {line!r} is in no section", "indented lines below a section's title")
         else:
@@ -175,10 +175,10 @@ def _departures(owner: type, lines: list[str]) -> tuple[Departure, ...]:
         return ()
     entries: list[list[str]] = []
     for line in map(str.strip, lines):
-        if found := _NUMBERED.fullmatch(line):
-            if int(found[1]) != len(entries) + 1:
-                raise _malformed(owner, f"deviation {found[1]} after {len(entries)}", "deviations numbered from 1")
-            entries.append([found[2]])
+        if result := _NUMBERED.fullmatch(line):
+            if int(result[1]) != len(entries) + 1:
+                raise _malformed(owner, f"deviation {result[1]} after {len(entries)}", "deviations numbered from 1")
+            entries.append([result[2]])
         elif entries:
             entries[-1].append(line)
         else:

@@ -86,8 +86,8 @@ def sensitive(
         with torch.no_grad(), warnings.catch_warnings():
             # torch warns of one of its functions when it loads the formulas of forward mode.
             warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
-            found = jvp(outputs, (dict(parameters),), (dict(zip(names, direction, strict=True)),))
-    return Sensitive(*cast(tuple[Outputs, Outputs], found))
+            result = jvp(outputs, (dict(parameters),), (dict(zip(names, direction, strict=True)),))
+    return Sensitive(*cast(tuple[Outputs, Outputs], result))
 
 
 def meta_gradients(

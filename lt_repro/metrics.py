@@ -62,10 +62,10 @@ def reliability(logits: NDArray[np.float64], labels: NDArray[np.int64], bins: in
     return Reliability(images, *means)
 
 
-def calibration_error(found: Reliability) -> float:
+def calibration_error(result: Reliability) -> float:
     """Returns the expected calibration error: the mean gap of confidence and accuracy, weighted by images per bin.
 
     ECE = sum_b n_b / n |accuracy_b - confidence_b|.
     """
-    gaps = found.images * np.abs(found.accuracy - found.confidence)
-    return float(np.nansum(gaps) / found.images.sum())
+    gaps = result.images * np.abs(result.accuracy - result.confidence)
+    return float(np.nansum(gaps) / result.images.sum())

@@ -155,11 +155,12 @@ class Recipe:
 
     def _check_parents(self) -> None:
         name, roles = self.method.name(), self.method.parents
-        if lacking := [role for role in roles if role not in self.parents]:
-            raise RequestError(f"method {name} without a parent", f"allowed: a run in the role {lacking[0]!r}")
-        if odd := self.parents.keys() - set(roles):
+        if missing := [role for role in roles if role not in self.parents]:
+            raise RequestError(f"method {name} without a parent", f"allowed: a run in the role {missing[0]!r}")
+        if unexpected := self.parents.keys() - set(roles):
             raise RequestError(
-                f"a parent with method {name}", f"allowed: {', '.join(roles) or 'no parent'}, not {sorted(odd)[0]}"
+                f"a parent with method {name}",
+                f"allowed: {', '.join(roles) or 'no parent'}, not {sorted(unexpected)[0]}",
             )
         for parent in self.parents.values():
             for shared in SHARED:
@@ -225,9 +226,9 @@ class Recipe:
 
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
-        idle = self.method.inactive_fields() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
-        idle |= set() if self.crop else {"crop_pad"}
-        return idle if self.method.param_groups else idle | TRAINING
+        inactive = self.method.inactive_fields() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
+        inactive |= set() if self.crop else {"crop_pad"}
+        return inactive if self.method.param_groups else inactive | TRAINING
 
     @classmethod
     def create(cls, method: type[Method], **values: Any) -> Self:
@@ -368,12 +369,12 @@ def role_fields(method: Method) -> dict[str, Any]:
         for field in dataclasses.fields(method)
         if field.default is not dataclasses.MISSING and getattr(method, field.name) != field.default
     }
-    found = {}
+    result = {}
     for name, default in changed.items():
         with contextlib.suppress(RequestError):  # the default does not go with the other fields
             if dataclasses.replace(method, **{name: default}).parents != method.parents:
-                found[name] = getattr(method, name)
-    return found
+                result[name] = getattr(method, name)
+    return result
 
 
 def _json_value(value: Any) -> Any:
@@ -387,9 +388,9 @@ def _json_value(value: Any) -> Any:
 def _checked(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = fields.types(owner)
     known = kinds.keys() - {"method"}
-    if odd := values.keys() - known:
+    if unexpected := values.keys() - known:
         raise RequestError(
-            f"the recipe has unknown fields: {', '.join(sorted(odd))}", f"allowed: {', '.join(sorted(known))}"
+            f"the recipe has unknown fields: {', '.join(sorted(unexpected))}", f"allowed: {', '.join(sorted(known))}"
         )
     return {name: math.inf if value == "inf" and kinds[name] is float else value for name, value in values.items()}
 

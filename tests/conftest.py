@@ -106,8 +106,8 @@ def small():
     """A recipe on the made-up pool: three epochs of a few steps."""
 
     def make(**settings):
-        usual = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
-        return recipe("made_up", **usual | settings)
+        default = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
+        return recipe("made_up", **default | settings)
 
     return make
 
@@ -145,9 +145,9 @@ def refused(run):
     """Types a command that must be refused in at most three lines, and gives them."""
 
     def type_in(*words, code=2):
-        found, out, err = run(*words)
+        result, out, err = run(*words)
         lines = err.strip().splitlines()
-        assert found == code, err
+        assert result == code, err
         assert 1 <= len(lines) <= 3, err
         assert lines[0].startswith("error: ")
         assert "Traceback" not in err

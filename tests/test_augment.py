@@ -23,15 +23,15 @@ def test_crop_and_flip_equal_torchvision(size, channels, padding, mode):
     index = torch.from_numpy(rng.integers(0, 20, 64))
     top, left = torch.from_numpy(rng.integers(0, 2 * padding + 1, (2, 64)))
     flip = torch.from_numpy(rng.random(64) < 0.5)
-    found = augment.crop_flip(augment.pad(images, padding, mode), index, top, left, flip, padding)
-    assert found.shape == (64, channels, *size)
-    assert found.dtype == torch.float32
+    result = augment.crop_flip(augment.pad(images, padding, mode), index, top, left, flip, padding)
+    assert result.shape == (64, channels, *size)
+    assert result.dtype == torch.float32
     for b in range(64):
         frame = {"zero": "constant"}.get(mode, mode)
         image = functional.pad(images[index[b]].permute(2, 0, 1), [padding] * 4, padding_mode=frame)
         image = functional.crop(image, int(top[b]), int(left[b]), *size)
         image = functional.hflip(image) if flip[b] else image
-        assert torch.equal(found[b], functional.convert_image_dtype(image, torch.float32))
+        assert torch.equal(result[b], functional.convert_image_dtype(image, torch.float32))
 
 
 def test_streams_are_pure_functions_of_seed_name_and_epoch():
@@ -60,12 +60,12 @@ def test_rotation_equals_torchvision(size):
     drawn = torch.Generator().manual_seed(0)
     images = torch.rand((40, 3, *size), generator=drawn)
     angles = torch.empty(40).uniform_(-180, 180, generator=drawn)
-    found = augment.rotate(images, angles)
+    result = augment.rotate(images, angles)
     for b in range(40):
-        assert torch.equal(found[b], functional.rotate(images[b], float(angles[b])))
-    assert not torch.equal(found, augment.rotate(images, -angles))
+        assert torch.equal(result[b], functional.rotate(images[b], float(angles[b])))
+    assert not torch.equal(result, augment.rotate(images, -angles))
     assert torch.equal(augment.rotate(images, torch.zeros(40)), images)
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_rotation_has_a_stream_for_each_sampler_and_changes_no_other_draw(images, small):

@@ -30,10 +30,10 @@ from lt_repro.train.loop import train_step
 @pytest.fixture
 def small_images(monkeypatch):
     """Few images, small batches, and quick floors; what is timed stays the same."""
-    usual, pool = compare.recipe, compare.random_pool(10, 20, 40)
+    default, pool = compare.recipe, compare.random_pool(10, 20, 40)
 
     def recipe(branches=1, **changes):
-        return usual(branches, **{"batch": 8, "net": "resnet8", "ratio": 10.0, **changes})
+        return default(branches, **{"batch": 8, "net": "resnet8", "ratio": 10.0, **changes})
 
     monkeypatch.setattr(compare, "recipe", recipe)
     monkeypatch.setattr(compare, "random_pool", lambda *_: pool)
@@ -141,19 +141,19 @@ def test_the_command_prints_and_gives_json(small_images, run, monkeypatch):
     words = ["bench", "--rounds", "2", "--steps", "1", "--device", "cpu"]
     code, out, err = run(*words, "--json", "--growth")
     assert code == 0, err
-    found = json.loads(out)
+    result = json.loads(out)
     for name in ("ours single", "textbook single", "ours dual", "textbook dual"):
-        rate = found["contenders"][name]
+        rate = result["contenders"][name]
         assert 0 < rate["min"] <= rate["images_per_s"] <= rate["max"]
-    assert {"single", "dual", "augment"} <= found["ratios"].keys()
-    assert {"copy_gb_s", "matrix_tflop_s", "share"} <= found["floor"].keys()
-    assert {"device", "threads"} <= found.keys()
+    assert {"single", "dual", "augment"} <= result["ratios"].keys()
+    assert {"copy_gb_s", "matrix_tflop_s", "share"} <= result["floor"].keys()
+    assert {"device", "threads"} <= result.keys()
     assert err.count("round 2 of 2") == 6
-    monkeypatch.setattr(compare, "compare", lambda *_: {name: found[name] for name in found.keys() - {"growth"}})
+    monkeypatch.setattr(compare, "compare", lambda *_: {name: result[name] for name in result.keys() - {"growth"}})
     code, out, _ = run(*words)
     assert code == 0
     assert "| ours / textbook | ratio |" in out
-    assert f"| ours dual | {found['contenders']['ours dual']['images_per_s']:,.0f} (" in out
+    assert f"| ours dual | {result['contenders']['ours dual']['images_per_s']:,.0f} (" in out
     assert "classes" not in out
 
 
@@ -163,9 +163,9 @@ def test_a_process_of_its_own_starts_and_says_when(small_images, tmp_path, capsy
     np.savez(tmp_path / "pool.npz", **{name: getattr(pool, name) for name in names})
     before = time.time()
     start.begin(str(tmp_path / "pool.npz"), "cpu", "1")
-    found = json.loads(capsys.readouterr().out)
-    assert before < found["first_step_at"] < time.time()
-    assert found["peak_bytes"] > found["image_bytes"] == pool.train_images.nbytes + pool.test_images.nbytes
+    result = json.loads(capsys.readouterr().out)
+    assert before < result["first_step_at"] < time.time()
+    assert result["peak_bytes"] > result["image_bytes"] == pool.train_images.nbytes + pool.test_images.nbytes
 
 
 def test_wrong_precision_and_missing_torchvision_are_refused(run, monkeypatch):
@@ -189,8 +189,8 @@ def test_jobs_that_fill_the_machine_keep_to_cores_of_their_own(monkeypatch):
 @pytest.mark.parametrize(("threads", "jobs"), [(1, 1), (2, 2), (16, 4)])
 def test_a_queue_trains_one_run_a_core_up_to_four(monkeypatch, threads, jobs):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert workers.usual_jobs(torch.device("cpu")) == jobs
-    assert workers.usual_jobs(torch.device("cuda")) == 1
+    assert workers.default_jobs(torch.device("cpu")) == jobs
+    assert workers.default_jobs(torch.device("cuda")) == 1
 
 
 # what a method costs
@@ -212,16 +212,16 @@ class Late(Method):
         return torch.stack(passed).mean()
 
 
-def entries(found, name):
-    return [entry for entry in found["costs"] if entry["method"] == name]
+def entries(result, name):
+    return [entry for entry in result["costs"] if entry["method"] == name]
 
 
 def test_costs_are_those_of_the_work_that_a_method_does(small_images, trial):
     """Counts are exact; of a time, only that it was taken."""
     names = ("cross_entropy", "dbn_mix", "crt", "logit_adjustment", "meta_weight_net")
-    found = costs.measure([METHODS[name] for name in names], "cpu", "fp32", 1, 1)
-    (plain,) = entries(found, "cross_entropy")
-    dual, *variants = entries(found, "dbn_mix")
+    result = costs.measure([METHODS[name] for name in names], "cpu", "fp32", 1, 1)
+    (plain,) = entries(result, "cross_entropy")
+    dual, *variants = entries(result, "dbn_mix")
     assert dual["settings"] == {}
     assert (plain["settings"], plain["epochs"], plain["arithmetic"]) == ({}, 200, [1.0, 1.0])
     assert (plain["memory"], plain["trained"], plain["stored"]) == (1.0, 1.0, 1.0)
@@ -232,29 +232,29 @@ def test_costs_are_those_of_the_work_that_a_method_does(small_images, trial):
     assert dual["statistics"] > 2
     mixed = next(entry for entry in variants if entry["settings"] == {"branches": "1", "tscale": "false"})
     assert mixed["statistics"] == pytest.approx(4 / 3, abs=0.03)  # four forward passes, of three in a step
-    heads = entries(found, "crt")[0]
+    heads = entries(result, "crt")[0]
     assert heads["epochs"] == 10
     assert heads["arithmetic"] == [pytest.approx(1 / 3, abs=0.02)] * 2  # a forward pass of three
     assert heads["memory"] < 0.01 > heads["trained"] > 0
     assert heads["stored"] == 1.0
     assert heads["run"] == pytest.approx(10 / 200 * sum(heads["epoch"]) / 2)
-    nothing = next(entry for entry in entries(found, "logit_adjustment") if entry["settings"].get("frozen") == "true")
+    nothing = next(entry for entry in entries(result, "logit_adjustment") if entry["settings"].get("frozen") == "true")
     assert (nothing["epochs"], nothing["epoch"], nothing["arithmetic"]) == (0, [], [])
     assert (nothing["run"], nothing["memory"], nothing["trained"], nothing["stored"]) == (0.0, 0.0, 0.0, 1.0)
-    meta = entries(found, "meta_weight_net")[0]
+    meta = entries(result, "meta_weight_net")[0]
     assert min(meta["arithmetic"]) > 2
     assert meta["memory"] > 1
     assert meta["stored"] > 1
-    assert all(ratio > 0 for entry in found["costs"] for ratio in (entry["test"], *entry["epoch"]))
+    assert all(ratio > 0 for entry in result["costs"] for ratio in (entry["test"], *entry["epoch"]))
 
 
 def test_operations_are_those_that_torch_counts(small_images):
     state = Ours(compare.recipe(precision="fp32"), small_images, torch.device("cpu")).state
-    found = costs._epoch_operations(state, 0.0)
+    result = costs._epoch_operations(state, 0.0)
     state.step = 0
     with FlopCounterMode(display=False) as counter:
         train_step(state)
-    assert found == counter.get_total_flops() * state.steps > 0
+    assert result == counter.get_total_flops() * state.steps > 0
 
 
 def test_a_cost_that_changes_on_the_way_is_weighted_by_the_switch(small_images):

@@ -72,7 +72,7 @@ def passes(state, kind, label):
 def test_each_kind_is_what_its_definition_gives(label, kind, small, images, tmp_path):
     """Means over all passes of the batch statistics that a layer sees, or running ones, in a slow float64 version."""
     state = trained_epoch(small(**ROWS[label], epochs=2), images, tmp_path)
-    found = statistics(gathered(state, kind))
+    result = statistics(gathered(state, kind))
     net = copy.deepcopy(state.net).double()
     for layer in layers(net):
         layer.seen = []
@@ -84,7 +84,7 @@ def test_each_kind_is_what_its_definition_gives(label, kind, small, images, tmp_
     with torch.no_grad():
         for images_passed in passes(state, kind, label):
             net([x.double() for x in images_passed] if isinstance(images_passed, list) else images_passed.double())
-    for layer, before, after in zip(layers(net), start, found, strict=True):
+    for layer, before, after in zip(layers(net), start, result, strict=True):
         for i in range(2):
             if kind == "blend":
                 expected = before[i]
@@ -157,12 +157,12 @@ def test_a_frozen_trunk_keeps_its_statistics(small, images, tmp_path):
 @pytest.mark.parametrize("name", [name for name, method in EVERY.items() if method.gathers_mixed])
 def test_a_run_stores_all_four_and_its_weights_give_them_again(name, small, pool, tmp_path):
     method = EVERY[name]
-    usual = dataclasses.replace(small(epochs=2), method=method) if not method.parents else None
-    if usual is None:
+    default = dataclasses.replace(small(epochs=2), method=method) if not method.parents else None
+    if default is None:
         fit(small(epochs=2), images_of(small(epochs=2), pool), out=tmp_path)
-        usual = dataclasses.replace(small(epochs=2), method=method, parents={"teacher": small(epochs=2)})
-    images = images_of(usual, pool)
-    run = fit(usual, images, out=tmp_path)
+        default = dataclasses.replace(small(epochs=2), method=method, parents={"teacher": small(epochs=2)})
+    images = images_of(default, pool)
+    run = fit(default, images, out=tmp_path)
     assert run.result_bn.keys() == set(GATHERED)
     assert run.test_precision == "fp32"
     weights = checkpoint.load_weights(run.weights_path, run.weights["sha256"])
@@ -285,12 +285,12 @@ def test_the_released_protocol_draws_a_split_a_seed_and_tests_every_epoch(run):
     words = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--set", "epochs=2", "--rows", "sbn"]
     code, out, err = run(*words, "--seeds", "1", "--protocol", "released", "--out", "x")
     assert code == 0, err
-    (found,) = map(Run.read, Path("runs").glob("*.json"))
-    assert (found.recipe.seed, found.recipe.split_seed) == (1, 1)
-    assert [point["epoch"] for point in found.curve] == [1, 2]
+    (result,) = map(Run.read, Path("runs").glob("*.json"))
+    assert (result.recipe.seed, result.recipe.split_seed) == (1, 1)
+    assert [point["epoch"] for point in result.curve] == [1, 2]
     assert "Protocol released: each seed draws its own split" in out
     assert "best on test" in out
-    assert run("train", *DIGITS, "--seed", "1", "--split-seed", "run")[1].strip().endswith(found.path.name)
+    assert run("train", *DIGITS, "--seed", "1", "--split-seed", "run")[1].strip().endswith(result.path.name)
     assert TABLE4.protocol("released").recipes()[-1].split_seed == 2
     assert TABLE4.protocol("last") is TABLE4
 

@@ -4,16 +4,16 @@ from chaos import damage, disk, finite
 
 
 def test_every_damaged_file_is_found_out(tmp_path):
-    found = damage.round(60, 0, tmp_path)
-    assert found == {"damaged": 60, "detected": 60, "undetected": []}
+    result = damage.round(60, 0, tmp_path)
+    assert result == {"damaged": 60, "detected": 60, "undetected": []}
 
 
 def test_a_disk_that_fails_at_any_call_loses_nothing_and_is_named(tmp_path):
-    found = disk.round(1, 0, tmp_path)
-    assert found["points"] == found["faults"] > 60
-    assert (found["lost"], found["unclear"]) == ([], [])
+    result = disk.round(1, 0, tmp_path)
+    assert result["points"] == result["faults"] > 60
+    assert (result["lost"], result["unclear"]) == ([], [])
 
 
 def test_a_value_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
-    found = finite.round(18, 0, tmp_path)
-    assert found == {"injected": 18, "diverged": 18, "in_a_mean": 0, "wrong": []}
+    result = finite.round(18, 0, tmp_path)
+    assert result == {"injected": 18, "diverged": 18, "in_a_mean": 0, "wrong": []}

@@ -128,7 +128,7 @@ def test_rows_of_a_column_are_recipes_of_their_own(table):
         if cell.recipe:
             place = edits.index(dict(cell.row.edits)), "" if views else cell.column.label
             places.setdefault(cell.recipe.key(), set()).add(place)
-    assert all(len(found) == 1 for found in places.values())
+    assert all(len(result) == 1 for result in places.values())
 
 
 def test_the_rows_of_table_1_that_are_rows_of_table_4_are_its_recipes():

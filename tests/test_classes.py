@@ -41,10 +41,10 @@ def test_table5_shows_each_branch_and_group_of_both_methods():
     bbn, dbn_mix = next(TABLE5.cells()).recipe, list(TABLE5.cells())[12].recipe
     assert (bbn.method.name(), dbn_mix.method.name()) == ("bbn", "dbn_mix")
     runs = [fake(bbn, 0.0, result=by_branch(10)), fake(dbn_mix, 0.0, result=by_branch(50))]
-    found = [round(100 * entry.mean) for entry in measure(TABLE5, runs)]
+    shown = [round(100 * entry.mean) for entry in measure(TABLE5, runs)]
     final, conventional, rebalancing = ([10 + 4 * i + j for j in range(4)] for i in range(3))
     first = [*rebalancing, *conventional, *final]
-    assert found == first + [number + 40 for number in first]
+    assert shown == first + [number + 40 for number in first]
     cells = to_json(TABLE5, measure(TABLE5, runs))["cells"]
     assert [(c["row"], c["metric"], c["branch"]) for c in cells[:2]] == [
         ("bbn/rebalancing", "all", "rebalancing"),
@@ -98,8 +98,10 @@ def test_seeds_of_runs_with_parents_belong_together_and_short_parents_stay_out()
     (cell, *_) = measure(TABLE6A, runs)
     assert (cell.n, cell.mean) == (3, pytest.approx(0.2))
     short = first.recipe.replace(parents={"features": first.recipe.parents["features"].replace(epochs=10)})
-    odd = first.recipes[1].replace(parents={"features": first.recipe.parents["features"]})  # a parent of another seed
-    extra = [run(short), run(odd)]
+    unexpected = first.recipes[1].replace(
+        parents={"features": first.recipe.parents["features"]}
+    )  # a parent of another seed
+    extra = [run(short), run(unexpected)]
     assert measure(TABLE6A, [*extra, *runs])[0] == cell
     assert measure(TABLE6A, extra)[0].n == 0
     assert short_runs(TABLE6A, [*runs, *extra]) == extra[:1]

@@ -93,9 +93,13 @@ def test_train_writes_one_run_and_prints_its_path_last(run):
     assert code == 0
     path = Path(out.strip().splitlines()[-1])
     assert path.parent == Path("runs")
-    found = Run.read(path)
-    assert (found.recipe.method.branches, found.recipe.method.mix, found.recipe.method.tscale) == (2, "bilateral", True)
-    assert found.recipe.method.eta == 3.0
+    result = Run.read(path)
+    assert (result.recipe.method.branches, result.recipe.method.mix, result.recipe.method.tscale) == (
+        2,
+        "bilateral",
+        True,
+    )
+    assert result.recipe.method.eta == 3.0
     assert "epoch 2/2" in err
     assert "images/s" in err
     assert "conventional" in out
@@ -142,13 +146,13 @@ def test_options_reach_the_recipe(run):
         "1",
     ]
     _, out, _ = run("train", *DIGITS, *words, "--json")
-    found = json.loads(out)
-    recipe, method = found["recipe"], found["recipe"]["method"]
+    result = json.loads(out)
+    recipe, method = result["recipe"], result["recipe"]["method"]
     assert (recipe["seed"], recipe["split_seed"], recipe["precision"]) == (4, 2, "bf16")
     assert (recipe["flip"], recipe["lr"], recipe["milestones"]) == (True, 0.05, [0.5, 0.75])
     assert (method["alpha"], method["gamma"], method["lam_per"], method["mix"]) == (0.5, "inf", "sample", "bilateral")
     assert "eta" not in method  # without temperatures it decides nothing
-    assert [point["epoch"] for point in found["curve"]] == [1, 2]
+    assert [point["epoch"] for point in result["curve"]] == [1, 2]
 
 
 def test_method_and_set_say_the_same_as_the_short_options(run):
@@ -171,12 +175,12 @@ def test_show_says_where_a_run_departs_from_the_paper(run):
 
 def test_a_run_that_diverges_exits_with_1_and_says_where(run):
     code, out, err = run("train", *DIGITS[:4], "--epochs", "20", "--set", "lr=1000", "--set", "weight_decay=1")
-    found = Run.read(Path(out.strip().splitlines()[-1]))
+    result = Run.read(Path(out.strip().splitlines()[-1]))
     assert code == 1
-    assert found.status == "diverged"
+    assert result.status == "diverged"
     assert "Traceback" not in err
-    assert f"epoch {found.diverged['epoch'] + 1}, step {found.diverged['step'] + 1}" in err
-    assert "diverged" in run("show", found.recipe.key())[1]
+    assert f"epoch {result.diverged['epoch'] + 1}, step {result.diverged['step'] + 1}" in err
+    assert "diverged" in run("show", result.recipe.key())[1]
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
@@ -187,8 +191,8 @@ def test_a_signal_saves_and_leaves(signum, code, run, monkeypatch):
 
     monkeypatch.setattr("lt_repro.cli.progress.Watch.__call__", strike)
     before = signal.getsignal(signum)
-    found, out, err = run("train", *DIGITS)
-    assert (found, out) == (code, "")
+    result, out, err = run("train", *DIGITS)
+    assert (result, out) == (code, "")
     assert "everything is saved" in err
     assert signal.getsignal(signum) == before
     assert len(list(Path("runs").glob("*.ckpt"))) == 1
@@ -221,8 +225,8 @@ def test_plan_commands_train_exactly_the_missing_cells(run, monkeypatch):
     monkeypatch.setattr("lt_repro.sweep.runner.run_all", note)
     for line in lines:
         run(*shlex.split(line)[1:])
-    wanted = [cell.recipe.key() for cell in TABLE4.cells()]
-    assert sorted(recipe.key() for recipe in asked) == sorted(wanted)
+    requested = [cell.recipe.key() for cell in TABLE4.cells()]
+    assert sorted(recipe.key() for recipe in asked) == sorted(requested)
 
 
 @pytest.mark.parametrize("table", [TABLE4, *FIG3], ids=lambda table: table.id)
@@ -306,9 +310,9 @@ def test_a_damaged_run_file_is_named_and_changes_no_other_cell(run):
 def test_a_run_file_of_another_split_is_left_out_and_named(run):
     _, out, _ = run("train", *DIGITS)
     path = Path(out.strip().splitlines()[-1])
-    found = Run.read(path)
+    result = Run.read(path)
     path.unlink()
-    other = replace(found, split={"digest": "0" * 64, "counts": found.split["counts"]}).publish(path.parent)
+    other = replace(result, split={"digest": "0" * 64, "counts": result.split["counts"]}).publish(path.parent)
     options = ["--dataset", "digits", "--ratio", "60", "--epochs", "2", "--seeds", "0"]
     assert "has split 00000000, not" in run("train", *DIGITS)[2]
     code, out, err = run("ablation-table", *options, "--json")
@@ -375,7 +379,7 @@ def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
     document = json.loads(run("methods", "--json")[1])
     by_name = {entry["name"]: entry["costs"] for entry in document["methods"]}
     assert by_name["unmeasured"] == []
-    assert [entry for found in by_name.values() for entry in found] == stored["costs"]
+    assert [entry for result in by_name.values() for entry in result] == stored["costs"]
     assert document["costs_measured"]["date"] == stored["date"]
 
 

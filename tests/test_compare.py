@@ -75,11 +75,11 @@ def test_ours_are_shown_by_reading_preset_and_profile(run):
         "short": TABLE4.only(["dbn+bm+ts"], ["100"]).profiled("short"),
     }
     runs = [fake(recipe, 0.4 + 0.01 * recipe.seed) for table in read.values() for recipe in table.recipes()]
-    found = list(compare.ours(papers().values(), "dbn-mix", "cifar100:100", runs))
-    kinds = [(each.measured.cell.reading, each.profile, each.measured.n) for each in found]
+    result = list(compare.ours(papers().values(), "dbn-mix", "cifar100:100", runs))
+    kinds = [(each.measured.cell.reading, each.profile, each.measured.n) for each in result]
     assert kinds == [("paper", "paper", 3), ("paper", "short", 3), ("released", "paper", 3)]
-    assert found[0].recipe == "reading paper of DBN-Mix, profile paper, 200 epochs"
-    lines = compare.rows([entry for entry in EVERY if entry.method == "dbn-mix"], found)
+    assert result[0].recipe == "reading paper of DBN-Mix, profile paper, 200 epochs"
+    lines = compare.rows([entry for entry in EVERY if entry.method == "dbn-mix"], result)
     assert lines[0][0] == "ours 41.00 ± 1.00 (3)"
     preset_runs = [fake(recipe, 0.42) for recipe in TABLE1_OWN.only(["ldam"], ["cifar100-100"]).recipes()]
     (only,) = compare.ours(papers().values(), "ldam-drw", "cifar100:100", preset_runs)
@@ -108,9 +108,9 @@ def test_a_users_file_joins_the_field(run, file):
     assert (ce.published.value, ce.published.protocol, ce.published.tier) == (0.391, "not said", "secondary")
     assert (new.method, new.column) == ("new", "svhn:10:step")
     code, out, _ = run("compare", "--row", "ldam-drw", "--column", "cifar100:100", "--published", path, "--json")
-    found = json.loads(out)["published"]
-    assert (code, len(found)) == (0, len(LDAM) + 1)
-    assert [entry["paper"] for entry in found if entry["published"] == 0.433] == ["mine.csv"]
+    result = json.loads(out)["published"]
+    assert (code, len(result)) == (0, len(LDAM) + 1)
+    assert [entry["paper"] for entry in result if entry["published"] == 0.433] == ["mine.csv"]
     assert run("compare", "--row", "new", "--column", "svhn:10:step", "--published", path)[0] == 0
 
 

@@ -101,13 +101,13 @@ def test_the_loss_of_lws_and_its_gradient_follow_the_equation(bias):
     def value(scales):
         return slow_loss(slow_logits(net, scales, scales if bias == "scaled" else [0.0] * 4))
 
-    found = loss(method, net)
-    assert found.item() == pytest.approx(value(SCALES), rel=1e-9)
-    (gradient,) = torch.autograd.grad(found, net.aux["scales"].weight)
+    result = loss(method, net)
+    assert result.item() == pytest.approx(value(SCALES), rel=1e-9)
+    (gradient,) = torch.autograd.grad(result, net.aux["scales"].weight)
     assert gradient.tolist() == pytest.approx(slopes(value, SCALES), rel=1e-5, abs=1e-9)
     for shift in ([1.0] * 4, [0.0] * 4 if bias == "scaled" else SCALES):  # kept as it is; dropped or scaled
-        assert found.item() != pytest.approx(slow_loss(slow_logits(net, SCALES, shift)), rel=1e-3)
-    assert found.item() != pytest.approx(slow_loss(slow_logits(net, [1.0] * 4)), rel=1e-3)
+        assert result.item() != pytest.approx(slow_loss(slow_logits(net, SCALES, shift)), rel=1e-3)
+    assert result.item() != pytest.approx(slow_loss(slow_logits(net, [1.0] * 4)), rel=1e-3)
 
 
 def test_lws_at_scales_one_predicts_as_the_parent_does():
@@ -132,11 +132,11 @@ def test_tau_normalisation_follows_the_equation(tau, bias):
     method, shift = TauNorm(tau, bias), [float(bias == "kept")] * 4
     net = network(method)
     expected = slow_logits(net, [1.0] * 4, shift, tau)
-    found = method.predict(net, batch().images)[0]
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9)
+    result = method.predict(net, batch().images)[0]
+    np.testing.assert_allclose(result.detach().numpy(), expected, rtol=1e-9)
     assert loss(method, net).item() == pytest.approx(slow_loss(expected), rel=1e-9)
     wrong = [([1.0] * 4, [1 - shift[0]] * 4, tau), ([1.0] * 4, shift, tau + 1)]
-    assert not any(np.allclose(found.detach(), slow_logits(net, *mistake), rtol=1e-3) for mistake in wrong)
+    assert not any(np.allclose(result.detach(), slow_logits(net, *mistake), rtol=1e-3) for mistake in wrong)
 
 
 def test_tau_normalisation_at_zero_with_the_bias_predicts_as_the_parent_does():
@@ -180,9 +180,9 @@ def test_the_loss_of_mislas_and_its_gradient_follow_the_equation(method):
     def value(scales):
         return slow_loss(slow_logits(net, scales, scales), smoothing)
 
-    found = loss(method, net)
-    assert found.item() == pytest.approx(value(SCALES), rel=1e-9)
-    scales, weight = torch.autograd.grad(found, [net.aux["scales"].weight, net.heads[0].weight])
+    result = loss(method, net)
+    assert result.item() == pytest.approx(value(SCALES), rel=1e-9)
+    scales, weight = torch.autograd.grad(result, [net.aux["scales"].weight, net.heads[0].weight])
     assert scales.tolist() == pytest.approx(slopes(value, SCALES), rel=1e-5, abs=1e-9)
     before = net.heads[0].weight.data.clone()
 
@@ -198,17 +198,17 @@ def test_the_loss_of_mislas_and_its_gradient_follow_the_equation(method):
     if method.smooth_most != method.smooth_least:
         mistakes.append((z, slow_smoothing(COUNTS.tolist(), method.smooth_least, method.smooth_most)))
     for mistake in mistakes:
-        assert found.item() != pytest.approx(slow_loss(*mistake), rel=1e-3)
+        assert result.item() != pytest.approx(slow_loss(*mistake), rel=1e-3)
 
 
 @pytest.mark.parametrize(("most", "least"), [(0.4, 0.1), (0.3, 0.0)])
 def test_smoothing_follows_the_sine_from_the_rarest_class_to_the_largest(most, least):
-    found = class_smoothing(torch.tensor(CIFAR100, dtype=torch.float64), most, least)
-    assert found.tolist() == pytest.approx(slow_smoothing(CIFAR100, most, least), abs=1e-12)
-    assert (found[0].item(), found[-1].item()) == (pytest.approx(most), least)
+    result = class_smoothing(torch.tensor(CIFAR100, dtype=torch.float64), most, least)
+    assert result.tolist() == pytest.approx(slow_smoothing(CIFAR100, most, least), abs=1e-12)
+    assert (result[0].item(), result[-1].item()) == (pytest.approx(most), least)
     assert class_smoothing(torch.tensor([5.0, 3.0, 1.0]), 1.0, 0.0)[1].item() == pytest.approx(math.sqrt(0.5))
     straight = [least + (most - least) * (n - 5) / 495 for n in CIFAR100]
-    assert not np.allclose(found, straight, atol=1e-3)
+    assert not np.allclose(result, straight, atol=1e-3)
 
 
 def test_equal_counts_are_smoothed_by_the_least():
@@ -279,8 +279,8 @@ def test_features_are_frozen_and_statistics_move_only_where_asked(trained, metho
 def test_mislas_without_smoothing_and_with_frozen_heads_is_lws_bit_for_bit(trained, bn):
     plain = {"smooth_most": 0.0, "smooth_least": 0.0, "bn": bn}
     _, expected = trained("lws", bn=bn)
-    _, found = trained("mislas", head_lr=0.0, **plain)
-    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    _, result = trained("mislas", head_lr=0.0, **plain)
+    assert all(torch.equal(value, expected[name]) for name, value in result.items())
     _, other = trained("mislas", head_lr=0.01, **plain)
     assert not torch.equal(other["aux.scales.weight"], expected["aux.scales.weight"])
 

@@ -43,20 +43,20 @@ def trained(run, *words):
 
 
 def test_own_images_are_used_as_they_are(run):
-    found, err = trained(run, "--dataset", saved())
-    assert (found.split["counts"], found.recipe.imb_type, found.recipe.ratio) == ([24, 6, 3], "as_is", 8.0)
+    result, err = trained(run, "--dataset", saved())
+    assert (result.split["counts"], result.recipe.imb_type, result.recipe.ratio) == ([24, 6, 3], "as_is", 8.0)
     assert "training images" not in err
     typed, _ = trained(run, "--dataset", "npz:mine.npz", "--ratio", "as-is", "--out", "other")
-    assert typed.recipe.key() == found.recipe.key()
+    assert typed.recipe.key() == result.recipe.key()
     code, out, _ = run("make-dataset", "npz:mine.npz", "--json")
     assert (code, json.loads(out)["counts"], json.loads(out)["imb_type"]) == (0, [24, 6, 3], "as_is")
 
 
 def test_a_ratio_that_is_given_wins_and_train_prints_the_counts(run):
-    found, err = trained(run, "--dataset", saved(), "--ratio", "3")
-    assert found.split["counts"] == [3, 1, 1]
+    result, err = trained(run, "--dataset", saved(), "--ratio", "3")
+    assert result.split["counts"] == [3, 1, 1]
     assert "note: ratio 3 takes 5 of 33 training images, 3, 1, 1 a class; --ratio as-is takes all\n" in err
-    assert trained(run, "--dataset", "npz:mine.npz", "--set", "ratio=3")[0].recipe.key() == found.recipe.key()
+    assert trained(run, "--dataset", "npz:mine.npz", "--set", "ratio=3")[0].recipe.key() == result.recipe.key()
     for words in (["--ratio", "3"], ["--imb-factor", "0.333333333333"], ["--ratio", "3", "--imb-type", "step"]):
         assert json.loads(run("make-dataset", "npz:mine.npz", *words, "--json")[1])["n_train"] == 5
 
@@ -66,8 +66,8 @@ def test_an_imb_type_alone_is_refused_for_own_images(run, refused):
     for words in (["make-dataset", name, "--imb-type", "step"], ["train", "--dataset", name, "--set", "imb_type=exp"]):
         assert "without a ratio" in (err := refused(*words))
         assert "add --ratio N" in err
-    found, _ = trained(run, "--dataset", name, "--set", "imb_type=as_is")
-    assert found.split["counts"] == [24, 6, 3]
+    result, _ = trained(run, "--dataset", name, "--set", "imb_type=as_is")
+    assert result.split["counts"] == [24, 6, 3]
 
 
 def test_a_second_stage_keeps_the_ratio_of_its_parent(run):

@@ -57,9 +57,9 @@ def loss(method, batches, lam=0.3, net=None):
 
 
 def test_vanilla_is_cross_entropy(batches):
-    found, net = loss(METHODS["sbn"], batches)
+    result, net = loss(METHODS["sbn"], batches)
     expected = functional.cross_entropy(net(batches["uniform"].images)[0], batches["uniform"].labels)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 @pytest.mark.parametrize("label", ["sbn+ts", "sbn+bm+ts", "dbn+ts", "dbn+bm+ts"])
@@ -77,9 +77,9 @@ def test_bilateral_mixup_at_lambda_one_is_the_dual_branch_without_mixing(lam, ba
 
 def test_one_branch_bilateral_mixup_at_lambda_one_is_the_uniform_sample_alone(batches):
     torch.testing.assert_close(loss(METHODS["sbn+bm"], batches, 1.0)[0], loss(METHODS["sbn"], batches)[0])
-    found, net = loss(METHODS["sbn+bm"], batches, 0.0)
+    result, net = loss(METHODS["sbn+bm"], batches, 0.0)
     expected = functional.cross_entropy(net(batches["reverse"].images)[0], batches["reverse"].labels)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_conventional_mixup_at_lambda_one_is_the_batch_itself(batches):
@@ -117,7 +117,7 @@ def test_identical_branches_give_the_prediction_of_one_branch():
 @pytest.mark.parametrize("lam", [0.2, 0.7])
 def test_dbn_mix_is_its_equations_written_out(scaled, lam, batches):
     method = METHODS["dbn+bm+ts" if scaled else "dbn+bm"]
-    found, net = loss(method, batches, lam)
+    result, net = loss(method, batches, lam)
     (x_c, l_c), (x_r, l_r) = batches["uniform"], batches["reverse"]
     y_c, y_r = functional.one_hot(l_c, 4).float(), functional.one_hot(l_r, 4).float()
     large = max(lam, 1 - lam)
@@ -127,7 +127,7 @@ def test_dbn_mix_is_its_equations_written_out(scaled, lam, batches):
         z = (part * x_c + (1 - part) * x_r).flatten(1) @ weight.T
         y = part * y_c + (1 - part) * y_r
         expected = expected + 0.5 * -(y * torch.log_softmax(z / t, 1)).sum(1).mean()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def released_loss(method, batches, net, lam, k=4, sign=1.0):
@@ -147,10 +147,10 @@ def released_loss(method, batches, net, lam, k=4, sign=1.0):
 @pytest.mark.parametrize("lam", [0.2, 0.7])
 def test_the_released_dbn_mix_is_its_formula_written_out_and_a_planted_mistake_is_not(lam, batches):
     method = replace(METHODS["dbn+bm+ts"], temperature="released", branch_loss="ce_complement")
-    found, net = loss(method, batches, lam)
-    torch.testing.assert_close(found, released_loss(method, batches, net, lam))
+    result, net = loss(method, batches, lam)
+    torch.testing.assert_close(result, released_loss(method, batches, net, lam))
     for mistake in ({"k": 1}, {"sign": -1.0}, {"sign": 0.0}):
-        assert not torch.isclose(found, released_loss(method, batches, net, lam, **mistake), rtol=1e-3)
+        assert not torch.isclose(result, released_loss(method, batches, net, lam, **mistake), rtol=1e-3)
 
 
 def test_without_the_second_sum_and_with_eps_k_for_eps_it_is_the_loss_of_the_paper(batches):
@@ -176,8 +176,8 @@ def test_temperature_is_never_applied_at_test_time(label):
     combined, branches = method.predict(net, x)
     plain = [x.flatten(1) @ w.T for w in net.weights]
     torch.testing.assert_close(combined, sum(plain) / len(plain))
-    for found, expected in zip(branches, plain, strict=True):
-        torch.testing.assert_close(found, expected)
+    for result, expected in zip(branches, plain, strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 def test_dual_branch_without_mixing_sees_the_uniform_and_the_reverse_batch(batches):
@@ -205,28 +205,28 @@ def joint_net(branch_at="block"):
 
 
 def test_bbns_alpha_at_epoch_0_100_and_199_of_200():
-    found = [cumulative(torch.tensor(epoch / 200, dtype=torch.float64)).item() for epoch in (0, 100, 199)]
-    assert found == pytest.approx([1.0, 0.75, 0.009975], rel=1e-12)
+    result = [cumulative(torch.tensor(epoch / 200, dtype=torch.float64)).item() for epoch in (0, 100, 199)]
+    assert result == pytest.approx([1.0, 0.75, 0.009975], rel=1e-12)
 
 
 @pytest.mark.parametrize("epoch", [0.0, 0.3, 0.5, 0.995])
 def test_bbn_is_one_classifier_on_the_weighted_features_side_by_side(batches, epoch):
     net = joint_net().double()
     pairs = {name: Batch(images.double(), labels) for name, (images, labels) in batches.items()}
-    found = bbn_loss(pairs, epoch, net)
+    result = bbn_loss(pairs, epoch, net)
     alpha = 1 - epoch**2
     f_c, f_r = joint_net().double().features([pairs["uniform"].images, pairs["reverse"].images])
     z = net.heads.linear(torch.cat([2 * alpha * f_c, 2 * (1 - alpha) * f_r], dim=1))
     p = torch.softmax(z, dim=1).tolist()
     losses = {name: [-math.log(p[i][y]) for i, y in enumerate(batch.labels)] for name, batch in batches.items()}
     mean = {name: sum(values) / len(values) for name, values in losses.items()}
-    assert found.item() == pytest.approx(alpha * mean["uniform"] + (1 - alpha) * mean["reverse"], rel=1e-6)
+    assert result.item() == pytest.approx(alpha * mean["uniform"] + (1 - alpha) * mean["reverse"], rel=1e-6)
     slow_net = joint_net().double()
     f_c, f_r = slow_net.features([pairs["uniform"].images, pairs["reverse"].images])
     log_p = slow_net.heads.linear(torch.cat([2 * alpha * f_c, 2 * (1 - alpha) * f_r], dim=1)).log_softmax(dim=1)
     for name, part in {"uniform": alpha, "reverse": 1 - alpha}.items():
         (-part * log_p.gather(1, batches[name].labels[:, None]).mean()).backward(retain_graph=True)
-    found.backward()
+    result.backward()
     for p, slow in zip(net.parameters(), slow_net.parameters(), strict=True):
         torch.testing.assert_close(p.grad, slow.grad, rtol=1e-5, atol=1e-6)  # targets are mixed in fp32
 
@@ -245,11 +245,11 @@ def test_bbn_with_branches_and_batches_exchanged_is_the_same_where_alpha_is_one_
 
 def test_bbn_at_alpha_one_is_cross_entropy_of_the_conventional_branch_and_the_other_has_no_gradient(batches):
     net = joint_net()
-    found = bbn_loss(batches, 0.0, net)
-    found.backward()
+    result = bbn_loss(batches, 0.0, net)
+    result.backward()
     f_c = joint_net().features(batches["uniform"].images)[0]
     z = 2 * f_c @ net.heads.linear.weight[:, :64].T + net.heads.linear.bias
-    torch.testing.assert_close(found, functional.cross_entropy(z, batches["uniform"].labels))
+    torch.testing.assert_close(result, functional.cross_entropy(z, batches["uniform"].labels))
     assert not any(p.grad.any() for p in net.branches[1].parameters())
     assert all(p.grad.any() for p in net.branches[0].parameters())
 
@@ -267,10 +267,10 @@ def test_the_names_of_the_branches_are_those_of_their_samples(batches):
 
 def test_bbn_at_alpha_zero_is_cross_entropy_of_the_rebalancing_branch(batches):
     net = joint_net()
-    found = bbn_loss(batches, 1.0, net)
+    result = bbn_loss(batches, 1.0, net)
     f_r = joint_net().features(batches["reverse"].images)[1]
     z = 2 * f_r @ net.heads.linear.weight[:, 64:].T + net.heads.linear.bias
-    torch.testing.assert_close(found, functional.cross_entropy(z, batches["reverse"].labels))
+    torch.testing.assert_close(result, functional.cross_entropy(z, batches["reverse"].labels))
 
 
 @pytest.mark.parametrize("epoch", [0.0, 0.6])
@@ -319,17 +319,17 @@ def test_crt_of_one_branch_is_cross_entropy_on_class_balanced_draws(batches):
     drawn = draw.sampler.indices(generator(0, "test", 0), np.array([124, 31, 2]), 60_000)
     assert np.histogram(drawn, [0, 124, 155, 157])[0] / 60_000 == pytest.approx([1 / 3] * 3, abs=0.01)
     net = Spy(1)
-    found = Crt().loss(net, {draw.name: batches["reverse"]}, at())
+    result = Crt().loss(net, {draw.name: batches["reverse"]}, at())
     expected = functional.cross_entropy(net(batches["reverse"].images)[0], batches["reverse"].labels)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_crt_gives_one_batch_to_every_branch_and_takes_the_mean_of_their_losses(batches):
     net = Spy(2, same=False)
-    found = Crt().loss(net, {"balanced": batches["uniform"]}, at())
+    result = Crt().loss(net, {"balanced": batches["uniform"]}, at())
     x, labels = batches["uniform"]
     expected = sum(functional.cross_entropy(x.flatten(1) @ w.T, labels) for w in net.weights) / 2
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     torch.testing.assert_close(
         Crt().loss(Spy(2), {"balanced": batches["uniform"]}, at()),
         Crt().loss(Spy(1), {"balanced": batches["uniform"]}, at()),

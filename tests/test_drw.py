@@ -155,18 +155,18 @@ def test_the_gradient_is_the_slope_of_the_equation(name):
 )
 def test_a_planted_mistake_is_seen(name, mistake):
     w = Linear(METHODS[name]).weights.tolist()
-    found = loss(METHODS[name], 0.8).item()
-    assert found == pytest.approx(slow(METHODS[name], w, 0.8), rel=1e-6)
-    assert found != pytest.approx(slow(METHODS[name], w, 0.8, mistake=mistake), rel=1e-3)
+    result = loss(METHODS[name], 0.8).item()
+    assert result == pytest.approx(slow(METHODS[name], w, 0.8), rel=1e-6)
+    assert result != pytest.approx(slow(METHODS[name], w, 0.8, mistake=mistake), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_of_bf16_logits_is_computed_in_fp32(name):
     method = METHODS[name]
     logits = Linear(method)(batch().images)[0].detach().bfloat16()
-    found = loss(method, dtype=torch.float32, net=lambda x: [logits])
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(loss(method, net=lambda x: [logits.double()]).item(), rel=1e-5)
+    result = loss(method, dtype=torch.float32, net=lambda x: [logits])
+    assert result.dtype == torch.float32
+    assert result.item() == pytest.approx(loss(method, net=lambda x: [logits.double()]).item(), rel=1e-5)
 
 
 # The switch
@@ -267,10 +267,10 @@ def test_remix_without_its_label_rule_is_mixup_bit_for_bit(lam, off):
 
 @pytest.mark.parametrize("method", [Remix(alpha=0.4), Drw(mix="mixup", alpha=0.4)], ids=str)
 def test_lambda_and_partners_are_those_of_mixup(method):
-    usual = CrossEntropy(mix="mixup", alpha=0.4).random_inputs
-    assert set(method.random_inputs) == set(usual)
+    default = CrossEntropy(mix="mixup", alpha=0.4).random_inputs
+    assert set(method.random_inputs) == set(default)
     for name, draw in method.random_inputs.items():
-        assert np.array_equal(draw(generator(0, name, 3), 5, 7), usual[name](generator(0, name, 3), 5, 7))
+        assert np.array_equal(draw(generator(0, name, 3), 5, 7), default[name](generator(0, name, 3), 5, 7))
     assert Drw().random_inputs == {}
 
 
@@ -300,9 +300,9 @@ def test_the_label_goes_to_the_rarer_class_that_has_enough_of_the_image(n_i, n_j
     for dtype in (torch.float32, torch.float64):
         sizes = (torch.tensor([float(n)], dtype=dtype) for n in (n_i, n_j))
         given = torch.tensor(lam, dtype=dtype)
-        (found,) = label_ratios(*sizes, given, 3.0, 0.5)
-        assert found == torch.tensor(expected, dtype=dtype)
-        assert found.dtype == dtype
+        (result,) = label_ratios(*sizes, given, 3.0, 0.5)
+        assert result == torch.tensor(expected, dtype=dtype)
+        assert result.dtype == dtype
 
 
 def test_the_label_rule_is_of_each_pair_and_the_first_condition_wins():
@@ -333,15 +333,15 @@ def long_tail(largest, classes, ratio):
     ],
 )
 def test_class_weights_of_long_tailed_cifar(largest, classes, ratio, beta, first, last):
-    found = effective_weights(long_tail(largest, classes, ratio), beta)
-    assert (found[0].item(), found[-1].item()) == pytest.approx((first, last), abs=1e-6)
-    assert found.sum().item() == pytest.approx(classes)
+    result = effective_weights(long_tail(largest, classes, ratio), beta)
+    assert (result[0].item(), result[-1].item()) == pytest.approx((first, last), abs=1e-6)
+    assert result.sum().item() == pytest.approx(classes)
 
 
 @pytest.mark.parametrize(("largest", "classes"), [(5000, 10), (500, 100)])
 def test_margins_of_long_tailed_cifar(largest, classes):
-    found = ldam_margins(long_tail(largest, classes, 100), Ldam().margin)
-    assert (found[0].item(), found[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
+    result = ldam_margins(long_tail(largest, classes, 100), Ldam().margin)
+    assert (result[0].item(), result[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
 
 
 def test_the_head_of_ldam_has_its_scale_and_it_predicts_without_a_margin():
@@ -376,7 +376,7 @@ def test_published_schedule_of_remix():
 
 
 @pytest.mark.parametrize(
-    ("method", "idle"),
+    ("method", "inactive"),
     [
         (Drw(), {"alpha"}),
         (Drw("resample"), {"alpha", "beta"}),
@@ -391,8 +391,8 @@ def test_published_schedule_of_remix():
     ],
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
-def test_inactive_fields_change_nothing_and_the_others_something(method, idle):
-    assert method.inactive_fields() == idle
+def test_inactive_fields_change_nothing_and_the_others_something(method, inactive):
+    assert method.inactive_fields() == inactive
     others = {"alpha": 0.5, "beta": 0.5, "switch": 0.95, "kappa": 4.0, "tau": 0.9, "margin": 0.1, "scale": 2.0}
 
     def decided(changed):
@@ -401,7 +401,7 @@ def test_inactive_fields_change_nothing_and_the_others_something(method, idle):
 
     for name in vars(method).keys() & others.keys():
         same = decided(replace(method, **{name: others[name]})) == decided(method)
-        assert same == (name in idle), name
+        assert same == (name in inactive), name
 
 
 @pytest.mark.parametrize(

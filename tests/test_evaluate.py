@@ -44,8 +44,8 @@ def planted(stored, folder, **changes):
     return changed
 
 
-def weights_of(found):
-    return checkpoint.load_weights(found.weights_path, found.weights["sha256"])
+def weights_of(result):
+    return checkpoint.load_weights(result.weights_path, result.weights["sha256"])
 
 
 # --- the stored accuracy --------------------------------------------------------------------------------------------
@@ -54,14 +54,14 @@ def weights_of(found):
 @pytest.mark.parametrize("name", [name for name in EVERY if not EVERY[name].parents])
 def test_stored_weights_give_exactly_the_stored_accuracies(name, small, pool, tmp_path, trial):
     method = EVERY[name]
-    usual = replace(small(epochs=1, precision="auto"), method=method)
+    default = replace(small(epochs=1, precision="auto"), method=method)
     if any(sampled.source == "meta" for sampled in method.samplers(0.0)):
-        usual = usual.replace(meta_images=2)
-    images = images_of(usual, pool)
-    found = fit(usual, images, out=tmp_path)
-    evaluation = evaluate_run(found, weights_of(found), images, torch.device("cpu"))
-    assert evaluation.scores == {part: found.result[part] for part in ACCURACIES}
-    assert differences(found, evaluation.scores) == []
+        default = default.replace(meta_images=2)
+    images = images_of(default, pool)
+    trained = fit(default, images, out=tmp_path)
+    evaluation = evaluate_run(trained, weights_of(trained), images, torch.device("cpu"))
+    assert evaluation.scores == {part: trained.result[part] for part in ACCURACIES}
+    assert differences(trained, evaluation.scores) == []
 
 
 @pytest.mark.parametrize("method", ["crt", "lws", "tau_norm", "dbn_mix"])
@@ -71,13 +71,13 @@ def test_so_do_those_of_a_second_stage_and_their_modules(method, small, images, 
     role = "weights" if method in ("lws", "tau_norm") else "features"
     settings = {"frozen": True} if method == "dbn_mix" else {}
     made = recipe("made_up", method, parents={role: parent}, epochs=2, **settings)
-    found = fit(made, images, out=tmp_path)
-    weights = weights_of(found)
-    evaluation = evaluate_run(found, weights, images, torch.device("cpu"))
-    assert evaluation.scores == {part: found.result[part] for part in ACCURACIES}
+    trained = fit(made, images, out=tmp_path)
+    weights = weights_of(trained)
+    evaluation = evaluate_run(trained, weights, images, torch.device("cpu"))
+    assert evaluation.scores == {part: trained.result[part] for part in ACCURACIES}
     if method == "lws":  # what a method adds is loaded too, and counts
         weights["aux.scales.weight"] = torch.tensor([1.0, -1.0, -1.0, -1.0])
-        other = evaluate_run(found, weights, images, torch.device("cpu"))
+        other = evaluate_run(trained, weights, images, torch.device("cpu"))
         assert not np.array_equal(other.logits.combined, evaluation.logits.combined)
 
 
@@ -262,12 +262,12 @@ def test_where_the_test_set_is_not_balanced_the_mean_over_classes_is_beside_top_
 
 
 def test_an_older_file_has_it_from_its_classes_and_a_balanced_test_set_never_has(run, unbalanced, stored):
-    found, _ = unbalanced
-    result = json.loads(json.dumps(found.result))
+    trained, _ = unbalanced
+    result = json.loads(json.dumps(trained.result))
     for scores in (result, *result["branches"].values()):
         del scores["accuracy"]["balanced"]
-    older = planted(found, "b", result=result)
-    assert Run.read(older.path).accuracy("balanced") == found.accuracy("balanced")
+    older = planted(trained, "b", result=result)
+    assert Run.read(older.path).accuracy("balanced") == trained.accuracy("balanced")
     assert NOTE in run("show", older.path)[1]
     assert run("evaluate", older.path, "--dataset", "npz:mine.npz")[0] == 0
     assert "balanced" not in stored.result["accuracy"]
@@ -279,7 +279,7 @@ def test_an_older_file_has_it_from_its_classes_and_a_balanced_test_set_never_has
 
 
 def test_tables_say_that_the_test_set_is_not_balanced(run, unbalanced):
-    found, _ = unbalanced
+    result, _ = unbalanced
     words = ["--dataset", "npz:mine.npz", "--ratio", "as-is", "--epochs", "1", "--out", "x"]
     code, out, err = run("ablation-table", *words)
     assert code == 0, err
@@ -287,5 +287,5 @@ def test_tables_say_that_the_test_set_is_not_balanced(run, unbalanced):
     assert line in out.splitlines()
     assert f"- {line}" in next(Path("x").glob("*.md")).read_text()
     assert line in json.loads(next(Path("x").glob("*.json")).read_text())["footer"]
-    found.path.unlink()
+    result.path.unlink()
     assert line not in run("ablation-table", *words)[1]

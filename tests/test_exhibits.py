@@ -39,7 +39,7 @@ def test_crt_trains_parents_first_and_uses_those_that_have_run(run):
     assert "run 13/13" in err
     runs = {path.stem: Run.read(path) for path in Path("runs").glob("*.json")}
     assert len(runs) == 13
-    children = [found for found in runs.values() if found.recipe.parents]
+    children = [result for result in runs.values() if result.recipe.parents]
     assert len(children) == 8
     for child in children:
         parent = runs[child.parents["features"]["key"]]
@@ -71,11 +71,13 @@ def test_the_plan_names_parents_first_and_its_commands_fill_the_table(run):
 
 @pytest.mark.parametrize("table", [TABLE5, *TABLE6], ids=lambda table: table.id)
 def test_commands_say_every_recipe_apart(table):
-    wanted = missing([table], []).recipes
-    assert len({command(recipe, "cifar100") for recipe in wanted}) == len(wanted)
-    assert {recipe.key() for recipe in wanted} >= {recipe.key() for recipe in table.recipes()}
-    places = {recipe.key(): i for i, recipe in enumerate(wanted)}
-    assert all(places[recipe.parents["features"].key()] < places[recipe.key()] for recipe in wanted if recipe.parents)
+    requested = missing([table], []).recipes
+    assert len({command(recipe, "cifar100") for recipe in requested}) == len(requested)
+    assert {recipe.key() for recipe in requested} >= {recipe.key() for recipe in table.recipes()}
+    places = {recipe.key(): i for i, recipe in enumerate(requested)}
+    assert all(
+        places[recipe.parents["features"].key()] < places[recipe.key()] for recipe in requested if recipe.parents
+    )
 
 
 def test_a_parent_whose_weights_are_gone_is_said_to_be_so_and_trained_again(run, refused):
@@ -274,11 +276,11 @@ def test_branch_table_shows_branches_and_groups(run):
     code, out, err = run("branch-table", *DATASET, "--run")
     assert code == 0, err
     assert "run 2/2" in err
-    found = {Run.read(path).recipe.method.name(): Run.read(path) for path in Path("runs").glob("*.json")}
+    trained = {Run.read(path).recipe.method.name(): Run.read(path) for path in Path("runs").glob("*.json")}
     _, out, _ = run("branch-table", *DATASET, "--json")
     cells = {(cell["row"], cell["column"]): cell["mean"] for cell in json.loads(out)["cells"]}
     for label, name in (("bbn", "bbn"), ("dbn+bm+ts", "dbn_mix")):
-        result = found[name].result
+        result = trained[name].result
         assert cells[f"{label}/final", "few"] == result["accuracy"]["few"]
         assert cells[f"{label}/rebalancing", "many"] == result["branches"]["rebalancing"]["accuracy"]["many"]
         assert cells[f"{label}/conventional", "all"] == result["branches"]["conventional"]["accuracy"]["all"]
@@ -368,10 +370,10 @@ def test_a_folder_goes_through_every_command_as_it_is(run, birds, monkeypatch):
     _, out, _ = run("make-dataset", *options)
     assert all(f"{name} " in out for name in ("auk", "ibis", "tern", "wren"))
     options = ["--dataset", birds, "--ratio", "as-is"]
-    found = trained(run, *options, "--epochs", "1")
-    assert found.split["class_names"] == ["auk", "ibis", "tern", "wren"]
-    assert found.split["digest"] == split["digest"]
-    assert (found.recipe.ratio, found.recipe.imb_type) == (8.0, "as_is")
+    result = trained(run, *options, "--epochs", "1")
+    assert result.split["class_names"] == ["auk", "ibis", "tern", "wren"]
+    assert result.split["digest"] == split["digest"]
+    assert (result.recipe.ratio, result.recipe.imb_type) == (8.0, "as_is")
     for name, runs in {"ablation-table": 9, "branch-table": 1, "crt": 8, "plot-classes": 0, "plot-hparams": 33}.items():
         code, out, err = run(name, *options, *SHORT, "--plan")
         planned = out.strip().splitlines()
@@ -408,8 +410,8 @@ def test_a_damaged_image_is_named_by_every_command(refused, birds):
 
 def test_a_long_tail_as_it_is_of_the_digits_keeps_every_image(run):
     pool = load.load_pool("digits", Path())
-    found = trained(run, "--dataset", "digits", "--ratio", "as-is", "--epochs", "1")
-    assert sum(found.split["counts"]) == len(pool.train_labels) - 500
+    result = trained(run, "--dataset", "digits", "--ratio", "as-is", "--epochs", "1")
+    assert sum(result.split["counts"]) == len(pool.train_labels) - 500
     code, out, _ = run(
         "ablation-table", "--dataset", "digits", "--ratio", "as-is", "--epochs", "1", "--seeds", "0", "--json"
     )
@@ -418,9 +420,9 @@ def test_a_long_tail_as_it_is_of_the_digits_keeps_every_image(run):
 
 
 def test_a_run_file_cannot_steer_the_terminal(run):
-    found = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--out", "elsewhere")
-    replace(found, device="cpu\x1b]0;owned\x07").publish(Path("runs"))
-    code, out, err = run("show", f"runs/{found.recipe.key()}.json")
+    result = trained(run, "--dataset", "digits", "--ratio", "60", "--epochs", "1", "--out", "elsewhere")
+    replace(result, device="cpu\x1b]0;owned\x07").publish(Path("runs"))
+    code, out, err = run("show", f"runs/{result.recipe.key()}.json")
     assert code == 0
     assert "cpu?]0;owned?" in out
     assert "\x1b]0" not in out + err

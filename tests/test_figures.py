@@ -187,13 +187,13 @@ def test_group_figure_has_a_bar_for_each_measured_cell_and_a_star_for_each_print
 
 
 def with_bins(recipe, logits, labels):
-    found = reliability(logits, labels)
+    bins_of = reliability(logits, labels)
     bins = {
         name: [None if math.isnan(value) else value for value in values.tolist()]
-        for name, values in found._asdict().items()
+        for name, values in bins_of._asdict().items()
     }
     run = fake(recipe, 0.5)
-    return replace(run, result=run.result | {"ece": calibration_error(found), "reliability": bins})
+    return replace(run, result=run.result | {"ece": calibration_error(bins_of), "reliability": bins})
 
 
 def test_reliability_pools_the_test_images_of_all_seeds():
@@ -218,8 +218,8 @@ def test_reliability_pools_the_test_images_of_all_seeds():
         whole.accuracy, nan_ok=True
     )
 
-    odd = reliability_figure("t", shown[:3])
-    assert [axes.get_visible() for axes in odd.axes] == [True] * 3 + [False]
+    unexpected = reliability_figure("t", shown[:3])
+    assert [axes.get_visible() for axes in unexpected.axes] == [True] * 3 + [False]
 
     figure = reliability_figure("t", shown)
     full = whole.images > 0
@@ -243,18 +243,18 @@ def moved(table, seeds=(0, 1)):
 
 
 def test_lambda_figure_has_a_point_for_each_run_and_a_line_through_the_mixed_ones():
-    found = changes(moved(LAMBDAS))
-    line = fit(found)
-    figure = lambda_figure(LAMBDAS, found, line)
+    result = changes(moved(LAMBDAS))
+    line = fit(result)
+    figure = lambda_figure(LAMBDAS, result, line)
     left, right = figure.axes
-    mixed = [change for change in found if change.moved is not None]
-    assert (len(mixed), len(found)) == (10, 16)
+    mixed = [change for change in result if change.moved is not None]
+    assert (len(mixed), len(result)) == (10, 16)
     assert sorted(y for _, y in points(left)) == pytest.approx(sorted(change.points for change in mixed))
     step = abs(mixed[1].moved - mixed[0].moved)
     for change in mixed:
         near = [x for x, y in points(left) if y == pytest.approx(change.points)]
         assert near == [pytest.approx(change.moved, abs=0.05 * step)]
-    controls = sorted(change.points for change in found if change.moved is None)
+    controls = sorted(change.points for change in result if change.moved is None)
     assert sorted(y for _, y in points(right)) == pytest.approx(controls)
     (drawn,) = [artist for artist in left.lines if artist.get_label() == "least-squares line"]
     assert drawn.get_ydata() == pytest.approx(line.intercept + line.slope * np.asarray(drawn.get_xdata()))
@@ -289,8 +289,8 @@ def test_a_lambda_figure_of_nothing_says_so():
     left = lambda_figure(LAMBDAS, [], None).axes[0]
     assert [note.get_text() for note in left.texts] == ["nothing measured yet"]
     assert not points(left)
-    found = changes(moved(LAMBDAS, seeds=(0,)))
-    left = lambda_figure(LAMBDAS, found, fit(found)).axes[0]
+    result = changes(moved(LAMBDAS, seeds=(0,)))
+    left = lambda_figure(LAMBDAS, result, fit(result)).axes[0]
     assert [note.get_text() for note in left.texts] == ["seed 0"]  # only one change of x, so no line
     assert not [artist for artist in left.lines if artist.get_label() == "least-squares line"]
 
@@ -338,10 +338,10 @@ DRAWN = {
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_settings_of_the_process_change_no_byte(draw, tmp_path):
-    usual = [path.read_bytes() for path in save(draw(), tmp_path / "usual", ["foot"])]
+    default = [path.read_bytes() for path in save(draw(), tmp_path / "usual", ["foot"])]
     with matplotlib.rc_context(HOSTILE):
         hostile = [path.read_bytes() for path in save(draw(), tmp_path / "hostile", ["foot"])]
-    assert hostile == usual
+    assert hostile == default
     assert figures._SETTINGS.keys() | {"backend"} == set(matplotlib.rcParams)  # a key left out is the user's
 
 
@@ -390,9 +390,11 @@ def test_files_and_variables_of_the_user_change_no_byte(tmp_path):
         env=processes.environment(),  # of one thread: forking is safe
     )
     assert (done.returncode, done.stderr) == (0, "")
-    usual = save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), tmp_path / "usual")
+    default = save(class_figure("hamburg", Classes(["a", "b"], [9, 3], {"run": [[0.5, 0.25]]})), tmp_path / "usual")
     for folder in map(Path, folders):
-        assert [(folder / f"x{path.suffix}").read_bytes() for path in usual] == [path.read_bytes() for path in usual]
+        assert [(folder / f"x{path.suffix}").read_bytes() for path in default] == [
+            path.read_bytes() for path in default
+        ]
 
 
 @pytest.mark.parametrize("place", ["lt_repro.render.figures._with_legend", "matplotlib.figure.Figure.savefig"])

@@ -71,9 +71,9 @@ def slow_loss(rows, beta, gamma, form, mistake=""):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_focal_loss_is_its_equation_written_out_image_by_image(logits, form, gamma):
-    found = focal_loss(logits, torch.tensor(LABELS), gamma, form)
+    result = focal_loss(logits, torch.tensor(LABELS), gamma, form)
     expected = [slow(row, y, gamma, form) for row, y in zip(logits.tolist(), LABELS, strict=True)]
-    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+    assert result.tolist() == pytest.approx(expected, rel=1e-12)
     assert loss(Focal(gamma, form), logits).item() == pytest.approx(sum(expected) / 6, rel=1e-12)
 
 
@@ -81,8 +81,8 @@ def test_focal_loss_is_its_equation_written_out_image_by_image(logits, form, gam
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
 def test_class_balanced_focal_loss_is_its_equation_written_out(logits, form, gamma, beta):
-    found = loss(CbFocal(beta, gamma, form), logits).item()
-    assert found == pytest.approx(slow_loss(logits.tolist(), beta, gamma, form), rel=1e-9)
+    result = loss(CbFocal(beta, gamma, form), logits).item()
+    assert result == pytest.approx(slow_loss(logits.tolist(), beta, gamma, form), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_class_balanced_focal_loss_is_its_equation_written_out(logits, form, gam
     ],
 )
 def test_a_planted_mistake_is_seen(logits, form, mistake):
-    found = loss(CbFocal(0.9, 1.0, form), logits).item()
-    assert found != pytest.approx(slow_loss(logits.tolist(), 0.9, 1.0, form, mistake), rel=1e-3)
+    result = loss(CbFocal(0.9, 1.0, form), logits).item()
+    assert result != pytest.approx(slow_loss(logits.tolist(), 0.9, 1.0, form, mistake), rel=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -122,9 +122,9 @@ def test_the_gradient_is_that_of_the_equation_by_finite_differences(logits, form
 
 
 def test_softmax_focal_loss_at_gamma_zero_is_cross_entropy(logits):
-    found = loss(Focal(0.0, "softmax"), logits)
-    torch.testing.assert_close(found, functional.cross_entropy(logits, torch.tensor(LABELS)), rtol=1e-14, atol=0)
-    assert loss(Focal(0.1, "softmax"), logits) < found
+    result = loss(Focal(0.0, "softmax"), logits)
+    torch.testing.assert_close(result, functional.cross_entropy(logits, torch.tensor(LABELS)), rtol=1e-14, atol=0)
+    assert loss(Focal(0.1, "softmax"), logits) < result
 
 
 def test_sigmoid_focal_loss_at_gamma_zero_is_the_sum_of_binary_cross_entropies(logits):
@@ -144,9 +144,9 @@ def test_equal_weights_give_focal_loss(logits, form, gamma):
 
 def test_class_balanced_focal_loss_at_gamma_zero_is_class_balanced_cross_entropy_over_the_number_of_images(logits):
     labels, weights = torch.tensor(LABELS), torch.tensor(slow_weights(COUNTS, 0.99), dtype=torch.float64)
-    found = loss(CbFocal(0.99, 0.0, "softmax"), logits)
-    torch.testing.assert_close(found, functional.cross_entropy(logits, labels, weights, reduction="sum") / 6)
-    assert not torch.isclose(found, functional.cross_entropy(logits, labels, weights), rtol=1e-2)  # over their sum
+    result = loss(CbFocal(0.99, 0.0, "softmax"), logits)
+    torch.testing.assert_close(result, functional.cross_entropy(logits, labels, weights, reduction="sum") / 6)
+    assert not torch.isclose(result, functional.cross_entropy(logits, labels, weights), rtol=1e-2)  # over their sum
     targets = functional.one_hot(labels, 4).double()
     binary = functional.binary_cross_entropy_with_logits(logits, targets, weights[labels][:, None], reduction="sum")
     torch.testing.assert_close(loss(CbFocal(0.99, 0.0), logits), binary / 6)
@@ -168,10 +168,10 @@ def test_class_balanced_focal_loss_at_gamma_zero_is_class_balanced_cross_entropy
 )
 def test_weights_by_the_effective_number_of_images(classes, ratio, beta, first, last):
     counts = [int(50_000 / classes * (1 / ratio) ** (k / (classes - 1))) for k in range(classes)]
-    found = effective_weights(torch.tensor(counts, dtype=torch.float32), beta)
-    assert (found[0].item(), found[-1].item()) == pytest.approx((first, last), abs=1.5e-6)
-    assert found.tolist() == pytest.approx(slow_weights(counts, beta), rel=1e-5)
-    assert found.sum().item() == pytest.approx(classes, rel=1e-6)
+    result = effective_weights(torch.tensor(counts, dtype=torch.float32), beta)
+    assert (result[0].item(), result[-1].item()) == pytest.approx((first, last), abs=1.5e-6)
+    assert result.tolist() == pytest.approx(slow_weights(counts, beta), rel=1e-5)
+    assert result.sum().item() == pytest.approx(classes, rel=1e-6)
 
 
 # Numbers
@@ -184,10 +184,10 @@ def test_weights_by_the_effective_number_of_images(classes, ratio, beta, first, 
 def test_saturated_logits_give_the_right_loss_and_a_finite_gradient(form, gamma, size, dtype):
     """Right and wrong with all certainty: the loss of the first is 0, that of the second twice its logit."""
     logits = torch.tensor([[size, -size], [-size, size]], dtype=dtype, requires_grad=True)
-    found = focal_loss(logits, torch.tensor([0, 0]), gamma, form)
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([0.0, 2 * size], abs=1e-6)
-    found.sum().backward()
+    result = focal_loss(logits, torch.tensor([0, 0]), gamma, form)
+    assert result.dtype == torch.float32
+    assert result.tolist() == pytest.approx([0.0, 2 * size], abs=1e-6)
+    result.sum().backward()
     assert logits.grad[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-4)
     assert logits.grad[1].tolist() == pytest.approx([-1.0, 1.0], abs=1e-4)
 

@@ -88,12 +88,12 @@ def test_lambdas_are_those_that_a_training_step_gets(edits, seed):
     for epoch in (1, 4):
         inputs = draw_epoch(made, {"train": source}, epoch - 1, torch.device("cpu"))
         steps = len(inputs.progress)
-        found = lambdas.lambdas(run_of(made, counts=counts), epoch)
-        assert len(found) == steps
+        result = lambdas.lambdas(run_of(made, counts=counts), epoch)
+        assert len(result) == steps
         for step in range(steps):
             _, random = load_batches(inputs, {"train": source}, step, made.crop)
             given = random["lam"].numpy()
-            assert np.array_equal(found[step][: len(given)] if given.ndim else found[step], given)
+            assert np.array_equal(result[step][: len(given)] if given.ndim else result[step], given)
 
 
 def test_lambdas_of_another_seed_or_epoch_are_others():
@@ -120,11 +120,11 @@ def test_x_of_short_epochs_reaches_into_those_before():
 
 def test_a_run_that_mixes_nothing_has_no_x():
     cells = measure(LAMBDAS, [run_of(cell.recipe, (190, 0.4), (200, 0.41)) for cell in LAMBDAS.cells()])
-    found = changes(cells)
+    result = changes(cells)
     unmixed = {row.title for row in LAMBDAS.rows if row.edits.get("mix", "none") == "none"}
     assert len(unmixed) == 4
-    assert {change.series for change in found if change.x is None} == unmixed
-    assert all((change.moved is None) == (change.x is None) for change in found)
+    assert {change.series for change in result if change.x is None} == unmixed
+    assert all((change.moved is None) == (change.x is None) for change in result)
     assert lambdas.lambdas(run_of(recipe("cifar100")), 200) is None
 
 
@@ -178,8 +178,8 @@ def test_there_is_no_line_through_too_little():
 def test_other_seeds_reach_any_r_if_it_is_low_and_hardly_one_that_is_their_own():
     cells = [cell for cell in LAMBDAS.cells() if cell.row.label == "dbn+bm+ts"]
     seeds = range(5)
-    found = changes_of(cells[0].recipe, seeds, lambda moved: 10 * moved)
-    line = fit(found)
+    result = changes_of(cells[0].recipe, seeds, lambda moved: 10 * moved)
+    line = fit(result)
     assert (line.r, line.chance) == (pytest.approx(1.0), 0.0)
     backwards = changes_of(cells[0].recipe, seeds, lambda moved: -10 * moved)
     line = fit(backwards)
@@ -191,12 +191,12 @@ def test_other_seeds_reach_any_r_if_it_is_low_and_hardly_one_that_is_their_own()
 
 def changes_of(made, seeds, points):
     """Changes with the real lambdas of each seed and made-up points."""
-    found = []
+    result = []
     for seed in seeds:
         run = run_of(made.replace(seed=seed))
         x = tuple(lambdas.x_of(run, epoch) for epoch in (190, 200))
-        found.append(Change("row", run, (190, 200), x, (0.4, 0.4 + points(x[1] - x[0]) / 100)))
-    return found
+        result.append(Change("row", run, (190, 200), x, (0.4, 0.4 + points(x[1] - x[0]) / 100)))
+    return result
 
 
 def chance_of(r, n):
@@ -209,21 +209,21 @@ def chance_of(r, n):
 def test_rows_csv_and_json_have_a_line_for_each_run():
     cells = {cell.row.label: cell.recipe for cell in LAMBDAS.cells()}
     runs = [run_of(cells["dbn+bm+ts"].replace(seed=s), (190, 0.4), (200, 0.41 + s / 100)) for s in range(3)]
-    found = changes(measure(LAMBDAS, [*runs, run_of(cells["sbn"], (190, 0.4), (200, 0.398))]))
-    header, listed = rows(found)
+    result = changes(measure(LAMBDAS, [*runs, run_of(cells["sbn"], (190, 0.4), (200, 0.398))]))
+    header, listed = rows(result)
     assert len(header) == len(listed[0]) == 6
     assert [row[-1] for row in listed] == ["+1.00", "+2.00", "+3.00", "−0.20"]
     assert listed[-1][3:5] == ["—", "—"]
-    lines = list(comma.DictReader(io.StringIO(csv(found))))
+    lines = list(comma.DictReader(io.StringIO(csv(result))))
     assert [line["seed"] for line in lines] == ["0", "1", "2", "0"]
     assert [float(line["accuracy_change"]) for line in lines] == pytest.approx([1.0, 2.0, 3.0, -0.2])
-    assert float(lines[0]["x_change"]) == pytest.approx(found[0].moved, abs=1e-6)
+    assert float(lines[0]["x_change"]) == pytest.approx(result[0].moved, abs=1e-6)
     assert (lines[3]["x_before"], lines[3]["x_change"]) == ("", "")
-    assert [line["key"] for line in lines] == [change.run.recipe.key() for change in found]
-    content = json.loads(json.dumps(to_json(found, fit(found)), allow_nan=False))
+    assert [line["key"] for line in lines] == [change.run.recipe.key() for change in result]
+    content = json.loads(json.dumps(to_json(result, fit(result)), allow_nan=False))
     assert content["fit"]["n"] == 3
     assert [entry["x"] is None for entry in content["changes"]] == [False, False, False, True]
-    assert to_json(found[3:], None)["fit"] is None
+    assert to_json(result[3:], None)["fit"] is None
 
 
 def test_reproduce_writes_the_figure_and_its_numbers(run):
@@ -247,9 +247,9 @@ def test_the_numbers_need_no_torch():
 @pytest.fixture(scope="module")
 def measured():
     """The exhibit's cells in both readings, from the committed runs."""
-    found, bad = load_runs([ROOT / "tables/runs"])
+    result, bad = load_runs([ROOT / "tables/runs"])
     assert not bad
-    return {"paper": measure(LAMBDAS, found), "released": measure(LAMBDAS.read_as("released"), found)}
+    return {"paper": measure(LAMBDAS, result), "released": measure(LAMBDAS.read_as("released"), result)}
 
 
 def between(measured, earlier, readings=("paper", "released")):
@@ -300,12 +300,12 @@ def test_the_page_has_x_of_each_seed_and_what_it_is_worth(measured):
 def test_the_page_has_the_control_of_seed_0(measured):
     shown = {"of x": [], "four mixed rows": [], "two rows without mixing": []}
     for earlier in (2, 1, 0):
-        found = [c for c in between(measured, earlier, ["paper"]) if c.run.recipe.seed == 0]
-        mixed = [c for c in found if c.moved is not None]
-        assert (len(mixed), len(found)) == (4, 6)
+        result = [c for c in between(measured, earlier, ["paper"]) if c.run.recipe.seed == 0]
+        mixed = [c for c in result if c.moved is not None]
+        assert (len(mixed), len(result)) == (4, 6)
         shown["of x"].append(lambdas._signed(mixed[0].moved, 3))
         shown["four mixed rows"].append(points(np.mean([c.points for c in mixed]) / 100))
-        shown["two rows without mixing"].append(points(np.mean([c.points for c in found[4:]]) / 100))
+        shown["two rows without mixing"].append(points(np.mean([c.points for c in result[4:]]) / 100))
     for title, texts in shown.items():
         assert f"| {title} | {' | '.join(texts)} |\n" in PAGE
 

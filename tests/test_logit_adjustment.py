@@ -40,7 +40,7 @@ def table():
 LABELS = [0, 0, 1, 3, 2, 0]
 
 
-def found(method, net, counts=COUNTS):
+def result(method, net, counts=COUNTS):
     batch = Batch(torch.eye(6, dtype=torch.float64)[:, None, None, :], torch.tensor(LABELS))
     random = {"lam": torch.tensor(LAM), "partner": torch.tensor(KEYS)}
     where = map(torch.tensor, (0.5, 0.5, 0.1))
@@ -71,7 +71,7 @@ CASES = {
 def test_the_loss_and_its_gradient_are_the_equation_written_out(name, table):
     method, shift, mixup = CASES[name]
     shifts = [shift(n) for n in COUNTS]
-    loss = found(method, table)
+    loss = result(method, table)
     logits = table.logits.tolist()
     assert loss.item() == pytest.approx(slow(logits, shifts, mixup), rel=1e-6)
     loss.backward()
@@ -90,15 +90,15 @@ def test_the_loss_and_its_gradient_are_the_equation_written_out(name, table):
 def test_equal_counts_give_cross_entropy_or_mixup(name, table):
     method, _, mixup = CASES[name]
     plain = METHODS["sbn+mixup" if mixup else "sbn"]
-    torch.testing.assert_close(found(method, table, (5.0,) * 4), found(plain, lambda images: table(images[0])))
+    torch.testing.assert_close(result(method, table, (5.0,) * 4), result(plain, lambda images: table(images[0])))
 
 
 def test_tau_zero_gives_cross_entropy_and_tau_one_the_balanced_softmax(table):
     torch.testing.assert_close(
-        found(LogitAdjustment(0.0), table), found(METHODS["sbn"], lambda images: table(images[0]))
+        result(LogitAdjustment(0.0), table), result(METHODS["sbn"], lambda images: table(images[0]))
     )
     for mix in ("none", "mixup"):
-        torch.testing.assert_close(found(LogitAdjustment(mix=mix), table), found(BalancedSoftmax(mix), table))
+        torch.testing.assert_close(result(LogitAdjustment(mix=mix), table), result(BalancedSoftmax(mix), table))
 
 
 def trained(branches=("single",), **fields):

@@ -45,15 +45,15 @@ def test_reverse_probabilities_follow_1_and_2(gamma):
 
 
 def test_gamma_one_is_bbns_reversed_distribution():
-    found = class_probabilities(CIFAR10, 1.0)
-    assert found[0] == pytest.approx(0.004024, abs=5e-7)
-    assert found[-1] == pytest.approx(0.402365, abs=5e-7)
+    result = class_probabilities(CIFAR10, 1.0)
+    assert result[0] == pytest.approx(0.004024, abs=5e-7)
+    assert result[-1] == pytest.approx(0.402365, abs=5e-7)
 
 
 def test_a_tiny_gamma_draws_the_smallest_class_alone():
-    found = class_probabilities(CIFAR10, 0.001)
-    assert found[-1] == pytest.approx(1.0)
-    assert np.isfinite(found).all()
+    result = class_probabilities(CIFAR10, 0.001)
+    assert result[-1] == pytest.approx(1.0)
+    assert np.isfinite(result).all()
 
 
 def test_gamma_infinite_is_class_balanced():
@@ -155,9 +155,9 @@ def test_temperatures_follow_15_and_16(counts, eta, eps):
     [(CIFAR100, 7.0, {0: 1.0, 50: 1.118155, 99: 1.137430}), (CIFAR10, 3.0, {0: 1.0, 5: 1.308415, 9: 1.350490})],
 )
 def test_temperatures_of_the_paper_settings(counts, eta, vector):
-    found = temperatures(torch.from_numpy(counts).float(), eta, 0.6)
+    result = temperatures(torch.from_numpy(counts).float(), eta, 0.6)
     for k, value in vector.items():
-        assert float(found[k]) == pytest.approx(value, abs=2e-6)
+        assert float(result[k]) == pytest.approx(value, abs=2e-6)
 
 
 @pytest.mark.parametrize(("eta", "eps"), [(7.0, 0.0), (math.inf, 0.6)])
@@ -166,9 +166,9 @@ def test_temperatures_are_one_at_eps_zero_and_eta_infinite(eta, eps):
 
 
 def test_temperature_rises_towards_the_tail():
-    found = temperatures(torch.from_numpy(CIFAR100).double(), 7.0, 0.6)
-    assert (found.diff() >= 0).all()
-    assert found[0] == 1
+    result = temperatures(torch.from_numpy(CIFAR100).double(), 7.0, 0.6)
+    assert (result.diff() >= 0).all()
+    assert result[0] == 1
 
 
 # The released code's temperatures: (15) with the factor K
@@ -178,8 +178,8 @@ def test_temperature_rises_towards_the_tail():
 def test_released_temperatures_have_the_factor_k(counts, eta, eps):
     balance = [eps * len(counts) * n / max(counts) + (1 - eps) for n in counts.tolist()]
     expected = [(max(balance) / b) ** (1 / eta) for b in balance]
-    found = temperatures(torch.from_numpy(counts).double(), eta, eps, "released")
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = temperatures(torch.from_numpy(counts).double(), eta, eps, "released")
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
     k_left_out = temperatures(torch.from_numpy(counts).double(), eta, eps)
     assert not np.allclose(k_left_out, expected, rtol=1e-3)
 
@@ -199,9 +199,9 @@ def long_tail(classes, n_max, ratio):
     ],
 )
 def test_released_temperatures_of_the_cifars(classes, n_max, ratio, eta, vector):
-    found = temperatures(long_tail(classes, n_max, ratio), eta, 0.6, "released")
+    result = temperatures(long_tail(classes, n_max, ratio), eta, 0.6, "released")
     places = [0, classes // 4, classes // 2, 3 * classes // 4, classes - 1]
-    np.testing.assert_allclose(found[places], vector, rtol=3e-6)
+    np.testing.assert_allclose(result[places], vector, rtol=3e-6)
 
 
 @pytest.mark.parametrize(("eps", "as_printed"), [(0.3, 0.3 * 100 / (1 + 0.3 * 99)), (0.6, 60 / 60.4)])
@@ -224,19 +224,19 @@ def test_temperatures_by_rides_prior_have_the_mean_class_for_the_largest(counts,
     total = sum(counts.tolist())
     balance = [eps * len(counts) * n / total + (1 - eps) for n in counts.tolist()]
     expected = [(max(balance) / b) ** (1 / eta) for b in balance]
-    found = temperatures(torch.from_numpy(counts).double(), eta, eps, "ride")
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = temperatures(torch.from_numpy(counts).double(), eta, eps, "ride")
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
     lower, upper = (temperatures(torch.from_numpy(counts).double(), eta, eps, form) for form in ("paper", "released"))
-    assert (lower[1:] < found[1:]).all()
-    assert (found[1:] < upper[1:]).all()
+    assert (lower[1:] < result[1:]).all()
+    assert (result[1:] < upper[1:]).all()
 
 
 def test_the_rarest_class_of_cifar_lt_100_has_1_331_by_rides_prior():
     """Of 10,847 images 500 are of the largest class and 5 of the rarest: B is 3.1657417 and 0.4276574."""
     counts = torch.from_numpy(known_split("cifar100", 100.0, "exp", 0).counts).float()
     assert (counts.sum(), counts[0], counts[-1]) == (10_847, 500, 5)
-    found = temperatures(counts, 7.0, 0.6, "ride")[[0, 25, 50, 75, 99]]
-    np.testing.assert_allclose(found, (1, 1.140288, 1.249568, 1.308129, 1.331058), rtol=1e-6)
+    result = temperatures(counts, 7.0, 0.6, "ride")[[0, 25, 50, 75, 99]]
+    np.testing.assert_allclose(result, (1, 1.140288, 1.249568, 1.308129, 1.331058), rtol=1e-6)
 
 
 @pytest.mark.parametrize("eps", [0.05, 0.6, 1.0])
@@ -282,8 +282,8 @@ def test_cross_entropy_follows_17_to_19(temperature):
 
 def test_cross_entropy_of_hard_labels_is_torchs():
     logits, labels = double(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
-    found = soft_cross_entropy(logits, torch.nn.functional.one_hot(labels).double())
-    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, labels))
+    result = soft_cross_entropy(logits, torch.nn.functional.one_hot(labels).double())
+    torch.testing.assert_close(result, torch.nn.functional.cross_entropy(logits, labels))
 
 
 def test_cross_entropy_of_bf16_logits_is_computed_in_fp32():
@@ -324,11 +324,11 @@ def test_the_released_loss_of_a_known_batch():
 @pytest.mark.parametrize("temperature", [[1.0, 1.0, 1.0, 1.0], [1.0, 1.2, 1.7, 2.4]])
 def test_the_second_sum_and_its_gradient_follow_the_equation(temperature):
     logits, targets, t = (double(6, 4) * 4).requires_grad_(), soft(6, 4), torch.tensor(temperature, dtype=torch.float64)
-    found = complement_cross_entropy(logits, targets, t)
-    assert float(found.detach()) == pytest.approx(
+    result = complement_cross_entropy(logits, targets, t)
+    assert float(result.detach()) == pytest.approx(
         math.fsum(slow_complement(logits, targets, temperature)) / 6, rel=1e-12
     )
-    (gradient,) = torch.autograd.grad(found, logits)
+    (gradient,) = torch.autograd.grad(result, logits)
     for b, k in ((0, 0), (3, 2), (5, 1)):
         moved = [(logits.detach() + step * torch.eye(24).reshape(24, 6, 4)[4 * b + k]) for step in (1e-6, -1e-6)]
         up, down = (math.fsum(slow_complement(z, targets, temperature)) / 6 for z in moved)
@@ -348,12 +348,12 @@ def test_log_one_minus_p_is_finite_where_p_is_one(dtype):
     logits = torch.tensor([[300.0, 0.0, -5.0], [0.0, 120.0, 120.0]], dtype=dtype).requires_grad_()
     assert torch.softmax(logits.float(), dim=1)[0, 0] == 1
     targets = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    found = complement_cross_entropy(logits, targets)
-    (gradient,) = torch.autograd.grad(found, logits)
-    assert found.dtype == torch.float32
+    result = complement_cross_entropy(logits, targets)
+    (gradient,) = torch.autograd.grad(result, logits)
+    assert result.dtype == torch.float32
     assert torch.isfinite(gradient).all()
     # row 1: p_1 = 1, log(1 - p_1) = -(300 - log(1 + e^-5)); row 2: both others have p = 1/2
-    assert float(found.detach()) == pytest.approx((300 - math.log1p(math.exp(-5)) + 2 * math.log(2)) / 2, rel=1e-6)
+    assert float(result.detach()) == pytest.approx((300 - math.log1p(math.exp(-5)) + 2 * math.log(2)) / 2, rel=1e-6)
     assert float(gradient[0, 0]) == pytest.approx(0.5, rel=1e-2)
 
 
@@ -387,11 +387,11 @@ def test_total_loss_follows_19_and_prediction_20():
     ],
 )
 def test_class_weights_by_the_effective_number_of_images(counts, beta, first, last):
-    found = effective_weights(torch.tensor(counts.tolist()).float(), beta)
+    result = effective_weights(torch.tensor(counts.tolist()).float(), beta)
     slow = [(1 - beta) / (1 - beta ** int(n)) for n in counts]
     slow = [len(counts) * w / sum(slow) for w in slow]
-    assert found.tolist() == pytest.approx(slow, rel=1e-5)
-    assert (found[0].item(), found[-1].item()) == pytest.approx((first, last), abs=2e-6)
+    assert result.tolist() == pytest.approx(slow, rel=1e-5)
+    assert (result[0].item(), result[-1].item()) == pytest.approx((first, last), abs=2e-6)
 
 
 def test_beta_zero_gives_equal_weights():
@@ -409,9 +409,9 @@ def test_weights_begin_with_the_epoch_at_the_switch(epochs):
 
 
 def test_ldam_margins_fall_with_the_fourth_root_and_the_largest_is_as_given():
-    found = ldam_margins(torch.tensor(CIFAR10.tolist()).float(), 0.5)
-    assert found.tolist() == pytest.approx([0.5 * (50 / int(n)) ** 0.25 for n in CIFAR10], rel=1e-6)
-    assert (found[0].item(), found[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
+    result = ldam_margins(torch.tensor(CIFAR10.tolist()).float(), 0.5)
+    assert result.tolist() == pytest.approx([0.5 * (50 / int(n)) ** 0.25 for n in CIFAR10], rel=1e-6)
+    assert (result[0].item(), result[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
 
 
 def test_weighted_cross_entropy_is_divided_by_the_weights_and_not_by_the_batch():

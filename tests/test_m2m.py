@@ -109,8 +109,8 @@ def composed(method, nets, images, **kwargs):
 def test_translation_is_its_equation_written_out_image_by_image(nets, images, lam, steps):
     targets, sources = [3, 2, 1, 3, 0, 2], [0, 1, 0, 2, 1, 0]
     moved = translate(images, torch.tensor(targets), torch.tensor(sources), *nets, steps, 0.1, lam)
-    for x, k, k0, found in zip(images.flatten(1).tolist(), targets, sources, moved.flatten(1).tolist(), strict=True):
-        assert found == pytest.approx(slow_translate(x, k, k0, *nets, steps=steps, lam=lam), abs=1e-9)
+    for x, k, k0, result in zip(images.flatten(1).tolist(), targets, sources, moved.flatten(1).tolist(), strict=True):
+        assert result == pytest.approx(slow_translate(x, k, k0, *nets, steps=steps, lam=lam), abs=1e-9)
     assert not moved.requires_grad
     assert steps == 1 or (moved == 0).any()  # so the clip was used
 
@@ -121,12 +121,12 @@ def test_translation_is_its_equation_written_out_image_by_image(nets, images, la
 )
 def test_a_planted_mistake_in_the_translation_is_seen(nets, images, mistake):
     targets, sources = [3, 2, 1, 3, 0, 2], [0, 1, 0, 2, 1, 0]
-    found = translate(images, torch.tensor(targets), torch.tensor(sources), *nets, 10, 0.1, 0.5).flatten(1)
+    result = translate(images, torch.tensor(targets), torch.tensor(sources), *nets, 10, 0.1, 0.5).flatten(1)
     wrong = [
         slow_translate(x, k, k0, *nets, mistake=mistake)
         for x, k, k0 in zip(images.flatten(1).tolist(), targets, sources, strict=True)
     ]
-    assert (found - torch.tensor(wrong)).abs().max() > 1e-3
+    assert (result - torch.tensor(wrong)).abs().max() > 1e-3
 
 
 def test_a_step_has_the_norm_that_is_given_and_no_gradient_moves_nothing(nets, images):
@@ -142,10 +142,10 @@ def test_a_step_has_the_norm_that_is_given_and_no_gradient_moves_nothing(nets, i
 @pytest.mark.parametrize("beta", [0.9, 0.999, 0.999999])
 def test_source_weights_are_one_minus_beta_to_the_gap_for_larger_classes_alone(beta):
     sizes = [COUNTS[y] for y in LABELS]
-    found = source_weights(torch.tensor(sizes), beta)
+    result = source_weights(torch.tensor(sizes), beta)
     expected = [[1 - beta ** max(n_j - n_k, 0) for n_j in sizes] for n_k in sizes]
-    assert found.double().numpy() == pytest.approx(np.array(expected), rel=1e-5)
-    assert (found[0] == 0).all()
+    assert result.double().numpy() == pytest.approx(np.array(expected), rel=1e-5)
+    assert (result[0] == 0).all()
 
 
 def test_a_source_is_drawn_with_probability_like_its_weight():
@@ -187,9 +187,9 @@ def test_an_image_is_replaced_only_if_slot_teacher_and_draw_agree(nets, images, 
     method = M2m(gamma=0.0 if sure else 1.0, noise=0.0, beta=0.99, switch=0.0)
     random = ALWAYS | {"slot": [0.0, slot, 0.0, 0.0, 0.0, 0.0], "accept": [0.0, accept, 0.0, 0.0, 0.0, 0.0]}
     logged = {}
-    found = composed(method, nets, images, random=random, logged=logged)
+    result = composed(method, nets, images, random=random, logged=logged)
     replaced = slot == 0.9 and sure and accept == 0.0
-    assert [not torch.equal(a, b) for a, b in zip(found, images, strict=True)] == [False, replaced] + 4 * [False]
+    assert [not torch.equal(a, b) for a, b in zip(result, images, strict=True)] == [False, replaced] + 4 * [False]
     assert logged["accepted"].item() == float(replaced)
     assert passed == 11 * [int(slot == 0.9 and accept == 0.0)]  # ten steps, and once to accept
 
@@ -202,7 +202,7 @@ def test_the_batch_is_composed_as_written_out(nets, images):
         random = {name: rng.random(6).tolist() for name in ALWAYS}
         logged = {}
         method = M2m(gamma=0.2, beta=0.5, noise=0.2, steps=4, switch=0.0)
-        found = composed(method, nets, images, random=random, logged=logged).flatten(1).tolist()
+        result = composed(method, nets, images, random=random, logged=logged).flatten(1).tolist()
         noise = (0.2 * unit_noise(torch.tensor(random["noise"], dtype=torch.float64), images)).flatten(1).tolist()
         rows, tries, hits = images.flatten(1).tolist(), 0, 0
         for i, k in enumerate(LABELS):
@@ -217,7 +217,7 @@ def test_the_batch_is_composed_as_written_out(nets, images):
                 x = slow_translate(start, k, LABELS[j], *nets, steps=4)
                 if slow_softmax(slow_logits(nets[1], x)[1])[k] >= 0.2 and random["accept"][i] < weights[j]:
                     hits, expected = hits + 1, x
-            assert found[i] == pytest.approx(expected, abs=1e-6)
+            assert result[i] == pytest.approx(expected, abs=1e-6)
         assert logged["accepted"].item() == pytest.approx(hits / max(tries, 1))
         replaced, tried = replaced + hits, tried + tries
     assert 10 < replaced < tried - 10
@@ -231,18 +231,18 @@ def test_acceptance_includes_the_threshold_itself(nets, images):
     source = int(draw_by_weight(weights, torch.full((6,), 0.3))[1])
     p = torch.softmax(nets[1](images)[0], dim=1)[source, LABELS[1]].item()
     for gamma, replaced in ((p, True), (math.nextafter(p, 1), False)):
-        found = composed(replace(method, gamma=gamma), nets, images, random=random)
-        assert torch.equal(found[1], images[source]) == replaced
+        result = composed(replace(method, gamma=gamma), nets, images, random=random)
+        assert torch.equal(result[1], images[source]) == replaced
 
 
 def test_the_largest_class_never_gets_translated_images(nets, images):
     """Not even where a draw in [0, 1) became 1 as float32."""
     random = ALWAYS | {"slot": [1.0] * 6, "source": [1.0] * 6}
-    found = composed(M2m(gamma=0.0, switch=0.0), nets, images, random=random)
+    result = composed(M2m(gamma=0.0, switch=0.0), nets, images, random=random)
     largest = torch.tensor(LABELS) == 0
-    assert torch.equal(found[largest], images[largest])
-    usual = composed(M2m(gamma=0.0, switch=0.0, beta=0.01), nets, images)
-    changed = torch.tensor([not torch.equal(a, b) for a, b in zip(usual, images, strict=True)])
+    assert torch.equal(result[largest], images[largest])
+    default = composed(M2m(gamma=0.0, switch=0.0, beta=0.01), nets, images)
+    changed = torch.tensor([not torch.equal(a, b) for a, b in zip(default, images, strict=True)])
     assert torch.equal(changed, ~largest)
 
 
@@ -270,9 +270,9 @@ def test_loss_is_that_of_the_composed_batch(nets, images, base):
     method = M2m(base, gamma=0.2, switch=0.0)
     batch = composed(method, nets, images)
     assert not torch.equal(batch, images)
-    found = loss(method, nets, images)
-    assert found.item() == pytest.approx(slow_loss(nets[0], batch, base), rel=1e-9)
-    found.backward()
+    result = loss(method, nets, images)
+    assert result.item() == pytest.approx(slow_loss(nets[0], batch, base), rel=1e-9)
+    result.backward()
     gradients = [parameter.grad.clone() for parameter in nets[0].parameters()]
     nets[0].zero_grad()
     loss(method, nets, batch, draws="uniform").backward()
@@ -281,9 +281,9 @@ def test_loss_is_that_of_the_composed_batch(nets, images, base):
 
 
 def test_an_unscaled_margin_is_seen(nets, images):
-    found = loss(M2m("ldam"), nets, images, draws="uniform").item()
-    assert found == pytest.approx(slow_loss(nets[0], images, "ldam"), rel=1e-9)
-    assert found != pytest.approx(slow_loss(nets[0], images, "ldam", "unscaled margin"), rel=1e-3)
+    result = loss(M2m("ldam"), nets, images, draws="uniform").item()
+    assert result == pytest.approx(slow_loss(nets[0], images, "ldam"), rel=1e-9)
+    assert result != pytest.approx(slow_loss(nets[0], images, "ldam", "unscaled margin"), rel=1e-3)
 
 
 @pytest.mark.parametrize("draws", ["uniform", "balanced"])
@@ -343,16 +343,16 @@ def test_translation_leaves_both_networks_as_they_are(resnets):
     before = [{key: value.clone() for key, value in net.state_dict().items()} for net in resnets]
     modes = [[module.training for module in net.modules()] for net in resnets]
     images, labels, ctx = drawn(resnets, method)
-    found = method.composed(resnets[0], images, labels, ctx)
-    assert not torch.equal(found, images)
-    assert not found.requires_grad
+    result = method.composed(resnets[0], images, labels, ctx)
+    assert not torch.equal(result, images)
+    assert not result.requires_grad
     for net, state, mode in zip(resnets, before, modes, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
         assert [module.training for module in net.modules()] == mode
         assert all(parameter.grad is None for parameter in net.parameters())
         assert net.images_seen == 0
     resnets[0].eval()
-    assert torch.equal(method.composed(resnets[0], images, labels, ctx), found)  # in evaluation mode it was already
+    assert torch.equal(method.composed(resnets[0], images, labels, ctx), result)  # in evaluation mode it was already
 
 
 def test_the_mode_comes_back_after_an_error(resnets):
@@ -374,9 +374,9 @@ def test_bf16_translates_in_fp32_and_still_trains_every_parameter(resnets):
     assert not torch.equal(expected, images)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(method.composed(resnets[0], images, labels, ctx), expected)
-        found = method.loss(resnets[0], {"balanced": Batch(images, labels)}, ctx)
-    assert found.dtype == torch.float32
-    found.backward()
+        result = method.loss(resnets[0], {"balanced": Batch(images, labels)}, ctx)
+    assert result.dtype == torch.float32
+    result.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in resnets[0].parameters())
 
 
@@ -446,9 +446,9 @@ def test_without_translation_there_is_no_teacher_and_nothing_to_draw():
         assert method.random_inputs == {}
     assert M2m().parents == M2m(gamma=1.0).parents == ("teacher",)
     assert M2m().inactive_fields() == frozenset()
-    idle = {"steps", "step_size", "noise", "beta", "lam"}
-    assert M2m(gamma=2.0).inactive_fields() == idle
-    assert M2m(switch=1.0).inactive_fields() == idle | {"gamma"}
+    inactive = {"steps", "step_size", "noise", "beta", "lam"}
+    assert M2m(gamma=2.0).inactive_fields() == inactive
+    assert M2m(switch=1.0).inactive_fields() == inactive | {"gamma"}
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def virtual_step(function, train_loss, rate=RATE):
     return {name: p - rate * g for (name, p), g in zip(leaves.items(), gradients, strict=True)}
 
 
-def relative(found, expected):
-    return ((found - expected).norm() / expected.norm()).item()
+def relative(result, expected):
+    return ((result - expected).norm() / expected.norm()).item()
 
 
 # The meta gradient
@@ -96,10 +96,10 @@ def problem(net, batches, mistake=""):
 def test_the_meta_gradient_is_that_of_double_backward(layout):
     net, batches = network().to(memory_format=layout), make_batches()
     function, outputs, train_loss, meta_loss, phi = problem(net, batches)
-    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
+    result = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
     stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
     expected = torch.autograd.grad(meta_loss(stepped), phi)
-    assert all(relative(f, e) < 1e-10 for f, e in zip(found, expected, strict=True))
+    assert all(relative(f, e) < 1e-10 for f, e in zip(result, expected, strict=True))
     assert all(value.abs() > 1e-8 for value in expected)
 
 
@@ -108,18 +108,18 @@ def test_a_planted_mistake_in_the_virtual_step_is_seen(mistake):
     net, batches = network(), make_batches()
     function, outputs, train_loss, meta_loss, phi = problem(net, batches, mistake)
     rate = 2 * RATE if mistake == "rate" else RATE
-    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, rate, phi)
+    result = meta_gradients(outputs, train_loss, meta_loss, function.parameters, rate, phi)
     function, outputs, train_loss, meta_loss, phi = problem(net, batches)
     stepped = virtual_step(function, lambda parameters: train_loss(outputs(parameters)))
     expected = torch.autograd.grad(meta_loss(stepped), phi)
-    assert all(relative(f, e) > 1e-3 for f, e in zip(found, expected, strict=True))
+    assert all(relative(f, e) > 1e-3 for f, e in zip(result, expected, strict=True))
 
 
 def test_the_meta_gradient_is_that_of_finite_differences():
     net, batches = network(), make_batches()
     function, outputs, train_loss, meta_loss, phi = problem(net, batches)
-    found = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
-    for value, gradient in zip(phi, found, strict=True):
+    result = meta_gradients(outputs, train_loss, meta_loss, function.parameters, RATE, phi)
+    for value, gradient in zip(phi, result, strict=True):
         ends = []
         for move in (1e-5, -2e-5):
             value.data += move
@@ -186,41 +186,41 @@ def test_totals_with_ten_images_a_class_held_out(dataset, totals, smallest):
 
 
 def test_a_meta_set_is_balanced_beside_the_training_set_and_changes_the_digest():
-    usual, split = (known_split("cifar10", 100.0, "exp", 0, images) for images in (0, 10))
+    default, split = (known_split("cifar10", 100.0, "exp", 0, images) for images in (0, 10))
     assert [len(meta) for meta in split.meta] == [10] * 10
-    for meta, drawn, before in zip(split.meta, split.positions, usual.positions, strict=True):
+    for meta, drawn, before in zip(split.meta, split.positions, default.positions, strict=True):
         assert not set(meta) & set(drawn)
         assert before[: len(drawn)] == drawn  # the field's draw, with fewer images
-    assert split.digest != usual.digest
-    assert usual.meta == ()
-    assert usual.digest == known_split("cifar10", 100.0, "exp", 0).digest
+    assert split.digest != default.digest
+    assert default.meta == ()
+    assert default.digest == known_split("cifar10", 100.0, "exp", 0).digest
     other = replace(split, meta=(split.meta[0][::-1], *split.meta[1:]))
     assert other.digest != split.digest
     assert len({known_split("cifar10", ratio, "exp", 0, 10).meta for ratio in (10.0, 200.0)}) == 1
 
 
 def test_selected_meta_images_are_those_of_the_split_and_in_the_digest(pool):
-    wanted = {"ratio": 4, "name": pool.name}
-    usual = select(pool, make_split(pool.train_labels, **wanted))
-    split = make_split(pool.train_labels, **wanted, meta_images=2)
+    requested = {"ratio": 4, "name": pool.name}
+    default = select(pool, make_split(pool.train_labels, **requested))
+    split = make_split(pool.train_labels, **requested, meta_images=2)
     images = select(pool, split)
-    assert usual.extra == {}
+    assert default.extra == {}
     pixels, labels = images.extra["meta"]
     assert labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     lists = [np.flatnonzero(pool.train_labels == k) for k in range(4)]
     expected = [pool.train_images[lists[k][at]] for k, positions in enumerate(split.meta) for at in positions]
     assert np.array_equal(pixels, np.stack(expected))
     assert images.split.counts.tolist() == [10, 6, 3, 2]
-    assert np.array_equal(images.test_images, usual.test_images)
+    assert np.array_equal(images.test_images, default.test_images)
     pool.train_images[lists[0][split.meta[0][0]]] += 1
-    assert len({usual.digest, images.digest, select(pool, split).digest}) == 3
+    assert len({default.digest, images.digest, select(pool, split).digest}) == 3
 
 
 def test_with_test_images_held_out_the_three_sets_are_apart():
     split = known_split("digits", 60.0, "exp", 0, 4)
-    usual = known_split("digits", 60.0, "exp", 0)
-    assert split.held_out == usual.held_out
-    assert split.counts[0] == usual.counts[0] - 4
+    default = known_split("digits", 60.0, "exp", 0)
+    assert split.held_out == default.held_out
+    assert split.counts[0] == default.counts[0] - 4
     for parts in zip(split.positions, split.held_out, split.meta, strict=True):
         assert len(set().union(*parts)) == sum(map(len, parts))
 
@@ -234,9 +234,9 @@ def test_a_meta_set_that_cannot_be_is_refused(meta_images, imb_type):
 
 
 def test_a_recipe_with_a_meta_set_is_another_recipe_and_gives_its_parents_split(pool):
-    usual, held = (recipe("digits", meta_images=images) for images in (0, 4))
-    assert "meta_images" not in usual.to_json()
-    assert held.key() != usual.key()
+    default, held = (recipe("digits", meta_images=images) for images in (0, 4))
+    assert "meta_images" not in default.to_json()
+    assert held.key() != default.key()
     assert Recipe.from_json(held.to_json()) == held
     child = recipe("digits", "crt", parents={"features": held})
     assert child.meta_images == 4
@@ -279,11 +279,11 @@ def test_the_loss_of_meta_weight_net_is_its_equation_written_out():
     net = network(method)
     losses = slow_losses(net, batches["uniform"])
     weights = slow_weighting(net, losses)
-    found = method.loss(net, batches, context()).item()
+    result = method.loss(net, batches, context()).item()
     products = [w * loss for w, loss in zip(weights, losses, strict=True)]
-    assert found == pytest.approx(sum(products) / sum(weights), rel=1e-12)
-    assert found != pytest.approx(sum(products) / len(products), rel=1e-3)  # over the number of images
-    assert found != pytest.approx(sum(losses) / len(losses), rel=1e-4)  # unweighted
+    assert result == pytest.approx(sum(products) / sum(weights), rel=1e-12)
+    assert result != pytest.approx(sum(products) / len(products), rel=1e-3)  # over the number of images
+    assert result != pytest.approx(sum(losses) / len(losses), rel=1e-4)  # unweighted
 
 
 def test_no_gradient_of_the_loss_goes_through_the_weights():
@@ -301,7 +301,7 @@ def test_no_gradient_of_the_loss_goes_through_the_weights():
 def test_the_meta_gradient_of_meta_weight_net_is_that_of_double_backward():
     method, batches = MetaWeightNet(), make_batches()
     net = network(method)
-    found = method.meta_grads(net, batches, context())
+    result = method.meta_grads(net, batches, context())
     function, weighting = as_function(net), net.aux["weighting"]
 
     def train_loss(parameters):
@@ -312,8 +312,8 @@ def test_the_meta_gradient_of_meta_weight_net_is_that_of_double_backward():
     meta_loss = image_losses(function, virtual_step(function, train_loss), batches["meta"]).mean()
     expected = torch.autograd.grad(meta_loss, weighting.parameters())
     names = [f"aux.weighting.{name}" for name, _ in weighting.named_parameters()]
-    assert list(found) == names
-    assert all(relative(f, e) < 1e-10 for f, e in zip(found.values(), expected, strict=True))
+    assert list(result) == names
+    assert all(relative(f, e) < 1e-10 for f, e in zip(result.values(), expected, strict=True))
 
 
 def test_a_constant_weighting_is_cross_entropy():
@@ -321,9 +321,9 @@ def test_a_constant_weighting_is_cross_entropy():
     net = network(method)
     with torch.no_grad():
         net.aux["weighting"].layers[2].weight.zero_()
-    found = method.loss(net, batches, context())
+    result = method.loss(net, batches, context())
     images, labels = batches["uniform"]
-    torch.testing.assert_close(found, functional.cross_entropy(copy.deepcopy(net)(images)[0], labels))
+    torch.testing.assert_close(result, functional.cross_entropy(copy.deepcopy(net)(images)[0], labels))
 
 
 def test_v_is_stepped_by_the_authors_optimiser(small, images, tmp_path):
@@ -346,11 +346,11 @@ def test_v_is_stepped_by_the_authors_optimiser(small, images, tmp_path):
 
 def test_the_loss_is_under_the_v_of_after_its_step(small, images, tmp_path, monkeypatch):
     state = TrainState(replace(small(), method=MetaWeightNet()), images, tmp_path, torch.device("cpu"))
-    v, usual, seen = state.net.aux["weighting"], MetaWeightNet.loss, []
+    v, default, seen = state.net.aux["weighting"], MetaWeightNet.loss, []
 
     def watched(method, net, batches, ctx):
         seen.append([p.detach().clone() for p in v.parameters()])
-        return usual(method, net, batches, ctx)
+        return default(method, net, batches, ctx)
 
     monkeypatch.setattr(MetaWeightNet, "loss", watched)
     before = [p.detach().clone() for p in v.parameters()]
@@ -463,8 +463,8 @@ def test_eps_is_that_of_double_backward_and_mistakes_are_seen(gamma, mistake):
     method, net, batches = Mcw(gamma=gamma, step=1.0), network(), make_batches()
     labels = batches["uniform"].labels
     weights = effective_weights(torch.tensor(COUNTS, dtype=torch.float64), method.beta)[labels]
-    found = method._eps(net, batches, weights, context(LATE))
-    error = relative(found, slow_eps(net, batches, method, mistake))
+    result = method._eps(net, batches, weights, context(LATE))
+    error = relative(result, slow_eps(net, batches, method, mistake))
     assert (error < 1e-10) if not mistake else (error > 0.1)
 
 
@@ -513,8 +513,8 @@ def test_mcw_without_eps_is_class_balanced_focal_loss_over_the_number_of_images(
     images, labels = batches["uniform"]
     logits = copy.deepcopy(net)(images)[0]
     weights = torch.tensor(slow_class_weights(0.9999), dtype=torch.float64)
-    found = mcw_loss(Mcw(step=0.0), net, batches)
-    torch.testing.assert_close(found, (weights[labels] * focal_loss(logits, labels, 1.0, "softmax")).mean())
+    result = mcw_loss(Mcw(step=0.0), net, batches)
+    torch.testing.assert_close(result, (weights[labels] * focal_loss(logits, labels, 1.0, "softmax")).mean())
     plain = mcw_loss(Mcw(step=0.0, gamma=0.0), net, batches)
     torch.testing.assert_close(plain, functional.cross_entropy(logits, labels, weights, reduction="sum") / len(labels))
     equal = Mcw(step=0.0, gamma=0.0).loss(net, batches, context(LATE, counts=[5, 5, 5, 5]))
@@ -611,9 +611,9 @@ def test_the_late_loss_of_metasaug_is_its_equation_written_out(base, mistake):
     method, batches = MetaSAug(base, strength=0.75, meta_lr=0.0), make_batches()
     net = saug(method)
     slow = slow_saug_loss(method, net, batches["uniform"], net.aux["covariances"].covariance.clone(), mistake=mistake)
-    found = saug_loss(method, net, batches).item()
-    assert (found == pytest.approx(slow, rel=1e-10)) == (not mistake)
-    assert found != pytest.approx(slow, rel=1e-3) or not mistake
+    result = saug_loss(method, net, batches).item()
+    assert (result == pytest.approx(slow, rel=1e-10)) == (not mistake)
+    assert result != pytest.approx(slow, rel=1e-3) or not mistake
 
 
 @pytest.mark.parametrize("base", ["ldam", "ce"])
@@ -637,8 +637,8 @@ def test_the_corrected_covariance_is_that_of_double_backward_and_enters_the_loss
     stepped = virtual_step(function, train_loss)
     (gradient,) = torch.autograd.grad(image_losses(function, stepped, batches["meta"]).mean(), sigma)
     expected = sigma.detach() - 100 * gradient
-    found = method._covariance(net, batches, context(LATE))
-    assert relative(found - sigma.detach(), -100 * gradient) < 1e-10
+    result = method._covariance(net, batches, context(LATE))
+    assert relative(result - sigma.detach(), -100 * gradient) < 1e-10
     loss = saug_loss(method, net, batches).item()
     other = saug(method)
     assert loss == pytest.approx(slow_saug_loss(method, other, batch, expected), rel=1e-9)

@@ -80,10 +80,10 @@ class Plain(Method):
 """
     (tmp_path / "plain.py").write_text(text)
     monkeypatch.setattr(lt_repro.methods, "__path__", [*lt_repro.methods.__path__, str(tmp_path)])
-    found = lt_repro.methods._found()
+    result = lt_repro.methods._found()
     monkeypatch.delitem(sys.modules, "lt_repro.methods.plain")
-    assert set(found) == {*METHODS, "plain"}
-    assert [method.title for method in found["plain"].examples()] == ["plain"]
+    assert set(result) == {*METHODS, "plain"}
+    assert [method.title for method in result["plain"].examples()] == ["plain"]
 
 
 @EACH_CLASS
@@ -173,9 +173,9 @@ def test_gradient_reaches_every_parameter(name):
 def test_meta_gradients_are_of_auxiliary_parameters_and_leave_the_network_alone(name):
     net, batches, ctx = step(EVERY[name])
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    found = EVERY[name].meta_grads(net, batches, ctx)
-    assert found
-    for key, gradient in found.items():
+    result = EVERY[name].meta_grads(net, batches, ctx)
+    assert result
+    for key, gradient in result.items():
         assert key.startswith("aux.")
         assert gradient.shape == net.get_parameter(key).shape
         assert gradient.abs().sum() > 0

@@ -18,12 +18,12 @@ def test_accuracies_against_a_loop():
     rng = np.random.default_rng(0)
     labels, predicted = np.repeat(np.arange(5), 20), rng.integers(0, 5, 100)
     groups = {"many": np.array([0, 1]), "few": np.array([4])}
-    found = accuracies(predicted, labels, groups)
+    result = accuracies(predicted, labels, groups)
     pairs = list(zip(predicted.tolist(), labels.tolist(), strict=True))
-    assert found["all"] == sum(p == y for p, y in pairs) / 100
-    assert found["many"] == pytest.approx(sum(p == y for p, y in pairs if y in (0, 1)) / 40)
-    assert found["few"] == pytest.approx(sum(p == y for p, y in pairs if y == 4) / 20)
-    assert "medium" not in found
+    assert result["all"] == sum(p == y for p, y in pairs) / 100
+    assert result["many"] == pytest.approx(sum(p == y for p, y in pairs if y in (0, 1)) / 40)
+    assert result["few"] == pytest.approx(sum(p == y for p, y in pairs if y == 4) / 20)
+    assert "medium" not in result
     by_class = [sum(p == y for p, y in pairs if y == k) / 20 for k in range(5)]
     assert per_class_accuracy(predicted, labels, 5) == pytest.approx(by_class)
 
@@ -60,25 +60,25 @@ def slow_calibration_error(logits, labels, bins):
 def test_calibration_error_against_a_loop(bins):
     rng = np.random.default_rng(0)
     logits, labels = 3 * rng.normal(size=(500, 6)), rng.integers(0, 6, 500)
-    found = reliability(logits, labels, bins)
-    assert calibration_error(found) == pytest.approx(slow_calibration_error(logits, labels, bins))
+    result = reliability(logits, labels, bins)
+    assert calibration_error(result) == pytest.approx(slow_calibration_error(logits, labels, bins))
 
 
 @pytest.mark.parametrize("bins", [15, 4])
 def test_bins_against_a_loop(bins):
     rng = np.random.default_rng(1)
     logits, labels = 3 * rng.normal(size=(300, 6)), rng.integers(0, 6, 300)
-    found = reliability(logits, labels, bins)
+    result = reliability(logits, labels, bins)
     rows = [(np.exp(z) / np.exp(z).sum(), y) for z, y in zip(logits, labels, strict=True)]
     for b in range(bins):
         inside = [(p.max(), p.argmax() == y) for p, y in rows if b / bins < p.max() <= (b + 1) / bins]
-        assert found.images[b] == len(inside)
+        assert result.images[b] == len(inside)
         if inside:
-            assert found.confidence[b] == pytest.approx(sum(p for p, _ in inside) / len(inside))
-            assert found.accuracy[b] == pytest.approx(sum(right for _, right in inside) / len(inside))
-    assert found.images.sum() == 300
-    assert (np.isnan(found.confidence) == (found.images == 0)).all()
-    assert found.images[0] == 0  # no confidence is below 1/6: an empty bin is NaN, not 0
+            assert result.confidence[b] == pytest.approx(sum(p for p, _ in inside) / len(inside))
+            assert result.accuracy[b] == pytest.approx(sum(right for _, right in inside) / len(inside))
+    assert result.images.sum() == 300
+    assert (np.isnan(result.confidence) == (result.images == 0)).all()
+    assert result.images[0] == 0  # no confidence is below 1/6: an empty bin is NaN, not 0
 
 
 def test_a_confidence_on_the_edge_of_a_bin_belongs_below_it():

@@ -82,10 +82,10 @@ def test_running_statistics_are_updated_by_both_conventional_first():
     dual([x, y])
     by_hand.trunk(x)
     by_hand.trunk(y)
-    for (name, found), expected in zip(
+    for (name, result), expected in zip(
         dual.trunk.state_dict().items(), by_hand.trunk.state_dict().values(), strict=True
     ):
-        assert torch.equal(found, expected), name
+        assert torch.equal(result, expected), name
     swapped = net().train()
     swapped([y, x])
     assert not torch.equal(swapped.trunk[2].running_mean, dual.trunk[2].running_mean)
@@ -114,11 +114,11 @@ def test_batchnorm_in_parts_is_batchnorm_of_each_part_and_its_statistics_are_the
             + 1
         )
         x, by_hand = x.clone().requires_grad_(), x.clone().requires_grad_()
-        found = layer(x)
+        result = layer(x)
         expected = torch.cat([card(part) for card, part in zip(cards, by_hand.split(sizes), strict=True)])
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-        pull = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-        (found * pull).sum().backward()
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+        pull = torch.randn(result.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+        (result * pull).sum().backward()
         (expected * pull).sum().backward()
         torch.testing.assert_close(x.grad, by_hand.grad, rtol=1e-9, atol=1e-12)
     for name in ("weight", "bias"):
@@ -155,9 +155,9 @@ def test_a_network_in_parts_is_a_network_for_each_part_of_every_branchs_batch(br
     for module in layers:
         module.parts = 2
     batches = [torch.rand(8, 1, 8, 8) * (number + 1) for number in range(len(branches))]
-    found = whole(batches)
+    result = whole(batches)
     halves = [card([x[4 * i : 4 * i + 4] for x in batches]) for i, card in enumerate(cards)]
-    torch.testing.assert_close(found, [torch.cat(pair) for pair in zip(*halves, strict=True)])
+    torch.testing.assert_close(result, [torch.cat(pair) for pair in zip(*halves, strict=True)])
     for (name, value), expected in zip(whole.named_buffers(), cards[0].buffers(), strict=True):
         torch.testing.assert_close(value, expected, msg=name)
 

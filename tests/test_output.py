@@ -65,9 +65,14 @@ def test_class_names_of_a_data_set_and_its_path_are_printed_as_they_are(run):
 
 
 def test_a_wrong_request_is_repeated_as_it_was_typed(refused):
-    odd, digits = "[bold]x[:fire:] :+1:", ["train", "--dataset", "digits"]
-    for words in (["reproduce", odd], [*digits, "--method", odd], [*digits, "--set", f"{odd}=1"], [odd]):
-        assert odd in refused(*words)
+    unexpected, digits = "[bold]x[:fire:] :+1:", ["train", "--dataset", "digits"]
+    for words in (
+        ["reproduce", unexpected],
+        [*digits, "--method", unexpected],
+        [*digits, "--set", f"{unexpected}=1"],
+        [unexpected],
+    ):
+        assert unexpected in refused(*words)
 
 
 def test_train_prints_the_path_that_it_writes(run):

@@ -16,9 +16,9 @@ WORDS = " ".join(PAGE.split())
 
 @pytest.fixture(scope="module")
 def runs():
-    found, bad = load_runs([ROOT / "tables/runs"])
+    result, bad = load_runs([ROOT / "tables/runs"])
     assert not bad
-    return found
+    return result
 
 
 def test_an_exhibit_without_runs_has_no_link():

@@ -129,8 +129,10 @@ def test_calibration_is_shown_beside_the_published_error():
 def test_a_table_of_printed_numbers_becomes_fractions():
     assert as_printed("a 42.73±0.28 -\n\n  b 1 2.5") == {"a": [(42.73, 0.28), None], "b": [1.0, 2.5]}
     columns = images("cifar10", 100, 10)
-    found = published(columns, as_printed("a 42.73±0.28 -\nb 30 20"), "S", "P", "secondary", {"b": "of C"}, errors=True)
-    assert found == {
+    result = published(
+        columns, as_printed("a 42.73±0.28 -\nb 30 20"), "S", "P", "secondary", {"b": "of C"}, errors=True
+    )
+    assert result == {
         ("a", "cifar10-100"): Published(0.5727, "S", "P", "secondary", 0.0028),
         ("b", "cifar10-100"): Published(0.7, "S, of C", AS_QUOTED, "quoted"),
         ("b", "cifar10-10"): Published(0.8, "S, of C", AS_QUOTED, "quoted"),

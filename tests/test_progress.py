@@ -47,18 +47,18 @@ def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height
     screen = Console(file=io.StringIO(), force_terminal=True, width=width, height=height)
     monkeypatch.setattr(progress, "err", screen)
     table = TABLE4.with_settings(dataset="digits", epochs=1)
-    wanted = table.recipes()
-    board = progress.Board(wanted, [table, TABLE6A], [])
-    for made in wanted[:2]:
+    requested = table.recipes()
+    board = progress.Board(requested, [table, TABLE6A], [])
+    for made in requested[:2]:
         board.at(at_epoch(made.key(), 5))
-    (run,) = run_all([wanted[2]], digits(), Path("runs"))
+    (run,) = run_all([requested[2]], digits(), Path("runs"))
     with board:
         board.ended(run)
         lines = screen.render_lines(board.render(), pad=False)
     assert len(lines) < height or height < 4
     text = ["".join(part.text for part in line) for line in lines]
     assert max(map(len, text)) <= width
-    first = f"1 of {len(wanted)} done, 2 running, {len(wanted) - 3} to go, "
+    first = f"1 of {len(requested)} done, 2 running, {len(requested) - 3} to go, "
     assert text[0].startswith(first if width > 50 else first[: width - 5 if width < 40 else 31])
     assert not any(re.search(r"\d…", line) for line in text)
     if height > 20:
@@ -69,25 +69,25 @@ def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height
 def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    wanted = [brief(10, seed=seed) for seed in range(4)]
-    board = progress.Board(wanted, [], [])
+    requested = [brief(10, seed=seed) for seed in range(4)]
+    board = progress.Board(requested, [], [])
     assert "time left unknown" in board.render().renderables[0].plain
     clock[0] = 200.0
-    board.at(at_epoch(wanted[0].key(), 1))
+    board.at(at_epoch(requested[0].key(), 1))
     assert "time left unknown" in board.render().renderables[0].plain  # what starting took says nothing
     clock[0] = 230.0
-    board.at(at_epoch(wanted[0].key(), 6))
+    board.at(at_epoch(requested[0].key(), 6))
     assert "about 3:24 left" in board.render().renderables[0].plain  # half a run in 30 s, 3.4 to go
-    for made in wanted[1:]:
+    for made in requested[1:]:
         board.to_do.pop(made.key())  # as if they had been there
     assert "about 0:24 left" in board.render().renderables[0].plain
 
 
 def test_only_what_trains_can_have_been_trained_by_another_process(capsys):
     parent = brief()
-    wanted = [parent, brief(method="tau_norm", parents={"weights": parent})]
-    board = progress.Board(wanted, [], [])
-    for run in run_all(wanted, digits(), Path("runs")):
+    requested = [parent, brief(method="tau_norm", parents={"weights": parent})]
+    board = progress.Board(requested, [], [])
+    for run in run_all(requested, digits(), Path("runs")):
         board.ended(run)
     trained, evaluated = capsys.readouterr().err.splitlines()[-2:]
     assert trained.endswith(", by another process")

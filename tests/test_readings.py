@@ -201,9 +201,9 @@ def test_a_planned_command_makes_the_recipe_again(reading, extra, run):
     assert ("--reading released" in line) == (reading == "released")
     code, out, err = run(*line.split()[1:], "--json")
     assert code == 0, err
-    found = json.loads(out)
-    assert found["key"] == made.key()
-    assert Recipe.from_json(found["recipe"]) == made
+    result = json.loads(out)
+    assert result["key"] == made.key()
+    assert Recipe.from_json(result["recipe"]) == made
 
 
 def test_explain_and_show_name_the_reading(run):

@@ -189,15 +189,15 @@ def test_the_readme_shows_and_judges_what_each_reading_gave(runs):
     for table, name in ((READINGS_DBN, "DBN-Mix"), (READINGS_SBN, "SBN-Mix")):
         measured = measure(table, runs)
         ours = {(entry.cell.row.label, entry.cell.column.label): entry for entry in measured}
-        for found in check(measured):
-            cell = found.measured.cell
-            if cell.branch or found.status == "not run":
+        for result in check(measured):
+            cell = result.measured.cell
+            if cell.branch or result.status == "not run":
                 continue
             place = name, cell.row.label, cell.column.title
-            statuses[place], away[place] = found.status, 100 * (cell.published.value - found.measured.mean)
+            statuses[place], away[place] = result.status, 100 * (cell.published.value - result.measured.mean)
             if cell.row.label == "released":
                 numbers = f"{100 * cell.published.value:.2f} | {ours['paper', cell.column.label].text()}"
-                line = f"{name}, {cell.column.title} | {numbers} | {found.measured.text()} | {found.status}"
+                line = f"{name}, {cell.column.title} | {numbers} | {result.measured.text()} | {result.status}"
                 assert f"| {line} |\n" in README
     text_of = {place[::2]: status for place, status in statuses.items() if place[1] == "paper"}
     assert text_of.pop(("DBN-Mix", "Many")) == "reproduced"

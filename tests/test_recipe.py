@@ -178,9 +178,9 @@ BN_PARTS = {"branches": 2, "mix": "bilateral", "bn_parts": 4}
 
 
 def test_parts_of_batchnorm_are_another_recipe_and_not_taken_from_a_parent():
-    usual, parts = recipe("cifar100", "dbn_mix"), recipe("cifar100", "dbn_mix", bn_parts=4)
-    assert "bn_parts" not in usual.to_json()
-    assert Recipe.from_json(usual.to_json() | {"bn_parts": 1}).key() == usual.key() != parts.key()
+    default, parts = recipe("cifar100", "dbn_mix"), recipe("cifar100", "dbn_mix", bn_parts=4)
+    assert "bn_parts" not in default.to_json()
+    assert Recipe.from_json(default.to_json() | {"bn_parts": 1}).key() == default.key() != parts.key()
     assert Recipe.from_json(parts.to_json()) == parts
     assert recipe("cifar100", "crt", parents={"features": parts}).bn_parts == 1
     assert "bn_parts" in recipe("cifar100", "tau_norm", parents={"weights": parts}).inactive_fields()
@@ -285,8 +285,8 @@ def test_from_json_refuses_missing_and_unknown_fields():
 def test_departures_name_what_differs_from_the_papers_settings():
     full = {"branches": 2, "mix": "bilateral", "tscale": True}
     assert departures(recipe("cifar100", ratio=50.0, seed=4, **full)) == {}
-    found = departures(recipe("cifar10", branch_at="layer3", epochs=10, eta=7.0, split_seed=1, **full))
-    assert found == {"branch_at": ("layer3", "block"), "epochs": (10, 200), "eta": (7.0, 3.0), "split_seed": (1, 0)}
+    result = departures(recipe("cifar10", branch_at="layer3", epochs=10, eta=7.0, split_seed=1, **full))
+    assert result == {"branch_at": ("layer3", "block"), "epochs": (10, 200), "eta": (7.0, 3.0), "split_seed": (1, 0)}
     assert departures(recipe("cifar10", "bbn", ratio=200.0, seed=1)) == {}
     parent = recipe("cifar10", epochs=10, seed=2)
     assert departures(recipe("cifar10", "crt", parents={"features": parent}, lr=0.2)) == {

@@ -78,11 +78,11 @@ def by_column(table, cells, best=False):
     """The texts of the rows, by the title of a column and by what stands under it: (ratio 60, gain)."""
     header, lines, _ = text.rows(table, cells, best)
     assert {len(line) for line in lines} == {len(header)}
-    titles, found, title = {column.title for column in table.columns}, {}, ""
+    titles, result, title = {column.title for column in table.columns}, {}, ""
     for name, texts in list(zip(header, zip(*lines, strict=True), strict=True))[1:]:
         title = name if name in titles else title
-        found[title, "ours" if name == title else name] = list(texts)
-    return found
+        result[title, "ours" if name == title else name] = list(texts)
+    return result
 
 
 def test_mean_spread_and_gain_by_hand():
@@ -126,20 +126,20 @@ def unknown(*subset):
 
 
 def test_another_split_is_left_out_and_named():
-    odd, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
-    odd = replace(odd, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
-    kept, lines = conflicts([odd, *others], unknown)
+    unexpected, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
+    unexpected = replace(unexpected, split={"digest": "0" * 64, "counts": [2, 1]}, path=Path("runs/odd.json"))
+    kept, lines = conflicts([unexpected, *others], unknown)
     assert kept == others
     assert lines == ["skipped odd.json: different split of digits (ratio 60), 00000000 instead of 55555555"]
-    assert conflicts([odd, others[0]], unknown)[0] == [odd]  # the first seen among equals
-    elsewhere = replace(odd, recipe=odd.recipe.replace(split_seed=1))
+    assert conflicts([unexpected, others[0]], unknown)[0] == [unexpected]  # the first seen among equals
+    elsewhere = replace(unexpected, recipe=unexpected.recipe.replace(split_seed=1))
     assert conflicts([elsewhere, *others], unknown) == ([elsewhere, *others], [])
 
 
 def test_a_split_that_is_known_needs_no_majority():
-    odd, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
+    unexpected, *others = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
     asked, known = [], make_split(np.repeat((0, 1), 9), ratio=3)
-    kept, lines = conflicts([odd, *others], lambda *subset: asked.append(subset) or known)
+    kept, lines = conflicts([unexpected, *others], lambda *subset: asked.append(subset) or known)
     assert (kept, len(lines), asked) == ([], 3, [("digits", 60.0, "exp", 0, 0)])
 
 
@@ -182,9 +182,9 @@ def test_json_is_the_pinned_one():
 
 
 def test_markdown():
-    odd = replace(PAPER, rows=(PAPER.rows[0]._replace(title="a | b"), *PAPER.rows[1:]))
-    cells = measure(odd, runs_of(odd, {0: (0.38, 0.39), 2: (0.4325,)}))
-    lines = text.markdown(odd, cells, ["damaged:\nx | y"]).splitlines()
+    unexpected = replace(PAPER, rows=(PAPER.rows[0]._replace(title="a | b"), *PAPER.rows[1:]))
+    cells = measure(unexpected, runs_of(unexpected, {0: (0.38, 0.39), 2: (0.4325,)}))
+    lines = text.markdown(unexpected, cells, ["damaged:\nx | y"]).splitlines()
     grid = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("|")]
     header, rule, *rows = [[part.strip() for part in line[1:-1]] for line in grid]
     assert {(line[0], line[-1]) for line in grid} == {("", "")}

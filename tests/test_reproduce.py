@@ -76,11 +76,11 @@ def test_some_rows_and_columns_are_planned_with_their_parents(run):
 @pytest.mark.parametrize("order", ["seed", "cheapest"])
 def test_an_order_moves_runs_and_loses_none(order):
     recipes = TABLE4.recipes()
-    found = ordered(recipes, order)
-    assert sorted(item.key() for item in found) == sorted(item.key() for item in recipes)
+    result = ordered(recipes, order)
+    assert sorted(item.key() for item in result) == sorted(item.key() for item in recipes)
     first = {
-        "seed": [item.seed for item in found] == sorted(item.seed for item in found),
-        "cheapest": [cost.work(item) for item in found] == sorted(cost.work(item) for item in found),
+        "seed": [item.seed for item in result] == sorted(item.seed for item in result),
+        "cheapest": [cost.work(item) for item in result] == sorted(cost.work(item) for item in result),
     }
     assert first[order]
     with pytest.raises(RequestError, match="order"):
@@ -128,16 +128,16 @@ def test_a_speed_is_that_of_20_steps_without_the_first_or_of_3_seconds(monkeypat
 
 def test_a_cost_is_work_over_the_median_measured_speed(run):
     run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn")
-    found = [Run.read(path) for path in sorted(Path("runs").glob("*.json"))]
-    assert len(found) == 2
-    wanted = recipe("digits", ratio=60.0, mix="mixup")
-    speeds = sorted(cost.work(stored.recipe) / stored.seconds for stored in found)
-    cpu, gpu = (cost.measured_speeds(found, gpu=gpu) for gpu in (False, True))
+    result = [Run.read(path) for path in sorted(Path("runs").glob("*.json"))]
+    assert len(result) == 2
+    requested = recipe("digits", ratio=60.0, mix="mixup")
+    speeds = sorted(cost.work(stored.recipe) / stored.seconds for stored in result)
+    cpu, gpu = (cost.measured_speeds(result, gpu=gpu) for gpu in (False, True))
     mean = sum(speeds) / 2
-    assert cost.cost([wanted], cpu).seconds == pytest.approx(cost.work(wanted) / mean)
-    assert cost.cost([wanted], gpu) == (0.0, 1, cost.work(wanted))
-    assert cost.cost([wanted.replace(net="resnet20")], cpu) == (0.0, 1, cost.work(wanted))
-    child = recipe("digits", "crt", parents={"features": wanted})
+    assert cost.cost([requested], cpu).seconds == pytest.approx(cost.work(requested) / mean)
+    assert cost.cost([requested], gpu) == (0.0, 1, cost.work(requested))
+    assert cost.cost([requested.replace(net="resnet20")], cpu) == (0.0, 1, cost.work(requested))
+    child = recipe("digits", "crt", parents={"features": requested})
     assert cost.cost([child], cpu).seconds == pytest.approx(cost.work(child) / mean)
 
 
@@ -329,8 +329,8 @@ def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
     assert document["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
     whole = {"recipe": recipe("cifar100", branches=2, seed=4), "path": None}
     Path("runs/elsewhere").mkdir()
-    found = replace(Run.read(path), **whole).publish(Path("runs/elsewhere"))
-    document = json.loads(run("explain", found.path, "--json")[1])
+    result = replace(Run.read(path), **whole).publish(Path("runs/elsewhere"))
+    document = json.loads(run("explain", result.path, "--json")[1])
     assert (document["departures"], ["table4", "dbn", "100"] in document["cells"]) == ({}, True)
 
 
@@ -411,13 +411,13 @@ def test_a_setting_of_one_column_makes_another_table(run):
 
 
 def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
-    found = {}
+    result = {}
     for table in (TABLE4, TABLE4.with_settings(gamma=1.0)):
         cells = [cell for cell in table.cells() if cell.column.label == "100"]
-        found[table.id] = {cell.row.label: cell.recipe.key() for cell in cells}
+        result[table.id] = {cell.row.label: cell.recipe.key() for cell in cells}
         gammas = [cell.recipe for cell in cells if cell.recipe.values.get("gamma") == 1.0]
         assert not any(made.inactive_fields() & {"gamma"} for made in gammas)
-    same = {row for row, key in found["table4"].items() if key == found["table4-gamma1"][row]}
+    same = {row for row, key in result["table4"].items() if key == result["table4-gamma1"][row]}
     assert same == {"sbn", "sbn+mixup", "sbn+ts"}
 
 

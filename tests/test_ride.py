@@ -98,16 +98,16 @@ def slow(method, experts, weighted=True, teacher=None, targets=None, mistake="")
 @pytest.mark.parametrize("settings", [{}, {"diversity": -0.2, "prior_weight": 0.4, "beta": 0.9, "scale": 10.0}])
 def test_the_loss_is_its_equation_written_out(logits, experts, epoch_progress, settings):
     method = Ride(experts, **settings)
-    found = loss(method, logits[:experts], epoch_progress)
+    result = loss(method, logits[:experts], epoch_progress)
     expected = slow(method, logits[:experts].tolist(), epoch_progress == AFTER)
-    assert found.item() == pytest.approx(expected, rel=1e-9)
+    assert result.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_distilled_loss_is_its_equation_written_out(logits):
     method = Ride(2, distill=0.7)
-    found = loss(method, logits[:2], teacher=logits[1:])
-    assert found.item() == pytest.approx(slow(method, logits[:2].tolist(), teacher=logits[1:].tolist()), rel=1e-9)
-    assert found > loss(replace(method, distill=0.0), logits[:2])
+    result = loss(method, logits[:2], teacher=logits[1:])
+    assert result.item() == pytest.approx(slow(method, logits[:2].tolist(), teacher=logits[1:].tolist()), rel=1e-9)
+    assert result > loss(replace(method, distill=0.0), logits[:2])
     same = loss(method, logits[:2], teacher=combine(logits[:2])[None])
     torch.testing.assert_close(same, loss(replace(method, distill=0.0), logits[:2]))
 
@@ -126,8 +126,8 @@ MISTAKES = [
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_seen(logits, mistake):
     method = Ride(3, prior_weight=0.4, beta=0.9)
-    found = loss(method, logits[:3]).item()
-    assert found != pytest.approx(slow(method, logits[:3].tolist(), mistake=mistake), rel=1e-4)
+    result = loss(method, logits[:3]).item()
+    assert result != pytest.approx(slow(method, logits[:3].tolist(), mistake=mistake), rel=1e-4)
 
 
 @pytest.mark.parametrize("distill", [0.0, 0.7])
@@ -156,8 +156,8 @@ def test_the_teacher_gets_no_gradient(logits):
 
 def test_logits_in_bf16_are_computed_in_fp32(logits):
     half = logits[:3].bfloat16()
-    found = loss(Ride(3), half)
-    torch.testing.assert_close(found, loss(Ride(3), half.double()), rtol=1e-5, atol=0, check_dtype=False)
+    result = loss(Ride(3), half)
+    torch.testing.assert_close(result, loss(Ride(3), half.double()), rtol=1e-5, atol=0, check_dtype=False)
 
 
 # The temperatures, and the switch
@@ -166,11 +166,11 @@ def test_logits_in_bf16_are_computed_in_fp32(logits):
 def test_temperatures_of_the_published_settings():
     """The rarest class of CIFAR-100-LT (100) has 0.81."""
     counts = torch.tensor([int(500 * 0.01 ** (k / 99)) for k in range(100)], dtype=torch.float64)
-    found = class_temperatures(counts, 0.05, torch.tensor(AFTER), 0.8)
-    assert found[0] == found.max() == 1
-    assert found[-1].item() == pytest.approx(0.81, abs=0.005)
-    assert found[-1].item() == pytest.approx((100 * 5 / 10847 * 0.05 + 0.95) / (100 * 500 / 10847 * 0.05 + 0.95))
-    assert torch.equal(found, found.sort(descending=True).values)
+    result = class_temperatures(counts, 0.05, torch.tensor(AFTER), 0.8)
+    assert result[0] == result.max() == 1
+    assert result[-1].item() == pytest.approx(0.81, abs=0.005)
+    assert result[-1].item() == pytest.approx((100 * 5 / 10847 * 0.05 + 0.95) / (100 * 500 / 10847 * 0.05 + 0.95))
+    assert torch.equal(result, result.sort(descending=True).values)
 
 
 def test_weights_and_temperatures_begin_at_epoch_160_of_200(logits):
@@ -193,9 +193,9 @@ def ldam(logits, epoch_progress=AFTER, margin=0.5):
 @pytest.mark.parametrize("epoch_progress", [AFTER, BEFORE])
 def test_one_expert_is_ldam_with_deferred_weights(logits, epoch_progress):
     one_expert = logits[:1].clone().requires_grad_()
-    found = loss(Ride(1), one_expert, epoch_progress)
-    torch.testing.assert_close(found, ldam(logits[0], epoch_progress))
-    found.backward()
+    result = loss(Ride(1), one_expert, epoch_progress)
+    torch.testing.assert_close(result, ldam(logits[0], epoch_progress))
+    result.backward()
     alone = logits[0].clone().requires_grad_()
     ldam(alone, epoch_progress).backward()
     torch.testing.assert_close(one_expert.grad[0], alone.grad)
@@ -203,16 +203,16 @@ def test_one_expert_is_ldam_with_deferred_weights(logits, epoch_progress):
 
 
 def test_without_diversity_each_expert_keeps_its_loss(logits):
-    found = loss(Ride(3, diversity=0.0), logits[:3])
-    torch.testing.assert_close(found, sum(ldam(z) for z in logits[:3]))
-    assert not torch.isclose(found, 3 * ldam(combine(logits[:3])))  # what the public code trains instead
-    assert loss(Ride(3), logits[:3]) < found
+    result = loss(Ride(3, diversity=0.0), logits[:3])
+    torch.testing.assert_close(result, sum(ldam(z) for z in logits[:3]))
+    assert not torch.isclose(result, 3 * ldam(combine(logits[:3])))  # what the public code trains instead
+    assert loss(Ride(3), logits[:3]) < result
 
 
 def test_identical_experts_have_no_divergence(logits):
     logged = {}
-    found = loss(Ride(3), logits[:1].expand(3, 6, 4), logged=logged)
-    torch.testing.assert_close(found, 3 * ldam(logits[0]))
+    result = loss(Ride(3), logits[:1].expand(3, 6, 4), logged=logged)
+    torch.testing.assert_close(result, 3 * ldam(logits[0]))
     assert logged["divergence"].item() == pytest.approx(0, abs=1e-12)
     loss(Ride(3), logits[:3], logged=logged)
     assert logged["divergence"] > 0.1
@@ -226,19 +226,19 @@ def test_before_the_switch_there_are_no_weights_and_no_temperatures(logits):
 
 
 def test_without_margin_weights_and_diversity_it_is_the_sum_of_cross_entropies(logits):
-    found = loss(Ride(3, diversity=0.0, margin=0.0, beta=0.0), logits[:3])
+    result = loss(Ride(3, diversity=0.0, margin=0.0, beta=0.0), logits[:3])
     expected = sum(functional.cross_entropy(z, torch.tensor(LABELS)) for z in logits[:3])
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_the_divergence_is_torchs_and_has_no_gradient_into_its_target(logits):
     target, moved = logits[0].clone().requires_grad_(), logits[1].clone().requires_grad_()
-    found = divergence(target, moved, 1.5)
+    result = divergence(target, moved, 1.5)
     expected = functional.kl_div(
         (logits[1] / 1.5).log_softmax(1), (logits[0] / 1.5).log_softmax(1), reduction="batchmean", log_target=True
     )
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(result, expected)
+    result.backward()
     assert target.grad is None
     assert moved.grad.abs().sum() > 0
 

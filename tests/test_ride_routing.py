@@ -101,11 +101,11 @@ def test_the_target_is_of_ensembles_not_of_single_experts():
 
 def test_running_means_are_of_the_first_experts():
     logits = torch.arange(24.0).reshape(3, 2, 4) ** 2
-    found = running_means(list(logits))
+    result = running_means(list(logits))
     for i in range(3):
         for b, k in itertools.product(range(2), range(4)):
-            assert found[i, b, k].item() == pytest.approx(sum(z[b][k] for z in logits[: i + 1].tolist()) / (i + 1))
-    assert torch.equal(found[-1], combine(list(logits)))
+            assert result[i, b, k].item() == pytest.approx(sum(z[b][k] for z in logits[: i + 1].tolist()) / (i + 1))
+    assert torch.equal(result[-1], combine(list(logits)))
 
 
 # The loss
@@ -156,9 +156,9 @@ METHODS = [RideRouting(), RideRouting(top_k=2), RideRouting(top_k=4, pos_weight=
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_the_loss_and_its_gradient_follow_the_equation(method, experts):
     net = fixed(method, experts)
-    found = loss(method, net)
-    assert found.item() == pytest.approx(slow(method, net), rel=1e-9)
-    found.backward()
+    result = loss(method, net)
+    assert result.item() == pytest.approx(slow(method, net), rel=1e-9)
+    result.backward()
     for parameter in net.aux.parameters():
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
         for place in range(0, len(flat), 7):
@@ -187,9 +187,9 @@ def test_a_planted_mistake_is_seen(mistake):
     if mistake == "the next expert alone":  # an image that the third expert corrects, not the second
         net.logits[:, 0] = 0.0
         net.logits[:, 0, 1] = torch.tensor([1.0, 1.0, -9.0, 0.0])
-    found = loss(method, net).item()
-    assert found == pytest.approx(slow(method, net), rel=1e-9)
-    assert found != pytest.approx(slow(method, net, mistake), rel=1e-4)
+    result = loss(method, net).item()
+    assert result == pytest.approx(slow(method, net), rel=1e-9)
+    assert result != pytest.approx(slow(method, net, mistake), rel=1e-4)
 
 
 def test_with_pos_weight_one_it_is_binary_cross_entropy():
@@ -234,8 +234,8 @@ def test_experts_in_bf16_are_read_in_fp32():
     ids=str,
 )
 def test_an_image_stops_at_its_first_shut_gate(gates, used):
-    found = experts_used(torch.tensor([gates, gates]).bool())
-    assert (found.tolist(), found.dtype) == ([used, used], torch.int64)
+    result = experts_used(torch.tensor([gates, gates]).bool())
+    assert (result.tolist(), result.dtype) == ([used, used], torch.int64)
 
 
 def test_an_image_is_predicted_by_the_experts_that_it_uses():
@@ -334,14 +334,14 @@ def test_a_run_trains_the_gates_alone_and_its_savings_can_be_counted(small, imag
     parent = small(method="ride", experts=3, epochs=6)
     before = fit(parent, images, out=folder)
     made = recipe("made_up", "ride_routing", parents={"weights": parent}, pos_weight=1.0)
-    found = fit(made, images, out=folder)
+    trained = fit(made, images, out=folder)
     assert (made.epochs, made.batch) == (5, 512)  # larger than the training set: one step an epoch
-    assert len(found.history["experts"]) == 5
-    assert all(1 <= mean <= 3 for mean in found.history["experts"])
-    old, new = (checkpoint.load_weights(run.weights_path, run.weights["sha256"]) for run in (before, found))
+    assert len(trained.history["experts"]) == 5
+    assert all(1 <= mean <= 3 for mean in trained.history["experts"])
+    old, new = (checkpoint.load_weights(run.weights_path, run.weights["sha256"]) for run in (before, trained))
     assert {name for name in new if name.startswith("aux.gates.")} == new.keys() - old.keys()
     assert all(torch.equal(value, new[name]) for name, value in old.items())  # running statistics too
-    assert found.result["branches"] == before.result["branches"]
+    assert trained.result["branches"] == before.result["branches"]
     net = network.trained(made, new, images, torch.device("cpu"))
     pixels = torch.from_numpy(images.test_images).permute(0, 3, 1, 2).float() / 255
     used = made.method.assigned(net, pixels)
@@ -350,7 +350,7 @@ def test_a_run_trains_the_gates_alone_and_its_savings_can_be_counted(small, imag
     for row, number in enumerate(used.tolist()):
         mean = sum(branch[row] for branch in logits.branches[:number]) / number
         np.testing.assert_allclose(logits.combined[row], mean, rtol=1e-4, atol=1e-4)
-    assert json.loads(found.path.read_text())["recipe"]["method"]["pos_weight"] == 1.0
+    assert json.loads(trained.path.read_text())["recipe"]["method"]["pos_weight"] == 1.0
 
 
 def test_the_gates_start_fresh_and_nothing_else_is_trained(small, images, folder):

@@ -68,8 +68,8 @@ def test_a_damaged_file_is_named_in_three_lines_and_left_alone(kind, run):
     with pytest.raises(DamagedError, match=run.path.name) as caught:
         Run.read(run.path)
     assert len(str(caught.value).splitlines()) <= 3
-    found, bad = runs.load_runs([run.path.parent])
-    assert (found, len(bad)) == ([], 1)
+    result, bad = runs.load_runs([run.path.parent])
+    assert (result, len(bad)) == ([], 1)
     assert run.path.read_bytes() == before
 
 

@@ -57,9 +57,9 @@ def test_runs_of_another_reading_are_one_group():
     released = TABLE4.read_as("released")
     runs = [fake(made, 0.4) for made in released.only(None, ["100"]).recipes()]
     assert skipped_line(released, runs) is None
-    found = skipped_line(TABLE4, runs)
+    result = skipped_line(TABLE4, runs)
     # rows on which the readings agree match in both
-    assert f"{len(runs)} with the reading released (--reading released){HINT}" in found
+    assert f"{len(runs)} with the reading released (--reading released){HINT}" in result
     assert "with the reading paper (--reading paper)" in skipped_line(
         released, [fake(made, 0.4) for made in TABLE4.only(None, ["100"]).recipes()]
     )
@@ -94,8 +94,8 @@ def test_no_word_where_nothing_is_missing():
 def test_without_options_that_show_a_run_it_is_pointed_at():
     rows = [row._replace(edits=dict(row.edits) | {"lr": 0.3}) for row in DIGITS.rows[:1]]
     table = replace(DIGITS, rows=rows)
-    found = line({"weight_decay": 0.01}, table=table)
-    assert "(--set weight_decay=0.01)" in found
+    result = line({"weight_decay": 0.01}, table=table)
+    assert "(--set weight_decay=0.01)" in result
     fixed = replace(table, build=lambda **given: DIGITS.build(**given | {"weight_decay": 0.0}))  # whatever is typed
     assert line({"weight_decay": 0.01}, table=fixed).endswith("; `ltrepro show RUN` shows one")
 

@@ -51,9 +51,9 @@ def test_a_stored_run_file_is_read_and_keeps_its_key(path):
 
 
 def test_a_run_file_says_how_it_came_about(run):
-    found = trained(run, "--seed", "4")
-    assert found.command == "ltrepro train --dataset digits --ratio 60 --epochs 2 --seed 4"
-    assert (found.threads, found.determinism) == (1, "A")
+    result = trained(run, "--seed", "4")
+    assert result.command == "ltrepro train --dataset digits --ratio 60 --epochs 2 --seed 4"
+    assert (result.threads, result.determinism) == (1, "A")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_two_processes_on_one_folder_train_every_run_once(run):
     assert (code, other.returncode) == (0, 0), outputs
     runs = [Run.read(path) for path in Path("runs").glob("*.json")]
     assert len(runs) == 9
-    assert all(len(found.attempts) == 1 for found in runs)
+    assert all(len(result.attempts) == 1 for result in runs)
     assert {path.suffix for path in Path("runs").iterdir()} == {".json", ".pt"}
     trained_by = [err.count("accuracy") - err.count("by another process") for _, err in outputs]
     assert sum(trained_by) == 9
@@ -277,16 +277,16 @@ def test_verify_names_weights_that_are_gone_and_what_needs_them(run):
 
 
 def test_verify_takes_nothing_from_a_process_that_lives(run, refused):
-    found = trained(run)
-    outlived = found.path.with_suffix(".ckpt")  # its weights are being trained again, say
+    result = trained(run)
+    outlived = result.path.with_suffix(".ckpt")  # its weights are being trained again, say
     outlived.write_bytes(b"")
-    temporary = Path(f"runs/.{found.recipe.key()}.pt.{os.getpid()}.tmp")
+    temporary = Path(f"runs/.{result.recipe.key()}.pt.{os.getpid()}.tmp")
     temporary.touch()
-    with locks.lock(Path("runs"), found.recipe.key()) as mine:
+    with locks.lock(Path("runs"), result.recipe.key()) as mine:
         assert mine
         _, out, _ = run("verify", "--clean", "--json")
         assert json.loads(out)["strays"] == []
-        with locks.lock(Path("runs"), found.recipe.key()) as other:
+        with locks.lock(Path("runs"), result.recipe.key()) as other:
             assert not other
     assert outlived.exists()
     assert temporary.exists()
@@ -324,8 +324,8 @@ def test_a_claim_makes_its_folder_anew_where_another_took_it_away(tmp_path, monk
 
 
 def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
-    whole, odd, other = (trained(run, "--seed", str(seed), "--out", "there") for seed in range(3))
-    odd.path.write_text(odd.path.read_text()[:-9])
+    whole, unexpected, other = (trained(run, "--seed", str(seed), "--out", "there") for seed in range(3))
+    unexpected.path.write_text(unexpected.path.read_text()[:-9])
     other.path.unlink()
     replace(other, split=other.split | {"digest": "0" * 64}).publish(Path("there"))
     Path("there/x.failed.json").write_text("{}")
@@ -333,7 +333,7 @@ def test_collect_brings_what_is_whole_and_writes_over_nothing(run):
     lines = out.strip().splitlines()
     assert code == 1
     assert lines[-1] == "1 copied to tables/runs, 0 already there, 2 refused"
-    assert any(odd.path.name in line for line in lines)
+    assert any(unexpected.path.name in line for line in lines)
     assert any("different split 00000000" in line for line in lines)
     brought = Path("tables/runs") / whole.path.name
     assert brought.read_bytes() == whole.path.read_bytes()
@@ -377,9 +377,9 @@ def test_diff_shows_every_field_and_the_classes_that_moved(run):
 def test_commands_of_odd_recipes_can_be_typed(run):
     """What `--plan` prints gives the recipe that it was printed for, digit by digit."""
     parent = trained(run, "--arch", "dbn").recipe
-    odd = {"lr": 1 / 3, "milestones": (1 / 3, 2 / 3), "momentum": 0.1 + 0.2}
+    unexpected = {"lr": 1 / 3, "milestones": (1 / 3, 2 / 3), "momentum": 0.1 + 0.2}
     for made in (
-        parent.replace(**odd),
+        parent.replace(**unexpected),
         replace(parent, parents={"features": parent}, method=replace(parent.method, frozen=True)),
     ):
         line = command(made, "digits").split()

@@ -87,9 +87,9 @@ TYPED = re.compile(r"(?<![\w-])--[a-z][a-z-]+|`ltrepro ")
 
 
 def test_only_the_command_line_says_what_to_type():
-    found = {path: text for path in FILES if room(path) != "cli" for text in spoken(path) if TYPED.search(text)}
-    assert {str(path.relative_to(ROOT)): text for path, text in found.items() if path not in SPEAK} == {}
-    assert set(found) == set(SPEAK)  # so the check finds what there is
+    result = {path: text for path in FILES if room(path) != "cli" for text in spoken(path) if TYPED.search(text)}
+    assert {str(path.relative_to(ROOT)): text for path, text in result.items() if path not in SPEAK} == {}
+    assert set(result) == set(SPEAK)  # so the check finds what there is
 
 
 def test_no_two_files_import_each_other():

@@ -321,7 +321,7 @@ def continued(small, images, out, monkeypatch, name, change):
 def test_a_run_that_was_continued_elsewhere_has_every_origin_and_level_c(
     name, other, words, small, images, tmp_path, monkeypatch
 ):
-    usual = getattr(provenance, name)
+    default = getattr(provenance, name)
     run = continued(small, images, tmp_path, monkeypatch, name, lambda *_: other)
     first, last = (
         [attempt[field] for field in ("versions", "commit", "device", "threads", "determinism")]
@@ -331,7 +331,7 @@ def test_a_run_that_was_continued_elsewhere_has_every_origin_and_level_c(
     assert first != last
     assert last[:4] == [run.versions, run.commit, run.device, run.threads]
     assert words in provenance.changes_words(run.attempts)
-    assert usual(*[torch.device("cpu")] * (name in ("device_words", "determinism"))) in first
+    assert default(*[torch.device("cpu")] * (name in ("device_words", "determinism"))) in first
 
 
 def test_a_run_that_was_continued_with_other_threads_has_level_c(small, images, tmp_path):
@@ -386,8 +386,8 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(small, images,
 def test_a_missing_or_unknown_key_is_an_error(small, images, tmp_path):
     lane = saved_lane(small(), images, tmp_path)
     position = checkpoint.where(lane.path)
-    for odd in ({k: v for k, v in lane._to_save().items() if k != "momentum"}, lane._to_save() | {"swa": 1}):
-        checkpoint.save(lane.path, odd, position)
+    for unexpected in ({k: v for k, v in lane._to_save().items() if k != "momentum"}, lane._to_save() | {"swa": 1}):
+        checkpoint.save(lane.path, unexpected, position)
         with pytest.raises(DamagedError, match=r"momentum|swa"):
             TrainState(small(), images, tmp_path, torch.device("cpu"))
     weights = lane._to_save()

@@ -91,9 +91,9 @@ def test_check_turns_at_the_interval_of_the_mean_and_at_that_of_one_more_run(val
     ]
     for side in (-1, 1):
         for distance, status in turns:
-            found = checked(*values, printed=mean + side * distance)
-            assert found.status == status
-            assert (found.mean_half, found.run_half) == pytest.approx((of_mean, of_run), rel=2e-5)
+            result = checked(*values, printed=mean + side * distance)
+            assert result.status == status
+            assert (result.mean_half, result.run_half) == pytest.approx((of_mean, of_run), rel=2e-5)
 
 
 def test_check_without_spread():
@@ -116,13 +116,13 @@ def test_line_and_text_of_a_checked_cell():
     values = (0.48, 0.49, 0.5)
     _, sd, t = slow(values)
     of_mean, of_run = 100 * t * sd / math.sqrt(3), 100 * t * sd * math.sqrt(4 / 3)
-    found = checked(*values, printed=0.52)
+    result = checked(*values, printed=0.52)
     place = "Single branch, vanilla, ratio 100: "
-    assert checked_line(found) == (
+    assert checked_line(result) == (
         f"within one more run: {place}49.00 ± 1.00 (3), published 52.00; "
         f"95 % interval of our mean ± {of_mean:.2f}, of one more run ± {of_run:.2f}, n = 3"
     )
-    assert checked_text(found) == f"within one more run: −3.00 (± {of_mean:.2f}, ± {of_run:.2f}), n = 3"
+    assert checked_text(result) == f"within one more run: −3.00 (± {of_mean:.2f}, ± {of_run:.2f}), n = 3"
     few = checked(0.53, printed=0.52)
     assert checked_line(few) == f"too few seeds: {place}53.00 (1), published 52.00"
     assert checked_text(few) == "too few seeds: +1.00, n = 1"
@@ -131,9 +131,9 @@ def test_line_and_text_of_a_checked_cell():
 
 def test_check_leaves_out_what_is_not_printed():
     cells = measured({B50: (0.5, 0.6, 0.7)})
-    found = check(cells)
-    assert [result.measured for result in found] == cells
-    assert [result.status for result in found] == ["not run"] * 3 + ["reproduced"] + ["not run"] * 4
+    checked = check(cells)
+    assert [result.measured for result in checked] == cells
+    assert [result.status for result in checked] == ["not run"] * 3 + ["reproduced"] + ["not run"] * 4
     table = replace(TABLE, published={(B.row, "50"): TABLE.published[B.row, "50"]})
     assert [(result.measured.cell.row.label, result.status) for result in check(measured({}, table))] == [
         (B.row, "not run")
@@ -166,10 +166,10 @@ def pair(differences, base=0.4):
     ],
 )
 def test_judge_by_hand(differences, verdict):
-    found = judged(pair(differences))
+    result = judged(pair(differences))
     mean, sd, t = slow(differences)
-    assert found[1:4] == (verdict, 1, 1)
-    assert found.details[0] == pytest.approx(
+    assert result[1:4] == (verdict, 1, 1)
+    assert result.details[0] == pytest.approx(
         (mean, t * sd / math.sqrt(len(differences)), len(differences)), rel=2e-5, abs=1e-12
     )
 
@@ -221,9 +221,9 @@ def test_two_cells_a_side():
     values = {A: (0.1, 0.2, 0.3), B: (0.2, 0.31, 0.42), A50: (0.4, 0.5, 0.6), B50: (0.45, 0.56, 0.66)}
     gains = [(b - a) - (b50 - a50) for a, b, a50, b50 in zip(*(values[p] for p in (A, B, A50, B50)), strict=True)]
     mean, sd, t = slow(gains)
-    found = judged(values, Comparison((B, A50), (A, B50)))
-    assert found.details == [pytest.approx((mean, t * sd / math.sqrt(3), 3), rel=2e-5)]
-    assert found.verdict == "holds"  # gains of 5, 5 and 6 points
+    result = judged(values, Comparison((B, A50), (A, B50)))
+    assert result.details == [pytest.approx((mean, t * sd / math.sqrt(3), 3), rel=2e-5)]
+    assert result.verdict == "holds"  # gains of 5, 5 and 6 points
     assert judged(values | {B50: (0.45, ..., 0.66)}, Comparison((B, A50), (A, B50))).details[0].n == 2
 
 
@@ -259,11 +259,11 @@ def test_places_are_those_of_the_paper():
     small = TABLE.with_settings(ratios(60), dataset="digits")
     assert small.id == "table4-digits-r60"
     digits_cells, paper_cells = measure(small, []), measured({A: (0.5,)})
-    found = places([(TABLE, paper_cells), (small, digits_cells), (TABLE6A, measure(TABLE6A, []))])
-    assert len(found) == len(paper_cells) + len(digits_cells) + len(TABLE6A.rows)
-    assert found[A] is paper_cells[0]
-    assert found[A._replace(column="60")] is digits_cells[0]
-    assert found["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
+    result = places([(TABLE, paper_cells), (small, digits_cells), (TABLE6A, measure(TABLE6A, []))])
+    assert len(result) == len(paper_cells) + len(digits_cells) + len(TABLE6A.rows)
+    assert result[A] is paper_cells[0]
+    assert result[A._replace(column="60")] is digits_cells[0]
+    assert result["table6a", "dbn", "accuracy"].cell.row.label == "dbn"
     with pytest.raises(ValueError, match="table4: table4 sbn 100 appears twice"):
         places(
             [(TABLE.with_settings(dataset="digits"), digits_cells[:0]), (TABLE, paper_cells), (TABLE, paper_cells[:1])]
@@ -280,9 +280,9 @@ def test_claim_moves_to_a_single_column():
     runs = [
         fake(cell[p.row].replace(seed=seed), 0.4 + 0.06 * (p is B) + 0.001 * seed) for p in (A, B) for seed in (0, 1)
     ]
-    found = places([(small, measure(small, runs))])
-    assert judge(on(claim(BELOW), small), found).verdict == "holds"
-    assert judge(claim(BELOW), found).verdict == "not yet measured"
+    result = places([(small, measure(small, runs))])
+    assert judge(on(claim(BELOW), small), result).verdict == "holds"
+    assert judge(claim(BELOW), result).verdict == "not yet measured"
 
 
 def test_claim_that_can_be_asked_as_it_is_or_not_at_all():

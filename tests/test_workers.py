@@ -59,13 +59,13 @@ def one_thread():
 
 def test_two_at_once_come_out_as_one_by_one(one_thread, forked):
     parents = [brief(branches=2, seed=seed) for seed in (0, 1)]
-    wanted = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
+    requested = [*parents, *(brief(method="crt", parents={"features": parent}) for parent in parents), brief()]
     seen = []
-    ended = list(run_jobs(wanted, digits(), Path("two"), jobs=2, watch=seen.append))
-    assert sorted(run.recipe.key() for run in ended) == sorted(recipe.key() for recipe in wanted)
-    assert {at.key for at in seen if at.ended} == {recipe.key() for recipe in wanted}
+    ended = list(run_jobs(requested, digits(), Path("two"), jobs=2, watch=seen.append))
+    assert sorted(run.recipe.key() for run in ended) == sorted(recipe.key() for recipe in requested)
+    assert {at.key for at in seen if at.ended} == {recipe.key() for recipe in requested}
     assert multiprocessing.active_children() == []
-    sequential = {run.recipe.key(): run for run in run_all(wanted, digits(), Path("one"))}
+    sequential = {run.recipe.key(): run for run in run_all(requested, digits(), Path("one"))}
     for run in ended:
         other = sequential[run.recipe.key()]
         assert (run.result, run.curve, run.history, run.weights) == (
@@ -78,7 +78,7 @@ def test_two_at_once_come_out_as_one_by_one(one_thread, forked):
 
 
 def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_thread, forked):
-    wanted = [brief(20, seed=seed) for seed in (0, 1)]
+    requested = [brief(20, seed=seed) for seed in (0, 1)]
     killed = []
 
     def kill_worker(at):
@@ -86,7 +86,7 @@ def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_t
             killed.append(at.key)
             multiprocessing.active_children()[0].kill()
 
-    ended = list(run_jobs(wanted, digits(), Path("runs"), jobs=2, watch=kill_worker))
+    ended = list(run_jobs(requested, digits(), Path("runs"), jobs=2, watch=kill_worker))
     assert killed
     assert [run.status for run in ended] == ["done"] * 2
     long = [brief(2000, seed=seed) for seed in (0, 1)]

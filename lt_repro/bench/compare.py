@@ -69,10 +69,10 @@ def compare(
     contenders: dict[str, Contender] = {}
     timed: dict[str, ours.Ours] = {}
     for branches, kind in enumerate(_KINDS, 1):
-        wanted = recipe(branches, precision=precision)
-        contenders[f"ours {kind}"] = timed[kind] = ours.Ours(wanted, images, place)
-        contenders[f"textbook {kind}"] = textbook.Textbook(images, branches, place, wanted.batch)
-        contenders[f"raw step {kind}"] = textbook.Textbook(images, branches, place, wanted.batch, loader=False)
+        requested = recipe(branches, precision=precision)
+        contenders[f"ours {kind}"] = timed[kind] = ours.Ours(requested, images, place)
+        contenders[f"textbook {kind}"] = textbook.Textbook(images, branches, place, requested.batch)
+        contenders[f"raw step {kind}"] = textbook.Textbook(images, branches, place, requested.batch, loader=False)
     for contender in contenders.values():
         contender.turn(2, 0)  # the first steps choose kernels and ask for memory
     turns: dict[str, list[Turn]] = {name: [] for name in contenders}
@@ -97,8 +97,8 @@ def compare(
         "precision": resolved,
         "rounds": rounds,
         "steps": steps,
-        "contenders": {name: _contender(found, contenders[name].eval_every) for name, found in rates.items()}
-        | {f"augmentation {name}": _pinned(found) for name, found in augment.items()},
+        "contenders": {name: _contender(result, contenders[name].eval_every) for name, result in rates.items()}
+        | {f"augmentation {name}": _pinned(result) for name, result in augment.items()},
         "ratios": {kind: _ratio(rates, "train", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
         | {f"{kind} with evaluation": _ratio(rates, "whole", f"ours {kind}", f"textbook {kind}") for kind in _KINDS}
         | {"augment": augment["ours"].median / augment["textbook"].median},
@@ -136,8 +136,8 @@ def _contender(rates: Mapping[str, Spread], eval_every: int) -> dict[str, Any]:
     return _pinned(rates.get("whole", rates["train"])) | more | ({"eval_every": eval_every} if "whole" in rates else {})
 
 
-def _pinned(found: Spread) -> dict[str, float]:
-    return {"images_per_s": found.median, "min": found.low, "max": found.high}
+def _pinned(result: Spread) -> dict[str, float]:
+    return {"images_per_s": result.median, "min": result.low, "max": result.high}
 
 
 def _ratio(rates: Mapping[str, Mapping[str, Spread]], rate: str, first: str, second: str) -> float:
@@ -150,10 +150,10 @@ def _augmentation(images: Images, rounds: int) -> dict[str, Spread]:
     torch.set_num_threads(1)
     try:
         timed = {"ours": ours.images_per_second, "textbook": textbook.images_per_second}
-        found: dict[str, list[float]] = {name: [] for name in timed}
+        result: dict[str, list[float]] = {name: [] for name in timed}
         for _ in range(rounds):
             for name, images_per_second in timed.items():
-                found[name].append(images_per_second(images, AUGMENTED[name]))
-        return {name: spread(values) for name, values in found.items()}
+                result[name].append(images_per_second(images, AUGMENTED[name]))
+        return {name: spread(values) for name, values in result.items()}
     finally:
         torch.set_num_threads(threads)

@@ -129,9 +129,9 @@ def kept_bytes(state: TrainState) -> int:
 
     method = state.recipe.method
     graphs = [method.loss, method.meta_grads] if state.meta_optimizer else [method.loss]
-    found = max(map(kept, graphs))
+    result = max(map(kept, graphs))
     state.net.images_seen = 0
-    return found
+    return result
 
 
 class _Kept:
@@ -168,7 +168,7 @@ class _Memory:
 def _entry(contender: Ours, reference: Ours, fixed: dict[str, Any], rounds: int, steps: int) -> dict[str, Any]:
     """Returns what one instance of a method costs relative to plain cross-entropy."""
     state, recipe = contender.state, contender.state.recipe
-    found = _fixed(state)
+    result = _fixed(state)
     stages = STAGES if state.optimizer else ()
     for stage in stages:
         _seek(contender, stage)
@@ -194,9 +194,9 @@ def _entry(contender: Ours, reference: Ours, fixed: dict[str, Any], rounds: int,
         },
         "epochs": recipe.epochs if epoch else 0,
         "epoch": epoch,
-        "arithmetic": [operations / fixed["operations"][0] for operations in found["operations"]],
+        "arithmetic": [operations / fixed["operations"][0] for operations in result["operations"]],
         "run": share * (switch * epoch[0] + (1 - switch) * epoch[1]) if epoch else 0.0,
-        **{name: found[name] / fixed[name] for name in ("memory", "trained", "stored")},
+        **{name: result[name] / fixed[name] for name in ("memory", "trained", "stored")},
         "test": statistics.median(tests),
         "statistics": _statistics_operations(state) / fixed["operations"][0],
     }
@@ -251,10 +251,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func._overloadpacket):
-            self.total += formula(*args, **(kwargs or {}), out_val=found)
-        return found
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def _with_sources(images: Images, pool: Pool, method: Method) -> Images:

@@ -24,20 +24,20 @@ IMAGES = (1_000, 10_000, 100_000)
 
 def by_classes(device: str, steps: int) -> dict[int, float]:
     """Returns training images/s of a step, by the number of classes."""
-    found = {}
+    result = {}
     for classes in CLASSES:
         pool = compare.random_pool(classes, max(2, 2_000 // classes), classes)
         flat = compare.recipe(ratio=1.0)
         ours = Ours(flat, images_of(flat, pool), pick_device(device))
         ours.turn(2, 0)
         turn = ours.turn(steps, 0)
-        found[classes] = turn.images / turn.train
-    return found
+        result[classes] = turn.images / turn.train
+    return result
 
 
 def by_images(device: str) -> dict[int, tuple[float, float]]:
     """Returns (seconds to set up a run, seconds to draw an epoch), by the number of training images."""
-    found = {}
+    result = {}
     for number in IMAGES:
         flat = compare.recipe(ratio=1.0)
         images = images_of(flat, compare.random_pool(100, number // 100, 100))
@@ -46,16 +46,16 @@ def by_images(device: str) -> dict[int, tuple[float, float]]:
         times.append(time.perf_counter())
         state.start_epoch()
         times.append(time.perf_counter())
-        found[number] = times[1] - times[0], times[2] - times[1]
-    return found
+        result[number] = times[1] - times[0], times[2] - times[1]
+    return result
 
 
 def by_jobs(steps: int) -> dict[str, dict[str, float]]:
     """Returns the training images/s on all cores of one run with all threads and of a run a core, by the network."""
     threads = torch.get_num_threads()
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     for name in ("ResNet-32, CIFAR", "ResNet-8, digits"):
-        found[name] = {}
+        result[name] = {}
         for jobs in (1, threads):
             context = multiprocessing.get_context("spawn")
             barrier = context.Barrier(jobs)
@@ -63,8 +63,8 @@ def by_jobs(steps: int) -> dict[str, dict[str, float]]:
                 places = [(job, jobs, threads // jobs) for job in range(jobs)]
                 turns = list(processes.map(_train, [name] * jobs, places, [steps] * jobs))
             images, seconds = sum(turn[0] for turn in turns), max(turn[1] for turn in turns)
-            found[name][f"{jobs} x {threads // jobs}"] = images / seconds
-    return found
+            result[name][f"{jobs} x {threads // jobs}"] = images / seconds
+    return result
 
 
 _barrier: Any = None
@@ -88,8 +88,8 @@ def _train(name: str, place: tuple[int, int, int], steps: int) -> tuple[int, flo
 
 def _case(name: str) -> tuple[Recipe, Images]:
     if name.startswith("ResNet-32"):
-        wanted = compare.recipe()
-        return wanted, images_of(wanted, compare.random_pool())
+        requested = compare.recipe()
+        return requested, images_of(requested, compare.random_pool())
     digits = load.load_pool("digits", load.data_root(None))
-    wanted = compare.recipe(dataset="digits", ratio=60.0, net="resnet8", normalise="own", crop=1, flip=False)
-    return wanted, images_of(wanted, digits)
+    requested = compare.recipe(dataset="digits", ratio=60.0, net="resnet8", normalise="own", crop=1, flip=False)
+    return requested, images_of(requested, digits)

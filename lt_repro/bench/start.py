@@ -54,8 +54,8 @@ def measure(pool: Pool, device: str, steps: int = 5) -> Start:
         arrays = {name: getattr(pool, name) for name in ("train_images", "train_labels", "test_images", "test_labels")}
         np.savez(file, **arrays)
         start = time.time()
-        found = json.loads(ran("-c", _BEGIN, str(file), device, str(steps)))
-    return Start(sorted(helps)[1], found["first_step_at"] - start, found["peak_bytes"] - found["image_bytes"])
+        result = json.loads(ran("-c", _BEGIN, str(file), device, str(steps)))
+    return Start(sorted(helps)[1], result["first_step_at"] - start, result["peak_bytes"] - result["image_bytes"])
 
 
 def begin(file: str, device: str, steps: str) -> None:
@@ -74,8 +74,8 @@ def begin(file: str, device: str, steps: str) -> None:
     from lt_repro.train.state import TrainState
 
     pool = load.load_pool(f"npz:{file}", load.data_root(None))
-    wanted = compare.recipe().replace(dataset=pool.name)
-    state = TrainState(wanted, images_of(wanted, pool), Path("unwritten"), pick_device(device))
+    requested = compare.recipe().replace(dataset=pool.name)
+    state = TrainState(requested, images_of(requested, pool), Path("unwritten"), pick_device(device))
     state.start_epoch()
     train_step(state)
     state.loss_sum.item()

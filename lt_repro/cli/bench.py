@@ -58,19 +58,19 @@ def bench(
         raise RequestError("--growth with --methods", "allowed: one of them")
     if methods:
         return _bench_methods(names or [], device, precision, rounds, steps, as_json)
-    found = compare(device, precision, rounds, steps, say)
-    found["start"] = start.measure(random_pool(), device)._asdict()
+    result = compare(device, precision, rounds, steps, say)
+    result["start"] = start.measure(random_pool(), device)._asdict()
     if growth:
         say("classes, images, runs in parallel")
-        found["growth"] = {
+        result["growth"] = {
             "images_per_s_by_classes": grows.by_classes(device, steps),
             "seconds_by_images": grows.by_images(device),
             "images_per_s_by_jobs": grows.by_jobs(steps),
         }
     if as_json:
-        put_json(found)
+        put_json(result)
     else:
-        for line in _lines(found):
+        for line in _lines(result):
             put(line)
 
 
@@ -82,55 +82,55 @@ def _bench_methods(names: Sequence[str], device: str, precision: str, rounds: in
     from lt_repro.render import costs as render
 
     chosen = list(map(find, names)) or METHODS.values()
-    found = costs.measure(chosen, device, precision, rounds, steps, say)
+    result = costs.measure(chosen, device, precision, rounds, steps, say)
     if as_json:
-        return put_json(found)
-    put(f"{render.conditions(found)}; {rounds} rounds of {steps} steps")
+        return put_json(result)
+    put(f"{render.conditions(result)}; {rounds} rounds of {steps} steps")
     put("")
-    header, *rows = render.rows(found["costs"], [cls.name() for cls in chosen])
+    header, *rows = render.rows(result["costs"], [cls.name() for cls in chosen])
     for cells in (header, ["---", "---", *["---:"] * (len(header) - 2)], *rows):
         put(f"| {' | '.join(cells)} |")
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(result: dict[str, Any]) -> list[str]:
     """Returns the benchmark as Markdown."""
-    lines = [f"{found['device']}, torch {found['torch']}, ours in {found['precision']}; {found['rounds']} rounds"]
-    lines[0] += f" of {found['steps']} steps of 128 images"
+    lines = [f"{result['device']}, torch {result['torch']}, ours in {result['precision']}; {result['rounds']} rounds"]
+    lines[0] += f" of {result['steps']} steps of 128 images"
     lines += [
         "",
         "| | images/s, with tests (min to max) | training alone | testing | test every |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, rate in found["contenders"].items():
+    for name, rate in result["contenders"].items():
         cells = [f"{rate['images_per_s']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"]
         cells += [f"{rate[kind]:,.0f}" if kind in rate else "" for kind in ("train_images_per_s", "test_images_per_s")]
         cells += [f"{rate['eval_every']} epochs" if "eval_every" in rate else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "| ours / textbook | ratio |", "|---|---:|"]
-    lines += [f"| {name} | {ratio:.2f} |" for name, ratio in found["ratios"].items()]
+    lines += [f"| {name} | {ratio:.2f} |" for name, ratio in result["ratios"].items()]
     lines += ["", "| a step of ours, ms | single | dual |", "|---|---:|---:|"]
-    for part in found["step_seconds"]["single"]:
-        times = [1000 * found["step_seconds"][kind][part] for kind in ("single", "dual")]
+    for part in result["step_seconds"]["single"]:
+        times = [1000 * result["step_seconds"][kind][part] for kind in ("single", "dual")]
         lines.append(f"| {part} | {times[0]:.1f} | {times[1]:.1f} |")
-    floor, start = found["floor"], found["start"]
+    floor, start = result["floor"], result["start"]
     rates = ", ".join(f"{name} {1000 * rate:,.0f}" for name, rate in floor["matrix_tflop_s_by_precision"].items())
     lines += ["", f"copy {floor['copy_gb_s']:.1f} GB/s; matrices, GFLOP/s: {rates}"]
     lines.append(
         f"training alone, single, reaches {100 * floor['share']:.0f} % of the matrix rate at"
         f" {floor['gflop_per_image']:.3f} GFLOP an image"
     )
-    costs = ", ".join(f"{100 * cost:.1f} % ({kind})" for kind, cost in found["loader_cost"].items())
+    costs = ", ".join(f"{100 * cost:.1f} % ({kind})" for kind, cost in result["loader_cost"].items())
     lines.append(f"the textbook loader costs {costs} against the same step on a batch in memory")
     lines.append(
         f"help after {start['help']:.2f} s; first training step after {start['first_step']:.1f} s;"
         f" memory above the images {start['peak_bytes'] / 1e9:.2f} GB"
     )
-    for kind, launched in found.get("launches", {}).items():
+    for kind, launched in result.get("launches", {}).items():
         share = f"{100 * launched['host_share']:.0f} %"
         lines.append(
             f"{kind}: {launched['per_step']:,.0f} kernel launches a step; issuing them takes {share} of its time"
         )
-    return lines + _growth_lines(found.get("growth", {}))
+    return lines + _growth_lines(result.get("growth", {}))
 
 
 def _growth_lines(growth: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import typer
 
 from lt_repro.cli.app import Json, Runs, app, out, put, put_json, say
 from lt_repro.cli.output import text_grid
-from lt_repro.cli.request import Published, found_in
+from lt_repro.cli.request import Published, stored_in
 from lt_repro.errors import RequestError, unknown
 
 
@@ -50,13 +50,13 @@ def compare(
     if not chosen:
         columns = {entry.column for entry in of_method}
         raise unknown(f"column of {method}", column, columns, "type --column DATASET:RATIO")
-    found = found_in(runs, may_be_new=False)
-    for note in found.notes:
+    result = stored_in(runs, may_be_new=False)
+    for note in result.notes:
         say(f"note: {note}")
-    results = list(shown.ours(by_name, method, images, found.runs))
+    results = list(shown.ours(by_name, method, images, result.runs))
     if as_json:
         put_json(shown.to_json(method, images, chosen, results))
-        raise typer.Exit(found.code)
+        raise typer.Exit(result.code)
     lines = [f"{method} on {images}", *([] if results else ["ours: no stored run"]), *shown.summary(chosen)]
     table = shown.rows(chosen, results)
     if markdown:
@@ -69,4 +69,4 @@ def compare(
         out.print(text_grid(shown.HEADER, table))
         for line in lines[1:]:
             put(line)
-    raise typer.Exit(found.code)
+    raise typer.Exit(result.code)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table as Grid
 
 from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, out, printable, put, put_json, say
-from lt_repro.cli.request import DEFAULT_RATIO, ratio_settings, usual_ratio
+from lt_repro.cli.request import DEFAULT_RATIO, default_ratio, ratio_settings
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: 
     """Returns the ratio and the imb_type of the split."""
     if ratio == "as-is" and imb_type is not None:
         raise RequestError(f"--ratio as-is together with --imb-type {imb_type}", "allowed: one of them")
-    usual = {"ratio": 100.0, "imb_type": imb_type or "exp"}
+    default = {"ratio": 100.0, "imb_type": imb_type or "exp"}
     if factor is not None:
-        return usual | {"ratio": _ratio(ratio, factor)}
-    return usual | (usual_ratio(pool, imb_type) if ratio is None else ratio_settings(ratio, pool))
+        return default | {"ratio": _ratio(ratio, factor)}
+    return default | (default_ratio(pool, imb_type) if ratio is None else ratio_settings(ratio, pool))
 
 
 def _ratio(ratio: str | None, factor: float) -> float:

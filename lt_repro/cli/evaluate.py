@@ -64,40 +64,40 @@ def evaluate(
 
     _check_names(logits, confusion)
     folders = stored.run_folders(runs)
-    found = stored.find_run(run, folders)
-    beside = [found.path.parent] if found.path else []
+    result = stored.find_run(run, folders)
+    beside = [result.path.parent] if result.path else []
     parents = [*beside, *folders]
-    found, weights = stored.weights(found.recipe, parents)
-    pool = load.load_pool(dataset or dataset_of(found), load.data_root(data_root))
-    if pool.name != found.recipe.dataset:
+    result, weights = stored.weights(result.recipe, parents)
+    pool = load.load_pool(dataset or dataset_of(result), load.data_root(data_root))
+    if pool.name != result.recipe.dataset:
         raise RequestError(
-            f"{found.recipe.key()} was trained on {found.recipe.dataset}, not on {pool.name}",
+            f"{result.recipe.key()} was trained on {result.recipe.dataset}, not on {pool.name}",
             "allowed: the images it was trained on",
         )
-    images = images_of(found.recipe, pool)
-    evaluation = evaluate_run(found, weights, images, pick_device(device), bn, parents)
-    paths = _save_logits(logits, found, images, evaluation) if logits else []
-    paths += _draw_confusion(confusion, found, images, evaluation) if confusion else []
-    before = found.outcome(bn)
-    differing = differences(found, evaluation.scores, bn) if before else []
+    images = images_of(result.recipe, pool)
+    evaluation = evaluate_run(result, weights, images, pick_device(device), bn, parents)
+    paths = _save_logits(logits, result, images, evaluation) if logits else []
+    paths += _draw_confusion(confusion, result, images, evaluation) if confusion else []
+    before = result.outcome(bn)
+    differing = differences(result, evaluation.scores, bn) if before else []
     if as_json:
         origin = {name: evaluation.origin[name] for name in ("device", "threads", "versions")}
         put_json(
-            {"key": found.recipe.key(), "path": str(found.path), "bn": bn, "result": evaluation.scores}
+            {"key": result.recipe.key(), "path": str(result.path), "bn": bn, "result": evaluation.scores}
             | {"agrees": not differing if before else None}
             | {"stored": {name: before[name] for name in evaluation.scores} if before else None}
             | {"precision": evaluation.precision, **origin, "files": list(map(str, paths))}
         )
     else:
-        _put(found, evaluation, bn)
+        _put(result, evaluation, bn)
         if before is None:
-            put(f"{found.path} has no accuracies with {bn} statistics to compare with: an older version trained it")
+            put(f"{result.path} has no accuracies with {bn} statistics to compare with: an older version trained it")
         elif not differing:
-            put(f"agrees with {found.path}: every output, overall and in each class")
+            put(f"agrees with {result.path}: every output, overall and in each class")
         for path in paths:
             put(str(path))
     if differing:
-        raise _disagreement(found, evaluation, differing)
+        raise _disagreement(result, evaluation, differing)
 
 
 def _check_names(logits: Path | None, confusion: Path | None) -> None:
@@ -161,7 +161,7 @@ def _put(run: "Run", evaluation: "Evaluation", bn: str) -> None:
 def _disagreement(run: "Run", evaluation: "Evaluation", differing: "list[Difference]") -> FailedError:
     """Returns the error of weights that do not give the stored accuracies."""
     first, more = differing[0], f" and {len(differing) - 1} more differ" if differing[1:] else ""
-    numbers = f"{first.output}, {first.part}: {percent(first.stored)} % stored, {percent(first.found)} % now"
+    numbers = f"{first.output}, {first.part}: {percent(first.stored)} % stored, {percent(first.computed)} % now"
     origin, torch = evaluation.origin, run.versions.get("torch")
     pairs = {
         "device": (run.device, origin["device"]),

@@ -10,7 +10,7 @@ import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
 from lt_repro.cli.output import classes_of, draw_classes, put_classes, put_exhibits, write
-from lt_repro.cli.request import Bn, Found, Ratios, Reading, Request, Seeds, carry_out, run_wanted
+from lt_repro.cli.request import Bn, Ratios, Reading, Request, Seeds, StoredRuns, carry_out, train_requested
 from lt_repro.errors import RequestError, unknown
 
 Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
@@ -212,15 +212,15 @@ def demo(
     from lt_repro.sweep.plan import missing
 
     table, pool = TABLE4.with_settings(ratios(60), dataset="digits"), load_pool("digits", to)
-    found = Found([to / "runs"])
+    stored = StoredRuns([to / "runs"])
     jobs = min(4, os.cpu_count() or 1)
     torch.set_num_threads(jobs)  # one a run: these nets are too small for more
-    wanted = missing([table], found.runs).recipes
-    found = run_wanted(wanted, [table], found, {pool.name: pool}, device, jobs=jobs)
-    measured = found.measure(table)
+    requested = missing([table], stored.runs).recipes
+    stored = train_requested(requested, [table], stored, {pool.name: pool}, device, jobs=jobs)
+    measured = stored.measure(table)
     paths = [
-        write(to / "table4.json", json.dumps(text.document(table, measured, found.notes), indent=1)),
-        write(to / "table4.md", text.markdown(table, measured, found.notes)),
+        write(to / "table4.json", json.dumps(text.document(table, measured, stored.notes), indent=1)),
+        write(to / "table4.md", text.markdown(table, measured, stored.notes)),
     ]
     first, *_, last = measured
     classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in (first, last)}, pool)
@@ -229,7 +229,7 @@ def demo(
     finally:  # the table, even where the figure cannot be drawn
         put_exhibits([(table, measured)], paths)
         put(text.sentences(table, measured))
-    raise typer.Exit(found.code)
+    raise typer.Exit(stored.code)
 
 
 def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: Path, as_json: bool) -> None:
@@ -239,8 +239,8 @@ def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: 
     from lt_repro.render.classes import by_class, group_series
     from lt_repro.store.runs import find_run, run_folders
 
-    found = {run.recipe.key(): run for run in (find_run(text, run_folders(folders)) for text in chosen)}
-    first, *others = found.values()
+    stored = {run.recipe.key(): run for run in (find_run(text, run_folders(folders)) for text in chosen)}
+    first, *others = stored.values()
     for run in others:
         if run.split["digest"] != first.split["digest"]:
             raise RequestError(
@@ -248,18 +248,18 @@ def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: 
             )
     if bn not in STATISTICS:
         raise unknown("statistics", bn, STATISTICS)
-    if dead := [key for key, run in found.items() if run.result is None]:
+    if dead := [key for key, run in stored.items() if run.result is None]:
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
-    if old := [key for key, run in found.items() if not run.outcome(bn)]:
+    if old := [key for key, run in stored.items() if not run.outcome(bn)]:
         raise RequestError(f"{old[0]} has no {bn} statistics", "allowed: runs that store them", "train it again")
-    if len(series := group_series(list(found.values()), SETTINGS)) > 6:
+    if len(series := group_series(list(stored.values()), SETTINGS)) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
     classes = by_class(first.split["class_names"], counts, series, bn)
     title = f"Training images and accuracy by class: {first.recipe.dataset}, ratio {first.recipe.ratio:g}."
     other = "" if bn == "running" else f"-bn-{bn}"
     title += f" Tested with BatchNorm statistics: {STATISTICS[bn]}." if other else ""
-    paths = draw_classes(to / f"classes-{digest(sorted(found))[:8]}{other}", title, classes)
+    paths = draw_classes(to / f"classes-{digest(sorted(stored))[:8]}{other}", title, classes)
     if as_json:
         return put_json({"classes": classes.to_json()})
     put_classes(classes)

@@ -107,8 +107,8 @@ def content_of(
 
     if table.form == "classes":
         classes = classes_of(table, {entry.cell.row.title: entry.runs for entry in measured}, pool, table.bn)
-        lacking = [label for label, values in classes.series.items() if not values]
-        note = f" Not run: {', '.join(lacking)}." if lacking else ""
+        missing = [label for label, values in classes.series.items() if not values]
+        note = f" Not run: {', '.join(missing)}." if missing else ""
         draw = functools.partial(figures.class_figure, table.caption + note, classes)
         put_numbers = functools.partial(put_classes, classes)
         return Content({"csv": classes.csv()}, draw, put_numbers, {"classes": classes.to_json()})
@@ -273,14 +273,14 @@ def _judged(shown: Sequence[Exhibit], everywhere: bool) -> "list[Judged]":
     from lt_repro.render.verdicts import judge, on, places
 
     by_name = papers()
-    found = []
+    result = []
     for table, measured in shown:
         cells = places([(table, measured)])
         for claim in by_name[table.paper].claims:
             placed = on(claim, table)
             if placed and (everywhere or (placed is claim and not table.changed)):
-                found.append(judge(placed, cells))
-    return found
+                result.append(judge(placed, cells))
+    return result
 
 
 def _print(count: int, fixed: int, part: Callable[[int, int], Words]) -> None:

@@ -18,38 +18,38 @@ if TYPE_CHECKING:
 
 
 def plan_json(
-    wanted: "Sequence[Recipe]", commands: Mapping[str, str], runs: "Sequence[Run]"
+    requested: "Sequence[Recipe]", commands: Mapping[str, str], runs: "Sequence[Run]"
 ) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
     """Returns a plan as JSON values, an entry for each recipe, and its totals; what has no measured speed is null."""
     from lt_repro.sweep.cost import cost, measured_speeds, speeds_on
 
-    sums: dict[str, float | None] = {"runs": len(wanted), "epochs": sum(recipe.epochs for recipe in wanted)}
+    sums: dict[str, float | None] = {"runs": len(requested), "epochs": sum(recipe.epochs for recipe in requested)}
     plan: list[dict[str, Any]] = [
-        {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in wanted
+        {"key": recipe.key(), "epochs": recipe.epochs, "command": commands[recipe.key()]} for recipe in requested
     ]
     for name in ("cpu", "gpu"):
         stored = measured_speeds(runs, gpu=name == "gpu")
-        speeds = {**stored, **speeds_on(_DEVICES[name.upper()], wanted, stored)}
-        spent = cost(wanted, speeds)
-        hours = round(spent.seconds / 3600, 3) if spent.unknown < len(wanted) or not wanted else None
+        speeds = {**stored, **speeds_on(_DEVICES[name.upper()], requested, stored)}
+        spent = cost(requested, speeds)
+        hours = round(spent.seconds / 3600, 3) if spent.unknown < len(requested) or not requested else None
         sums |= {f"{name}_hours": hours, f"{name}_runs_without_a_speed": spent.unknown}
-        for entry, recipe in zip(plan, wanted, strict=True):
+        for entry, recipe in zip(plan, requested, strict=True):
             recipe_cost = cost([recipe], speeds)
             entry[f"{name}_seconds"] = None if recipe_cost.unknown else round(recipe_cost.seconds, 1)
     return plan, sums
 
 
-def totals(wanted: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[str]) -> list[str]:
+def totals(requested: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[str]) -> list[str]:
     """Returns what recipes come to: runs and epochs, and the hours on kinds of devices at measured speeds."""
     from lt_repro.sweep.cost import cost, measured_speeds, speeds_on
 
-    epochs = sum(recipe.epochs for recipe in wanted)
-    lines = [f"{_runs(len(wanted))} missing" + (f", {epochs:,} epochs" if wanted else "")]
+    epochs = sum(recipe.epochs for recipe in requested)
+    lines = [f"{_runs(len(requested))} missing" + (f", {epochs:,} epochs" if requested else "")]
     for name in kinds:
         stored = measured_speeds(runs, gpu=name == "GPU")
-        fresh = speeds_on(_DEVICES[name], wanted, stored)
+        fresh = speeds_on(_DEVICES[name], requested, stored)
         by_source = {
-            source: [recipe for recipe in wanted if not cost([recipe], speeds).unknown]
+            source: [recipe for recipe in requested if not cost([recipe], speeds).unknown]
             for source, speeds in (("stored", stored), ("fresh", fresh))
         }
         if recipes := by_source["stored"]:
@@ -62,7 +62,7 @@ def totals(wanted: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence[st
             speed = ", ".join(f"{net} {rate:,.0f} images/s" for net, rate in fresh.items())
             spent = _hours(cost(recipes, fresh).seconds, name)
             lines.append(f"{spent} for {_runs(len(recipes))}, one after the other, measured now: {speed}")
-        unknown = cost(wanted, {**stored, **fresh})
+        unknown = cost(requested, {**stored, **fresh})
         if unknown.unknown:
             images = f": {unknown.images:.3g} images through the network" if unknown.images else ""
             lines.append(f"no measured speed on a {name} for {_runs(unknown.unknown)}{images}")
@@ -81,12 +81,12 @@ def _hours(seconds: float, kind: str) -> str:
 
 
 def commands(
-    wanted: "Sequence[Recipe]", runs: "Sequence[Run]", first: Path, dataset: str | None, options: str
+    requested: "Sequence[Recipe]", runs: "Sequence[Run]", first: Path, dataset: str | None, options: str
 ) -> dict[str, str]:
     """Returns the command that trains each recipe, by key; a parent that was trained elsewhere is named by its path.
 
     Args:
-        wanted: What is to be trained.
+        requested: What is to be trained.
         runs: What there is.
         first: The folder that is trained into.
         dataset: As typed, in place of the recipes' name for it.
@@ -94,7 +94,7 @@ def commands(
     """
     paths = {run.recipe.key(): run.path for run in runs if run.path and run.weights_path}
     lines = {}
-    for recipe in wanted:
+    for recipe in requested:
         path = next((paths[parent.key()] for parent in recipe.parents.values() if parent.key() in paths), None)
         named = str(path) if path and path.parent != first else None
         again = " --force" if (first / f"{recipe.key()}.json").exists() else ""
@@ -137,7 +137,7 @@ def _train_arguments(
     from lt_repro.papers.dbn_mix.settings import SETTINGS
     from lt_repro.recipe import role_fields
 
-    method, idle = type(recipe.method), recipe.inactive_fields()
+    method, inactive = type(recipe.method), recipe.inactive_fields()
     ablated, base = SETTINGS.ablation
     name = None if method.name() in (ablated, Method.first_stage) else method.name()  # as `train` has it without one
     natural = recipe.imb_type == "as_is"
@@ -158,7 +158,7 @@ def _train_arguments(
     chosen = {name: recipe.values[name] for name in SETTINGS.chosen if name in recipe.values} | roles
     chosen["ratio"] = recipe.ratio
     made = SETTINGS.recipe(recipe.dataset, name, reading, preset, parents=recipe.parents, **chosen)
-    usual = {field.name: field.default for field in dataclasses.fields(method)} | dict(made.values)
+    defaults = {field.name: field.default for field in dataclasses.fields(method)} | dict(made.values)
     words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
     words += ["--method", name] if name else []
     for parent_recipe in recipe.parents.values():
@@ -167,9 +167,9 @@ def _train_arguments(
     words += ["--preset", preset] if preset else []
     words += ["--ratio", "as-is"] if natural and not recipe.parents else []
     for name, value in recipe.values.items():
-        if name in ("dataset", "parents") or name in idle:
+        if name in ("dataset", "parents") or name in inactive:
             continue
-        same = value == (bare if name in chosen else usual)[name]
+        same = value == (bare if name in chosen else defaults)[name]
         if same and name not in typed and not (name == "ratio" and needs_ratio):
             continue
         if natural and name in ("ratio", "imb_type"):

@@ -19,9 +19,9 @@ from lt_repro.cli.request import (
     Seeds,
     carry_out,
     exhibits,
-    found_in,
     read_as,
     seeded,
+    stored_in,
 )
 from lt_repro.errors import RequestError
 
@@ -212,10 +212,10 @@ def check(
 
     tables, skipped = read_as(exhibits(what), reading, what)
     tables = [seeded(table, seeds) for table in tables]
-    found = found_in(runs, may_be_new=False)
+    stored = stored_in(runs, may_be_new=False)
     for note in skipped:
         say(f"note: {note}")
-    shown = [(table, found.measure(table, epochs="")) for table in tables]
+    shown = [(table, stored.measure(table, epochs="")) for table in tables]
     checked = [result for _, measured in shown for result in verdicts.check(measured)]
     judged = []
     for paper in papers().values():
@@ -232,4 +232,4 @@ def check(
         for line in verdicts.claim_lines(judged):
             put(line)
     failed = counts["outside"] or (strict and counts["reproduced"] < len(checked))
-    raise typer.Exit(4 if failed else found.code)
+    raise typer.Exit(4 if failed else stored.code)

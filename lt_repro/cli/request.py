@@ -133,59 +133,63 @@ def carry_out(request: Request) -> None:
     pool = None
     if request.dataset is not None and (request.dataset not in load.NAMES or "as-is" in request.ratio):
         pool = load.load_pool(request.dataset, load.data_root(request.data_root))
-    tables, idle = requested_tables(request, pool)
-    found = found_in(request.runs, may_be_new=request.train or request.plan)
+    tables, inactive = requested_tables(request, pool)
+    stored = stored_in(request.runs, may_be_new=request.train or request.plan)
     picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
-    lacking = missing(picked, found.runs)
-    wanted = ordered(lacking.recipes, request.order)
+    absent = missing(picked, stored.runs)
+    requested = ordered(absent.recipes, request.order)
     kinds, images = ["CPU", "GPU"], {}
-    if request.train and wanted:
+    if request.train and requested:
         from lt_repro.train.device import pick_device
 
         kinds = ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]
-        images = _images(request, wanted, pool)
+        images = _images(request, requested, pool)
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
-    lines = totals(wanted, found.runs, kinds) if for_runs else []
+    lines = totals(requested, stored.runs, kinds) if for_runs else []
     pools = {pool.name: pool} | images if pool else images
     read = [note for each in pools.values() for note in each.notes]
-    stored = found.notes + lacking.notes if for_runs else []
-    for note in (*read, *idle, *stored):  # after all that can be refused
+    notes = stored.notes + absent.notes if for_runs else []
+    for note in (*read, *inactive, *notes):  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
-        _put_plan(request, tables, wanted, found, lines)
-        raise typer.Exit(found.code)
-    code = found.code
-    if request.train and wanted:
+        _put_plan(request, tables, requested, stored, lines)
+        raise typer.Exit(stored.code)
+    code = stored.code
+    if request.train and requested:
         for line in lines:
             say(line)
         try:
             tests = {"eval_every": request.eval_every or (1 if request.protocol == "released" else EVAL_EVERY)}
             tests["eval_bn"] = request.eval_bn
-            found = run_wanted(wanted, picked, found, images, request.device, until, request.jobs, **tests)
-            code = found.code
+            stored = train_requested(requested, picked, stored, images, request.device, until, request.jobs, **tests)
+            code = stored.code
         except Interrupted as stopped:
             if stopped.exit_code != 5:
                 raise
             say(str(stopped))
-            found, code = Found(found.folders), 5
-    shown = [(table, found.measure(table, request.length)) for table in tables]
-    put_all(shown, found.notes, pool, request.to, request.as_json, request.best, request.claims, request.latex)
+            stored, code = StoredRuns(stored.folders), 5
+    shown = [(table, stored.measure(table, request.length)) for table in tables]
+    put_all(shown, stored.notes, pool, request.to, request.as_json, request.best, request.claims, request.latex)
     raise typer.Exit(code)
 
 
 def _put_plan(
-    request: Request, tables: "Sequence[Table]", wanted: "Sequence[Recipe]", found: "Found", lines: Sequence[str]
+    request: Request,
+    tables: "Sequence[Table]",
+    requested: "Sequence[Recipe]",
+    stored: "StoredRuns",
+    lines: Sequence[str],
 ) -> None:
     """Prints the command of each run, then `lines`; or one JSON document with cells, commands and totals."""
     from lt_repro.render.cells import to_json
 
     options = where(request.runs, request.data_root)
-    typed = commands(wanted, found.runs, found.folders[0], request.dataset, options)
-    cells = [cell for table in tables for cell in to_json(table, found.measure(table, request.length))["cells"]]
+    typed = commands(requested, stored.runs, stored.folders[0], request.dataset, options)
+    cells = [cell for table in tables for cell in to_json(table, stored.measure(table, request.length))["cells"]]
     if request.as_json:
-        plan, sums = plan_json(wanted, typed, found.runs)
+        plan, sums = plan_json(requested, typed, stored.runs)
         return put_json({"cells": cells, "plan": plan, "totals": sums})
     for line in typed.values():
         put(line)
@@ -208,30 +212,30 @@ def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[lis
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
     others = read_file(request.published) if request.published else []
-    read, idle = read_as(exhibits(request.what), request.reading, request.what)
+    read, inactive = read_as(exhibits(request.what), request.reading, request.what)
     if request.bn and len(read) > 1 and (own := [table for table in read if table.compared_bn]):
-        idle.append(f"skipped, they compare statistics themselves: {', '.join(table.id for table in own)}")
+        inactive.append(f"skipped, they compare statistics themselves: {', '.join(table.id for table in own)}")
         read = [table for table in read if not table.compared_bn]
     tables = []
     for exhibit in read:
         table = exhibit.on_images(pool.name if pool else request.dataset, across, **given)
         unused = [name for name, value in given.items() if table.base.get(name) != value]
-        idle += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
+        inactive += [f"{name} = {fields.text(given[name])} changes nothing in {table.id}" for name in unused]
         table = table.profiled(request.profile).protocol(request.protocol).tested_with(request.bn)
         tables.append(beside(seeded(table, request.seeds), others))
-    return tables, idle
+    return tables, inactive
 
 
-def _images(request: Request, wanted: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
+def _images(request: Request, requested: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
     """Returns the images of all recipes by name, after each split that they want has been made once."""
     from lt_repro.data import load
     from lt_repro.sweep.runner import split_of
 
     root = load.data_root(request.data_root)
     images = {} if pool is None else {pool.name: pool}
-    needed = {recipe.dataset for recipe in wanted} - images.keys()
+    needed = {recipe.dataset for recipe in requested} - images.keys()
     images |= {name: load.load_pool(name, root) for name in sorted(needed)}
-    for recipe in {recipe.subset: recipe for recipe in wanted}.values():
+    for recipe in {recipe.subset: recipe for recipe in requested}.values():
         split_of(recipe, images[recipe.dataset])
     return images
 
@@ -295,7 +299,7 @@ def read_as(tables: "Sequence[Table]", reading: str | None, what: Sequence[str])
     return read, [f"skipped, reading {reading} is not theirs: {', '.join(refused)}"] if refused else []
 
 
-class Found:
+class StoredRuns:
     """The runs stored in some folders that may be shown, and what is wrong with the others.
 
     Args:
@@ -341,22 +345,22 @@ class Found:
         return measure(table, self.runs)
 
 
-def run_wanted(
-    wanted: "Sequence[Recipe]",
+def train_requested(
+    requested: "Sequence[Recipe]",
     tables: "Sequence[Table]",
-    found: Found,
+    stored: StoredRuns,
     pools: "Mapping[str, Pool]",
     device: str,
     until: float = math.inf,
     jobs: int | None = None,
     **tests: Any,
-) -> Found:
+) -> StoredRuns:
     """Returns what is found after recipes have been trained into the first folder, data set by data set.
 
     Args:
-        wanted: What to train.
+        requested: What to train.
         tables: What it is for.
-        found: What there was.
+        stored: The runs there were.
         pools: The images, by the recipes' name for them.
         device: See `train.fit`.
         until: See `run_all`.
@@ -364,28 +368,28 @@ def run_wanted(
         tests: `eval_every` and `eval_bn` of `train.fit`.
     """
     from lt_repro.sweep.runner import Failed
-    from lt_repro.sweep.workers import run_jobs, usual_jobs
+    from lt_repro.sweep.workers import default_jobs, run_jobs
     from lt_repro.train.device import pick_device
 
     diverged = broken = 0
-    jobs = jobs or usual_jobs(pick_device(device))
+    jobs = jobs or default_jobs(pick_device(device))
     kwargs: dict[str, Any] = {
-        "parents": found.folders,
+        "parents": stored.folders,
         "device": device,
         "note": say,
         "until": until,
         "jobs": jobs,
     } | tests
-    with Board(wanted, tables, found.runs) as board:
+    with Board(requested, tables, stored.runs) as board:
         for name, pool in pools.items():
-            recipes = [recipe for recipe in wanted if recipe.dataset == name]
-            for ended in run_jobs(recipes, pool, found.folders[0], watch=board.at, **kwargs):
+            recipes = [recipe for recipe in requested if recipe.dataset == name]
+            for ended in run_jobs(recipes, pool, stored.folders[0], watch=board.at, **kwargs):
                 board.ended(ended)
                 if isinstance(ended, Failed):
                     broken += 1
                 else:
                     diverged += ended.status == "diverged"
-    filled = Found(found.folders)
+    filled = StoredRuns(stored.folders)
     filled.code = 3 if broken else max(filled.code, 1 if diverged else 0)
     return filled
 
@@ -430,7 +434,7 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
     return {"ratio": ratio}
 
 
-def usual_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:
+def default_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:
     """Returns the settings where no ratio is typed: a user's images as they are; none for a known data set.
 
     Raises:
@@ -457,7 +461,7 @@ def _ratio_column(text: str, pool: "Pool | None") -> "Variant":
     return Variant(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
 
 
-def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
+def stored_in(runs: list[Path] | None, *, may_be_new: bool) -> StoredRuns:
     """Returns what is found in the folders of `--runs`.
 
     Raises:
@@ -468,7 +472,7 @@ def found_in(runs: list[Path] | None, *, may_be_new: bool) -> Found:
     for place in runs or []:
         if not place.is_dir() and not may_be_new:
             raise RequestError(f"no folder {place}", "allowed: folders of run files", "`ltrepro train --out` makes one")
-    return Found(run_folders(runs))
+    return StoredRuns(run_folders(runs))
 
 
 def seeded(table: "Table", seeds: str | None) -> "Table":

@@ -67,8 +67,8 @@ def methods(
             for field in dataclasses.fields(cls)
         ]
         about = (cls.__doc__ or "").partition("\n")[0]
-        found = [entry for entry in measured["costs"] if entry["method"] == method]
-        listed.append({"name": method, "title": cls.title, "about": about, "settings": settings, "costs": found})
+        result = [entry for entry in measured["costs"] if entry["method"] == method]
+        listed.append({"name": method, "title": cls.title, "about": about, "settings": settings, "costs": result})
     if as_json:
         where = {name: value for name, value in measured.items() if name != "costs"}
         return put_json({"methods": listed, "costs_measured": where})
@@ -152,7 +152,7 @@ def readings(
     For each point: what the paper says, what the code does, how that was
     checked, and the --set that switches it.
     """
-    from lt_repro.cli.request import found_in
+    from lt_repro.cli.request import stored_in
     from lt_repro.papers import papers
     from lt_repro.render import readings as pages
 
@@ -160,7 +160,7 @@ def readings(
     if paper not in by_name:
         raise unknown("paper", paper, by_name)
     if markdown:
-        for line in pages.page(by_name[paper], found_in(runs, may_be_new=False).runs).splitlines():
+        for line in pages.page(by_name[paper], stored_in(runs, may_be_new=False).runs).splitlines():
             put(line)
         return
     listed = [pages.to_json(reading) for reading in by_name[paper].settings.readings.values()]
@@ -195,14 +195,14 @@ def show(
     from lt_repro.store.provenance import changes_words
     from lt_repro.store.runs import find_run, run_folders
 
-    found = find_run(run, run_folders(runs))
-    content = found.to_json()
-    cells = _cells_of(found.recipe)
-    placed = _placed(found.recipe, cells)
+    result = find_run(run, run_folders(runs))
+    content = result.to_json()
+    cells = _cells_of(result.recipe)
+    placed = _placed(result.recipe, cells)
     if as_json:
-        return put_json(content | {"path": str(found.path)} | placed)
+        return put_json(content | {"path": str(result.path)} | placed)
     recipe = content["recipe"] | {f"method.{name}": value for name, value in content["recipe"]["method"].items()}
-    recipe["parents"] = {role: parent.key() for role, parent in found.recipe.parents.items()}
+    recipe["parents"] = {role: parent.key() for role, parent in result.recipe.parents.items()}
     del recipe["method"]
     named = ("device", "precision", "images_per_second", "seconds", "commit", "versions", "data_digest")
     provenance = {name: content[name] for name in named} | {
@@ -212,23 +212,23 @@ def show(
         "attempts": "; ".join(f"from epoch {a['epoch']}, step {a['step']}: {a['ended']}" for a in content["attempts"]),
         "determinism": content["determinism"],
     }
-    if words := changes_words(found.attempts):
+    if words := changes_words(result.attempts):
         provenance["continued elsewhere"] = words
     for title, part in {"recipe": recipe, "provenance": provenance}.items():
         put(f"{title}:")
         out.print(text_grid(("", "", ""), [("", name, _joined(value)) for name, value in part.items()]))
-    put_result(found)
+    put_result(result)
     for _, table, cell in cells:
         printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
         put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")
     if not cells:
         put("no cell of a paper has this recipe: the length, the data set or a setting differs")
     put(placed["reading"])
-    for name, (actual, usual) in placed["departures"].items():
-        put(f"departs: {name} {actual} (default: {usual})")
+    for name, (actual, default) in placed["departures"].items():
+        put(f"departs: {name} {actual} (default: {default})")
     for name, text in placed["open"].items():
         put(f"open in the paper: {name} = {text}")
-    put(str(found.path))
+    put(str(result.path))
 
 
 def _joined(value: Any) -> str:
@@ -267,7 +267,7 @@ def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[
         "cells": [[table.id, cell.row.label, cell.column.label] for _, table, cell in cells],
         "reading": reading_line(recipe, paper.settings),
         "readings": [name for name in paper.settings.readings if not paper.settings.departures(recipe, name)],
-        "departures": {name: [fields.text(ours), fields.text(usual)] for name, (ours, usual) in away},
+        "departures": {name: [fields.text(ours), fields.text(default)] for name, (ours, default) in away},
         "open": asked,
     }
 

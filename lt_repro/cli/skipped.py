@@ -36,7 +36,7 @@ def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
         if reading := next((name for name, other in readings.items() if matches(other, run.recipe)), None):
             words, options = f"the reading {reading}", f"--reading {reading}"
         else:
-            pairs = [f"{name} {text(actual)} instead of {text(usual)}" for name, (actual, usual) in apart.items()]
+            pairs = [f"{name} {text(actual)} instead of {text(default)}" for name, (actual, default) in apart.items()]
             words = " and ".join(pairs)
             options = _options(table, run.recipe, {name: actual for name, (actual, _) in apart.items()})
         groups.setdefault(words, []).append(options)

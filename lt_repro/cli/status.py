@@ -81,17 +81,17 @@ def verify(
     """
     from lt_repro.store import status
 
-    usual = [place for place in (Path("runs"), COLLECTED) if place.is_dir()]
-    folders = _folders(folder) if folder else usual
+    default = [place for place in (Path("runs"), COLLECTED) if place.is_dir()]
+    folders = _folders(folder) if folder else default
     checks = [check for place in folders for check in status.check_files(place)]
     bad = [check for check in checks if check.wrong]
     left = [path for place in folders for path in status.strays(place)]
     gone = [path for path in left if status.clean(path)] if clean else []
     kept = [place for place in folders if folder or place != COLLECTED]  # run files are collected without weights
-    lacking = [(run, _needs(run, children)) for run, children in status.without_weights(kept)]
+    missing = [(run, _needs(run, children)) for run, children in status.without_weights(kept)]
     if as_json:
         wrong = [{"path": str(check.path), "wrong": check.wrong} for check in bad]
-        without = [{"key": run.key, "folder": str(run.folder), "needed_for": needs} for run, needs in lacking]
+        without = [{"key": run.key, "folder": str(run.folder), "needed_for": needs} for run, needs in missing]
         document = {"files": len(checks), "bad": wrong, "strays": list(map(str, left)), "removed": list(map(str, gone))}
         put_json(document | {"without_weights": without})
     else:
@@ -99,11 +99,11 @@ def verify(
             put(f"{check.path}: {check.wrong}")
         for path in left:
             put(f"{path}: left by a killed process{', removed' if path in gone else ''}")
-        for run, needs in lacking:
+        for run, needs in missing:
             more = f" and {len(needs) - 3} more" if len(needs) > 3 else ""
             words = f"needed for {', '.join(needs[:3])}{more}" if needs else "no run needs it"
             put(f"{run.folder / run.key}.pt is gone; {words}")
-        end = f"; {len(lacking)} without weights" if lacking else ""
+        end = f"; {len(missing)} without weights" if missing else ""
         put(f"{len(checks)} files, {len(bad)} bad; {len(left)} left behind, {len(gone)} removed{end}")
     raise typer.Exit(1 if bad else 0)
 
@@ -172,8 +172,8 @@ def collect(
     for place in source:
         if not place.exists():
             raise RequestError(f"{place} does not exist", "allowed: folders of run files, or run files")
-        found = sorted(place.glob("*.json")) if place.is_dir() else [place]
-        paths += [path for path in found if not path.name.endswith(FAILED)]
+        result = sorted(place.glob("*.json")) if place.is_dir() else [place]
+        paths += [path for path in result if not path.name.endswith(FAILED)]
     brought: list[str] = []
     existing: list[str] = []
     refused: list[str] = []
@@ -242,7 +242,7 @@ def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, st
     """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell."""
     from lt_repro.papers import papers
 
-    found: dict[str, dict[str, str]] = {}
+    result: dict[str, dict[str, str]] = {}
     for table in (table for paper in papers().values() for table in paper.tables()):
         try:
             moved = table.with_settings(dataset=dataset, ratio=ratio, epochs=epochs)
@@ -251,8 +251,8 @@ def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, st
         for cell in moved.cells():
             for child in cell.recipes:
                 for parent in child.parents.values():
-                    found.setdefault(parent.key(), {})[child.key()] = f"{moved.id} ({cell.row.title})"
-    return found
+                    result.setdefault(parent.key(), {})[child.key()] = f"{moved.id} ({cell.row.title})"
+    return result
 
 
 def _needs(run: "RunStatus", children: Sequence[str]) -> list[str]:

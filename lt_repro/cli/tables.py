@@ -10,7 +10,7 @@ import typer
 
 from lt_repro.cli.app import app, put, say
 from lt_repro.cli.output import content_of, drawn, write, written
-from lt_repro.cli.request import Found, Request, found_in, requested_tables
+from lt_repro.cli.request import Request, StoredRuns, requested_tables, stored_in
 from lt_repro.errors import FailedError, RequestError
 
 if TYPE_CHECKING:
@@ -35,28 +35,28 @@ def tables(
     """
     from lt_repro.render.cells import measure
 
-    found = found_in([Path("tables/runs")], may_be_new=False)
-    for note in found.notes:
+    stored = stored_in([Path("tables/runs")], may_be_new=False)
+    for note in stored.notes:
         say(f"note: {note}")
     failed = []
-    shown = [(table, measure(table, found.runs)) for table in listed()]
+    shown = [(table, measure(table, stored.runs)) for table in listed()]
     for table, measured in shown:
         if not any(cell.runs for cell in measured):
             continue
-        content = content_of(table, measured, found.notes)
+        content = content_of(table, measured, stored.notes)
         place = to / ("tables" if content.draw is None else "figures")
         paths = written(table, content, place)
         try:
-            paths += drawn(table, measured, content, found.notes, place)
+            paths += drawn(table, measured, content, stored.notes, place)
         except FailedError as error:
             failed.append(f"{table.id}: {error}")
         for path in paths:
             put(str(path))
-    for name, page in pages(found, shown).items():
+    for name, page in pages(stored, shown).items():
         put(str(write(to / "docs" / name, page)))
     if failed:
         raise FailedError("; ".join(failed))
-    raise typer.Exit(found.code)
+    raise typer.Exit(stored.code)
 
 
 def listed() -> "list[Table]":
@@ -87,7 +87,7 @@ def _entry(
     return Request(exhibits.split(), train=False, plan=False, as_json=False, **where, **which, **how)
 
 
-def pages(found: Found, shown: "Sequence[Exhibit]") -> dict[str, str]:
+def pages(stored: StoredRuns, shown: "Sequence[Exhibit]") -> dict[str, str]:
     """Returns what is made of the pages of docs/ from the runs and the docstrings of the methods, by name."""
     from lt_repro import cards
     from lt_repro.methods import METHODS
@@ -95,7 +95,7 @@ def pages(found: Found, shown: "Sequence[Exhibit]") -> dict[str, str]:
     from lt_repro.render import departures, readings
 
     made = {
-        "two-readings.md": readings.page(PAPER, found.runs) + "\n",
+        "two-readings.md": readings.page(PAPER, stored.runs) + "\n",
         "departures.md": departures.page(map(cards.card, METHODS.values())) + "\n",
     }
     status = Path("docs/status.md")

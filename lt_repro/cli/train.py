@@ -17,8 +17,8 @@ from lt_repro.cli.request import (
     EvalEvery,
     Reading,
     dataset_of,
+    default_ratio,
     ratio_settings,
-    usual_ratio,
 )
 from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
@@ -283,7 +283,7 @@ def _recipe(
             raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
         given[plain] = value
     if not given.keys() & {"ratio", "parents"}:
-        given |= usual_ratio(pool, given.get("imb_type"))
+        given |= default_ratio(pool, given.get("imb_type"))
     for name in given.keys() - {"preset"}:
         if name not in settings(cls):
             raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(settings(cls))}")
@@ -292,9 +292,9 @@ def _recipe(
     typed = {n: v for n, v in given.items() if n in fields.types(cls)}
     typed = ({"frozen": True} if "frozen" in fields.types(cls) and "parents" in given else {}) | typed
     inactive = cls(**dict(base) | typed).inactive_fields() | (chosen.inactive_fields() & fields.types(Recipe).keys())
-    if idle := sorted(given.keys() & inactive):
+    if without_effect := sorted(given.keys() & inactive):
         raise RequestError(
-            f"{', '.join(idle)} has no effect with the other settings",
+            f"{', '.join(without_effect)} has no effect with the other settings",
             "allowed: settings that have an effect",
             "leave it out, or add the setting that it belongs to",
         )

@@ -149,10 +149,10 @@ def _check_cifar(pool: Pool, cifar: Cifar) -> None:
 def _load_archive(path: Path, name: str, cifar: Cifar) -> Pool:
     fix = f"move it away and download {name} again"
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != cifar.sha256:
+        result = hashlib.file_digest(file, "sha256").hexdigest()
+        if result != cifar.sha256:
             raise DamagedError(
-                f"{path} is damaged or truncated: its SHA-256 is {found}",
+                f"{path} is damaged or truncated: its SHA-256 is {result}",
                 f"allowed: the SHA-256 of the published archive, {cifar.sha256}",
                 fix,
             )
@@ -278,9 +278,9 @@ def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
         new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
         try:
-            found = _fetch(address, part, report)
-            if found != cifar.sha256:
-                raise _not_there(f"{address} is not the published archive: its SHA-256 is {found}", name)
+            result = _fetch(address, part, report)
+            if result != cifar.sha256:
+                raise _not_there(f"{address} is not the published archive: its SHA-256 is {result}", name)
             part.replace(final)
         finally:
             part.unlink(missing_ok=True)

@@ -97,10 +97,10 @@ def read_folder(folder: Path) -> Folder:
         train, tests = (_classes(folder, part) for part in parts)
     except OSError as error:
         raise RequestError(f"{error.filename!r} cannot be read: {first_line(error)}", _LAYOUT, _READABLE) from error
-    if odd := sorted(train.keys() ^ tests.keys()):
-        lacking = [f"{name!r} is not in {parts[name in train].name}/" for name in odd]
-        given = f"{folder}: {len(odd)} classes in one part only: {', '.join(lacking[:3])}"
-        raise RequestError(given + _same_letters(odd), _LAYOUT)
+    if unexpected := sorted(train.keys() ^ tests.keys()):
+        missing = [f"{name!r} is not in {parts[name in train].name}/" for name in unexpected]
+        given = f"{folder}: {len(unexpected)} classes in one part only: {', '.join(missing[:3])}"
+        raise RequestError(given + _same_letters(unexpected), _LAYOUT)
     if len(train) < 2:
         raise RequestError(
             f"{folder}: {len(train)} classes in {parts[0].name}/: {', '.join(map(repr, train))}", _LAYOUT
@@ -121,12 +121,12 @@ def read_folder(folder: Path) -> Folder:
 def _part(folder: Path, choices: Sequence[Sequence[str]], missing: str) -> Path:
     """Returns the sub-folder with the first name that there is, in capitals or not; names of one rank are a choice."""
     for names in choices:
-        found = sorted(place for place in folder.iterdir() if place.name.lower() in names and place.is_dir())
-        if len(found) > 1:
-            listed = " and ".join(f"{place.name}/" for place in found)
+        result = sorted(place for place in folder.iterdir() if place.name.lower() in names and place.is_dir())
+        if len(result) > 1:
+            listed = " and ".join(f"{place.name}/" for place in result)
             raise RequestError(f"{folder}: {listed} could both be meant", _LAYOUT, "rename or move all but one")
-        if found:
-            return found[0]
+        if result:
+            return result[0]
     raise RequestError(f"{folder}: {missing}", _LAYOUT)
 
 
@@ -170,7 +170,7 @@ def _entries(place: Path) -> list[Path]:
 
 def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8], list[str]]:
     """Returns the SHA-256 over names and contents, the images, and what was lost; a file is read once if it can be."""
-    images, found = np.empty((len(names), SIZE, SIZE, 3), np.uint8), [""] * len(names)
+    images, result = np.empty((len(names), SIZE, SIZE, 3), np.uint8), [""] * len(names)
     decoded: dict[int, _Decoded] = {}
     depth = _DEPTHS[-1]
 
@@ -180,7 +180,7 @@ def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8], list[
             name = names[at]
             try:
                 content = _content(folder / name)
-                image, found[at] = _pixels(content, depth), hashlib.sha256(content).hexdigest()
+                image, result[at] = _pixels(content, depth), hashlib.sha256(content).hexdigest()
                 images[at], decoded[at] = image.pixels, image._replace(pixels=images[at])
             except UnidentifiedImageError:  # its message is an address in memory
                 broken.append(f"{name!r} (not an image that Pillow can open)")
@@ -209,7 +209,7 @@ def _read(folder: Path, names: list[str]) -> tuple[str, NDArray[np.uint8], list[
         )
     parts = (name.partition("/") for name in names)  # Train/ and train/ are one part
     named: dict[str, Any] = {
-        part.lower() + "/" + inside: content for (part, _, inside), content in zip(parts, found, strict=True)
+        part.lower() + "/" + inside: content for (part, _, inside), content in zip(parts, result, strict=True)
     }
     notes = _notes(list(decoded.values()))
     if levels and depth < _DEPTHS[-1]:

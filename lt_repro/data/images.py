@@ -144,8 +144,8 @@ def duplicates(pool: Pool, names: Sequence[str] | None = None) -> list[str]:
     known: dict[bytes, int] = {}
     for at, image in enumerate(pool.train_images):
         known.setdefault(hashlib.sha256(image.data).digest(), at)
-    found = [known.get(hashlib.sha256(image.data).digest()) for image in pool.test_images]
-    same = [f"{named[train + at]} is {named[first]}" for at, first in enumerate(found) if first is not None]
+    result = [known.get(hashlib.sha256(image.data).digest()) for image in pool.test_images]
+    same = [f"{named[train + at]} is {named[first]}" for at, first in enumerate(result) if first is not None]
     if not same:
         return []
     more = ", ..." if len(same) > 2 else ""
@@ -168,9 +168,9 @@ def checked_pool(
         RequestError: An array is missing or has a wrong shape, dtype or content.
     """
 
-    def require(good: object, found: str, allowed: str) -> None:
+    def require(good: object, result: str, allowed: str) -> None:
         if not good:
-            raise RequestError(f"{source}: {found}", f"allowed: {allowed}")
+            raise RequestError(f"{source}: {result}", f"allowed: {allowed}")
 
     for key in ("train_images", "train_labels", "test_images", "test_labels"):
         require(key in arrays, f"no {key}", "train_images, train_labels, test_images and test_labels")
@@ -196,17 +196,17 @@ def checked_pool(
         f"training images {images['train'].shape[1:]}, test images {images['test'].shape[1:]}",
         "training and test images of the same shape",
     )
-    found = {part: set(labels[part].tolist()) for part in (("train",) if hold_out else ("train", "test"))}
-    classes = 1 + max(chain.from_iterable(found.values()), default=-1)
+    result = {part: set(labels[part].tolist()) for part in (("train",) if hold_out else ("train", "test"))}
+    classes = 1 + max(chain.from_iterable(result.values()), default=-1)
     names = arrays.get("class_names", np.arange(0))
-    for part, members in found.items():
+    for part, members in result.items():
         require(members, f"no images in {part}_images", "at least one image of each class in each part")
         span = f"{part}_labels from {min(members)} to {max(members)}"
         require(min(members) >= 0, span, _LABELS)
-        lacking = next(number for number in count() if number not in members)
-        word = f" ({str(names[lacking])!r})" if names.ndim == 1 and lacking < len(names) else ""
+        missing = next(number for number in count() if number not in members)
+        word = f" ({str(names[missing])!r})" if names.ndim == 1 and missing < len(names) else ""
         more = f" and {classes - len(members) - 1} more" if classes - len(members) > 1 else ""
-        require(len(members) == classes, f"{span}: no image of class {lacking}{word}{more}", _LABELS)
+        require(len(members) == classes, f"{span}: no image of class {missing}{word}{more}", _LABELS)
     require(classes > 1, "labels of 1 class", _LABELS)
     names = arrays.get("class_names", np.arange(classes).astype(str))
     require(
@@ -214,8 +214,8 @@ def checked_pool(
         f"class_names of shape {names.shape} and dtype {names.dtype}",
         f"{classes} strings, one per class",
     )
-    odd = [word for word in names.tolist() if not (word.isprintable() and word)]
-    listed = ", ".join(map(ascii, odd[:2]))
-    require(not odd, f"class names that are empty or cannot be printed: {listed}", "printable names")
+    unexpected = [word for word in names.tolist() if not (word.isprintable() and word)]
+    listed = ", ".join(map(ascii, unexpected[:2]))
+    require(not unexpected, f"class names that are empty or cannot be printed: {listed}", "printable names")
     train, test = ((images[part], labels[part].astype(np.int64)) for part in ("train", "test"))
     return Pool(name, *train, *test, tuple(names.tolist()), hold_out, source, tuple(notes))

@@ -44,11 +44,11 @@ def _arrays(file: BinaryIO) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(file):
         raise ValueError("it is not an .npz file, or its end is missing")
     file.seek(0)
-    wanted = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+    requested = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
     with zipfile.ZipFile(file) as members:
         size, packed = (sum(getattr(m, f) for m in members.infolist()) for f in ("file_size", "compress_size"))
         if size > max(LARGEST_MEMBER, 100 * packed):
             raise ValueError(f"{packed} bytes would unpack to {size}")
     file.seek(0)
     with np.load(file, allow_pickle=False) as stored:
-        return {key: np.asarray(stored[key]) for key in wanted if key in stored}
+        return {key: np.asarray(stored[key]) for key in requested if key in stored}

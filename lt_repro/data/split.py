@@ -85,8 +85,8 @@ def class_sizes(labels: ArrayLike) -> NDArray[np.int64]:
         raise RequestError(f"labels of shape {array.shape} and dtype {array.dtype}", "allowed: integers of shape (N,)")
     classes, sizes = np.unique(array, return_counts=True)
     if len(classes) < 2 or not np.array_equal(classes, np.arange(len(classes))):
-        found = f"{len(classes)} classes from {classes[0]} to {classes[-1]}" if len(classes) else "no images"
-        raise RequestError(f"labels of {found}", "allowed: 0..K-1 for at least two classes, each with an image")
+        result = f"{len(classes)} classes from {classes[0]} to {classes[-1]}" if len(classes) else "no images"
+        raise RequestError(f"labels of {result}", "allowed: 0..K-1 for at least two classes, each with an image")
     return sizes.astype(np.int64)
 
 

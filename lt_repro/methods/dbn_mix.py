@@ -136,10 +136,10 @@ class DbnMix(Method):
         """Returns the rows of Table 4 that are not cross-entropy's, and every field at another value."""
         single = [cls(1, "none", True), cls(1, "mixup", True), cls(1, "bilateral", False), cls(1, "bilateral", True)]
         two = [cls(2, mix, scaled) for mix in ("none", "bilateral") for scaled in (False, True)]
-        odd = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
+        unexpected = cls(2, "bilateral", True, branch_at="layer3", bn="joint", lam_per="sample", head="cosine")
         released = cls(2, "bilateral", True, branch_at="layer3", temperature="released", branch_loss="ce_complement")
         layer2 = cls(2, "bilateral", True, branch_at="layer2", gamma=1.0, temperature="ride")
-        return *single, *two, odd, released, layer2, cls(2, "bilateral", True, frozen=True)
+        return *single, *two, unexpected, released, layer2, cls(2, "bilateral", True, frozen=True)
 
     def spelled(self) -> Method:
         """Returns cross-entropy where one branch has it alone, or with mixup; no temperatures where all are 1."""
@@ -174,8 +174,8 @@ class DbnMix(Method):
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
         """Returns lambda where anything is mixed, and for mixup the keys that sort a batch into partners."""
-        wanted: dict[str, RandomInput] = {} if self.mix == "none" else {"lam": self._lam}
-        return wanted | ({"partner": draw_keys} if self.mix == "mixup" else {})
+        requested: dict[str, RandomInput] = {} if self.mix == "none" else {"lam": self._lam}
+        return requested | ({"partner": draw_keys} if self.mix == "mixup" else {})
 
     def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
         return draw_lam(rng, self.alpha, steps if self.lam_per == "batch" else (steps, batch))
@@ -211,13 +211,13 @@ class DbnMix(Method):
 
     def inactive_fields(self) -> frozenset[str]:
         """Returns the fields without effect: alpha unmixed, eta and eps unscaled, gamma without a reverse batch, ..."""
-        idle = set[str]()
+        inactive = set[str]()
         if self.mix == "none":
-            idle |= {"alpha", "lam_per"}
+            inactive |= {"alpha", "lam_per"}
         if not self.tscale:
-            idle |= {"eta", "eps", "temperature"}
+            inactive |= {"eta", "eps", "temperature"}
         if len(self.samplers(0.0)) == 1:
-            idle |= {"gamma"}
+            inactive |= {"gamma"}
         if self.branches == 1 or self.frozen:
-            idle |= {"branch_at", "bn"}
-        return frozenset(idle)
+            inactive |= {"branch_at", "bn"}
+        return frozenset(inactive)

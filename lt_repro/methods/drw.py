@@ -105,5 +105,5 @@ class Drw(Method):
         return weighted_cross_entropy(logits, targets, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        idle = {"alpha"} if self.mix == "none" else set[str]()
-        return frozenset(idle if self.rule == "reweight" else idle | {"beta"})
+        inactive = {"alpha"} if self.mix == "none" else set[str]()
+        return frozenset(inactive if self.rule == "reweight" else inactive | {"beta"})

@@ -88,5 +88,5 @@ class Ldam(Method):
         return weighted_cross_entropy(logits, labels, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        idle = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}
-        return frozenset(idle[self.rule])
+        inactive = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}
+        return frozenset(inactive[self.rule])

@@ -107,7 +107,7 @@ class MetaWeightNet(Method):
             weights: Tensor = net.aux["weighting"](outputs[0])
             return (weights * outputs[0]).sum() / weights.sum()
 
-        found = meta_gradients(
+        result = meta_gradients(
             lambda parameters: (losses(parameters, train),),
             train_loss,
             lambda parameters: losses(parameters, meta).mean(),
@@ -115,7 +115,7 @@ class MetaWeightNet(Method):
             ctx.lr,
             phi,
         )
-        return {f"aux.weighting.{name}": gradient for name, gradient in zip(names, found, strict=True)}
+        return {f"aux.weighting.{name}": gradient for name, gradient in zip(names, result, strict=True)}
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         images, labels = batches["uniform"]

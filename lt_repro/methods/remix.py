@@ -110,10 +110,10 @@ class Remix(Method):
         return weighted_cross_entropy(logits, targets, weights)
 
     def inactive_fields(self) -> frozenset[str]:
-        idle = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}[self.rule]
+        inactive = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}[self.rule]
         if self.kappa == inf:
-            idle = idle | {"tau"}
-        return frozenset(idle | {"kappa"} if self.tau == 0 else idle)
+            inactive = inactive | {"tau"}
+        return frozenset(inactive | {"kappa"} if self.tau == 0 else inactive)
 
 
 def label_ratios(sizes_i: Tensor, sizes_j: Tensor, lam: Tensor, kappa: float, tau: float) -> Tensor:

@@ -140,8 +140,8 @@ class Ride(Method):
         return total
 
     def inactive_fields(self) -> frozenset[str]:
-        idle = {"diversity", "prior_weight"} if self.experts == 1 else set[str]()
-        return frozenset(idle if self.diversity else idle | {"prior_weight"})
+        inactive = {"diversity", "prior_weight"} if self.experts == 1 else set[str]()
+        return frozenset(inactive if self.diversity else inactive | {"prior_weight"})
 
 
 def class_temperatures(counts: Tensor, prior_weight: float, epoch_progress: Tensor, switch: float) -> Tensor:

@@ -10,5 +10,5 @@ from lt_repro.papers.table import DEFAULT
 def papers() -> dict[str, Paper]:
     """Returns every paper by name, the default one first: a sibling file with a `PAPER` is found by being there."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = [paper for module in modules if isinstance(paper := getattr(module, "PAPER", None), Paper)]
-    return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.name != DEFAULT)}
+    result = [paper for module in modules if isinstance(paper := getattr(module, "PAPER", None), Paper)]
+    return {paper.name: paper for paper in sorted(result, key=lambda paper: paper.name != DEFAULT)}

@@ -49,15 +49,15 @@ def compared(table: Table) -> bool:
 
 def entries(papers: Iterable[Paper]) -> list[Entry]:
     """Returns every published accuracy of every paper, each once in a paper, although several exhibits print it."""
-    found: dict[tuple[str, str, str, float, str], Entry] = {}
+    result: dict[tuple[str, str, str, float, str], Entry] = {}
     for paper in papers:
         for table in filter(compared, paper.tables()):
             for cell, method in names(table):
                 if cell.published and (column := column_of(table, cell)):
                     place = method, column, paper.name, cell.published.value, cell.published.tier
                     entry = Entry(method, column, paper.title, table.id, cell.row.title, cell.published)
-                    found.setdefault(place, entry)
-    return list(found.values())
+                    result.setdefault(place, entry)
+    return list(result.values())
 
 
 COLUMNS = ("method", "dataset", "ratio", "value", "source", "protocol")
@@ -74,10 +74,10 @@ def read_file(path: Path) -> list[Entry]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if lacking:
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
                 header = f"allowed: the header {','.join(COLUMNS)}, and unit where wanted"
-                raise RequestError(f"{path}, line 1: no column {', '.join(lacking)}", header)
+                raise RequestError(f"{path}, line 1: no column {', '.join(missing)}", header)
             return [_entry(path, reader.line_num, line) for line in reader]
     except OSError as error:
         raise RequestError(f"cannot read {path}: {first_line(error)}", "allowed: a CSV file") from error

@@ -13,13 +13,13 @@ AS_QUOTED = "not said: that of the paper it is quoted from"
 
 def as_printed(text: str) -> dict[str, list[Printed]]:
     """Returns the numbers of a table in lines, by row: "ldam-drw 42.73±0.28 57.75±0.54 -" has a dash at its end."""
-    found: dict[str, list[Printed]] = {}
+    result: dict[str, list[Printed]] = {}
     for name, *words in filter(None, map(str.split, text.splitlines())):
         pairs = [word.partition("±") for word in words]
-        found[name] = [
+        result[name] = [
             None if mean == "-" else (float(mean), float(sd)) if sd else float(mean) for mean, _, sd in pairs
         ]
-    return found
+    return result
 
 
 def published(
@@ -45,14 +45,14 @@ def published(
         more: Further fields of each `Published`.
     """
     origins = quoted if isinstance(quoted, Mapping) else dict.fromkeys(quoted, "")
-    found = {}
+    result = {}
     for row, numbers in values.items():
         for column, printed in zip(columns, numbers, strict=True):
             if printed is None:
                 continue
             number, sd = printed if isinstance(printed, tuple) else (printed, None)
             origin = origins.get(f"{row}/{column.label}", origins.get(row))
-            found[row, column.label] = Published(
+            result[row, column.label] = Published(
                 round((100 - number if errors else number) / 100, 6),
                 f"{source}, {origin}" if origin else source,
                 protocol if origin is None else AS_QUOTED,
@@ -60,7 +60,7 @@ def published(
                 sd if sd is None else round(sd / 100, 6),
                 **more,
             )
-    return found
+    return result
 
 
 def under_own_recipes(rows: Iterable[Variant]) -> Iterator[Variant]:

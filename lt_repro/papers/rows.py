@@ -94,15 +94,15 @@ def _trained(
     paper: Settings, dataset: str, ratio: float, imb_type: str, reading: str, preset: str
 ) -> dict[tuple[Any, ...], str]:
     """Returns the names of the known rows on some images, by what they train under a reading or a preset."""
-    found: dict[tuple[Any, ...], str] = {}
+    result: dict[tuple[Any, ...], str] = {}
     for name, variant in KNOWN.items():
         method = METHODS.get(variant.edits.get("method", ""))
         if not preset or (method and preset in method.presets):
             given: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "reading": reading, "preset": preset} | dict(
                 variant.edits
             )
-            found.setdefault(_identity(staged(paper, dataset, **given)), name)
-    return found
+            result.setdefault(_identity(staged(paper, dataset, **given)), name)
+    return result
 
 
 def _identity(recipe: Recipe) -> tuple[Any, ...]:

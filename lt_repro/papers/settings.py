@@ -102,10 +102,10 @@ class Settings:
             free["parents"] = actual.parents
         whose = actual.dataset, method.name(), reading, preset
         default = self.recipe(*whose, ratio=actual.ratio, seed=actual.seed, **free | dict(sets))
-        usual = {f.name: f.default for f in dataclasses.fields(method)} | dict(
+        defaults = {f.name: f.default for f in dataclasses.fields(method)} | dict(
             default.values
         )  # it may be spelled simpler
-        pairs = {name: (actual.values[name], usual[name]) for name in settings(method)}
+        pairs = {name: (actual.values[name], defaults[name]) for name in settings(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
@@ -147,25 +147,25 @@ class Settings:
         given: Mapping[str, Any],
     ) -> Recipe:
         known, row = settings(method), dict(self.datasets.get(dataset, self.others))
-        usual = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(base) | dict(read)
+        default = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(base) | dict(read)
         parents = given.get("parents", {})
         for parent in parents.values():
-            usual |= {name: getattr(parent, name) for name in INHERITED}
-        ratio = given.get("ratio", usual["ratio"])
-        usual |= dict(method.tuned.get((dataset, ratio), {})) | dict(preset)
+            default |= {name: getattr(parent, name) for name in INHERITED}
+        ratio = given.get("ratio", default["ratio"])
+        default |= dict(method.tuned.get((dataset, ratio), {})) | dict(preset)
         first = parents.get("features") or parents.get("weights")
         if first:
-            usual |= {"branches": len(first.spec.branches), "frozen": True}
+            default |= {"branches": len(first.spec.branches), "frozen": True}
         if "teacher" in parents:
-            usual |= {"distill": 1.0}
-        method_fields = {name: value for name, value in (usual | dict(given)).items() if name in fields.types(method)}
-        usual |= dict(method(**method_fields).defaults)
+            default |= {"distill": 1.0}
+        method_fields = {name: value for name, value in (default | dict(given)).items() if name in fields.types(method)}
+        default |= dict(method(**method_fields).defaults)
         if first:  # a second stage is never longer than the first
-            usual |= dict(row.get("second stage", {}))
-            usual["epochs"] = min(usual["epochs"], first.epochs)
-        usual |= dict(preset)
+            default |= dict(row.get("second stage", {}))
+            default["epochs"] = min(default["epochs"], first.epochs)
+        default |= dict(preset)
         return Recipe.create(
-            method, **{n: v for n, v in usual.items() if n in known} | dict(given) | {"dataset": dataset}
+            method, **{n: v for n, v in default.items() if n in known} | dict(given) | {"dataset": dataset}
         )
 
 

@@ -397,13 +397,13 @@ class Table:
         if not (given := PROFILES[profile]):
             return self
         words = ", ".join(f"{name} {value}" for name, value in given.items())
-        usual = next((cell.recipe.epochs for cell in self.cells() if cell.recipe), 1)
+        default = next((cell.recipe.epochs for cell in self.cells() if cell.recipe), 1)
 
         def scaled(variant: Variant) -> Variant:
             if "epochs" not in variant.edits:
                 return variant
             return variant._replace(
-                edits=dict(variant.edits) | {"epochs": variant.edits["epochs"] * given["epochs"] // usual}
+                edits=dict(variant.edits) | {"epochs": variant.edits["epochs"] * given["epochs"] // default}
             )
 
         return dataclasses.replace(

@@ -141,17 +141,17 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         table: What to measure.
         runs: Any runs; those that belong nowhere are ignored, and of one recipe the first counts.
     """
-    found: dict[str, Run] = {}
+    result: dict[str, Run] = {}
     for run in runs:
-        found.setdefault(run.recipe.key(), run)
+        result.setdefault(run.recipe.key(), run)
     measured = []
     for cell in table.cells():
         by_seed = sorted(cell.recipes, key=lambda recipe: recipe.seed)
-        seed_runs = [found[recipe.key()] for recipe in by_seed if recipe.key() in found]
+        seed_runs = [result[recipe.key()] for recipe in by_seed if recipe.key() in result]
         ended = {status: tuple(run for run in seed_runs if run.status == status) for status in ("done", "diverged")}
-        parents = (found.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
-        barren = [run.recipe.key() for run in parents if run and run.status == "diverged"]
-        reason = f"its parent {', '.join(barren)} diverged" if barren and not seed_runs else cell.lacks
+        parents = (result.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
+        failed_parents = [run.recipe.key() for run in parents if run and run.status == "diverged"]
+        reason = f"its parent {', '.join(failed_parents)} diverged" if failed_parents and not seed_runs else cell.lacks
         shown = table.compared_bn or {cell.bn or "running"}
         done = tuple(run for run in ended["done"] if all(run.outcome(bn) for bn in shown))
         if ended["done"] and not done:
@@ -226,14 +226,14 @@ def unmatched(table: Table, runs: Iterable[Run]) -> list[tuple[Run, dict[str, tu
     if not any("dataset" in column.edits for column in table.columns):
         decided.discard("ratio")
     cells = list({cell.recipe.key(): cell.recipe for cell in table.cells() if cell.recipe}.values())
-    runs, found = list(runs), []
+    runs, result = list(runs), []
     short = {run.recipe.key() for run in short_runs(table, runs)}
     for run in runs:
         every = [pairs for cell in cells if (pairs := differences(run.recipe, cell)) is not None]
         near = [pairs for pairs in every if decided.isdisjoint(name.removeprefix("parent ") for name in pairs)]
         if near and all(every) and run.recipe.key() not in short:
-            found.append((run, min(near, key=len)))
-    return found
+            result.append((run, min(near, key=len)))
+    return result
 
 
 def matches(table: Table, recipe: Recipe) -> bool:
@@ -253,7 +253,7 @@ def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]] | N
         {*other.parents},
     ):
         return None
-    found = {
+    result = {
         name: (value, other.values[name])
         for name, value in recipe.values.items()
         if name not in ("seed", "parents") and value != other.values[name]
@@ -262,8 +262,8 @@ def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]] | N
         inner = differences(parent, other.parents[role])
         if inner is None:
             return None
-        found |= {f"parent {name}": pair for name, pair in inner.items() if found.get(name) != pair}
-    return found
+        result |= {f"parent {name}": pair for name, pair in inner.items() if result.get(name) != pair}
+    return result
 
 
 def length(recipe: Recipe) -> int:

@@ -42,8 +42,8 @@ def ours(papers: Iterable[Paper], method: str, column: str, runs: Sequence[Run])
         for table in filter(compared, paper.tables()):
             for reading in paper.settings.readings:
                 read = table.read_as(reading)
-                found = [(cell.row, cell.column) for cell, name in names(read) if name == method and cell.recipe]
-                for row, across in found:
+                result = [(cell.row, cell.column) for cell, name in names(read) if name == method and cell.recipe]
+                for row, across in result:
                     place = dataclasses.replace(read, rows=[row], columns=[across])
                     if column_of(place, next(place.cells())) != column:
                         continue
@@ -66,11 +66,11 @@ def field_spread(entries: Sequence[Entry]) -> dict[str, Any]:
     return {"min": min(values, default=None), "max": max(values, default=None), "n": len(values)}
 
 
-def rows(entries: Sequence[Entry], found: Sequence[Ours]) -> list[list[str]]:
+def rows(entries: Sequence[Entry], result: Sequence[Ours]) -> list[list[str]]:
     """Returns a row under `HEADER` for each number, ours first, then the largest first."""
     lines = [
         ["ours " + each.measured.text(), "stored runs", each.measured.cell.row.title, each.recipe + ", last epoch", ""]
-        for each in found
+        for each in result
     ]
     for entry in ordered(entries):
         number = entry.published
@@ -90,7 +90,7 @@ def summary(entries: Sequence[Entry]) -> list[str]:
     return lines + [f"{sign} {words}" for sign, words in signs.items() if sign in marks]
 
 
-def to_json(method: str, column: str, entries: Sequence[Entry], found: Sequence[Ours]) -> dict[str, Any]:
+def to_json(method: str, column: str, entries: Sequence[Entry], result: Sequence[Ours]) -> dict[str, Any]:
     """Returns the comparison as JSON values; accuracies are fractions."""
     return {
         "row": method,
@@ -109,11 +109,11 @@ def to_json(method: str, column: str, entries: Sequence[Entry], found: Sequence[
                 "epochs": length(each.measured.runs[0].recipe),
                 "keys": [run.recipe.key() for run in each.measured.runs],
             }
-            for each in found
+            for each in result
         ],
     }
 
 
 def _range(entries: Sequence[Entry]) -> str:
-    found = field_spread(entries)
-    return f"{100 * found['min']:.2f} to {100 * found['max']:.2f} % (n = {found['n']})"
+    result = field_spread(entries)
+    return f"{100 * result['min']:.2f} to {100 * result['max']:.2f} % (n = {result['n']})"

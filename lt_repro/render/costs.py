@@ -18,8 +18,8 @@ def rows(costs: Iterable[Mapping[str, Any]], methods: Iterable[str]) -> list[tup
     entries = list(costs)
     lines: list[tuple[str, ...]] = [HEADER]
     for name in methods:
-        found = [_row(entry) for entry in entries if entry["method"] == name]
-        lines += found or [(name, "", *[UNKNOWN] * (len(HEADER) - 2))]
+        result = [_row(entry) for entry in entries if entry["method"] == name]
+        lines += result or [(name, "", *[UNKNOWN] * (len(HEADER) - 2))]
     return lines
 
 

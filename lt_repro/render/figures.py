@@ -253,8 +253,8 @@ def lambda_figure(table: Table, changes: Sequence[Change], line: Fit | None) -> 
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 1))
     by_row = {row.title: [change for change in changes if change.series == row.title] for row in table.rows}
-    controls = [title for title, found in by_row.items() if found and found[0].moved is None]
-    mixed = [title for title, found in by_row.items() if found and title not in controls]
+    controls = [title for title, result in by_row.items() if result and result[0].moved is None]
+    mixed = [title for title, result in by_row.items() if result and title not in controls]
     for axes in (left, right):
         axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axes.grid(alpha=0.3)
@@ -293,8 +293,8 @@ def lambda_figure(table: Table, changes: Sequence[Change], line: Fit | None) -> 
     right.set(xlim=(-0.8, max(len(controls), 1) - 0.2), xticks=[], xlabel="not mixed")
     if not changes:
         left.text(0.5, 0.5, _NOTHING, transform=left.transAxes, ha="center")
-    lacking = [title for title, found in by_row.items() if not found]
-    note = f". Not run: {', '.join(lacking)}" if lacking and changes else ""
+    missing = [title for title, result in by_row.items() if not result]
+    note = f". Not run: {', '.join(missing)}" if missing and changes else ""
     return _with_legend(figure, table.caption.rstrip(".") + note)
 
 

@@ -145,7 +145,7 @@ def changes(measured: "Sequence[Measured]", earlier: int = 0) -> list[Change]:
         measured: Cells of a table; runs with too short a curve are skipped.
         earlier: How many points before the last the second of the two lies.
     """
-    found = []
+    result = []
     for entry in measured:
         for run in entry.runs:
             pair = run.curve[-2 - earlier : len(run.curve) - earlier]
@@ -153,19 +153,19 @@ def changes(measured: "Sequence[Measured]", earlier: int = 0) -> list[Change]:
                 continue
             before, after = pair
             epochs = before["epoch"], after["epoch"]
-            found.append(
+            result.append(
                 Change(entry.cell.row.title, run, epochs, _x(run, epochs), (float(before["all"]), float(after["all"])))
             )
-    return found
+    return result
 
 
-def fit(found: Sequence[Change]) -> Fit | None:
+def fit(result: Sequence[Change]) -> Fit | None:
     """Returns the line through the mixed runs; None with fewer than three, or if x or the accuracy moved in none.
 
     Args:
-        found: From `changes`; runs that mix nothing are ignored.
+        result: From `changes`; runs that mix nothing are ignored.
     """
-    mixed = [change for change in found if change.moved is not None]
+    mixed = [change for change in result if change.moved is not None]
     moved = np.array([change.moved for change in mixed], dtype=float)
     points = np.array([change.points for change in mixed])
     if len(mixed) < 3 or np.ptp(moved) < 1e-9 or np.ptp(points) < 1e-9:
@@ -178,11 +178,11 @@ def fit(found: Sequence[Change]) -> Fit | None:
     return Fit(len(mixed), len(seeds), r, float(slope), float(points.mean() - slope * moved.mean()), chance)
 
 
-def rows(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
+def rows(result: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     """Returns the header and a row per run: series, seed, epochs, x at both, its change, and that of the accuracy."""
     header = ["run", "seed", "epochs", "x", "change of x", "change, points"]
     listed = []
-    for change in found:
+    for change in result:
         x = ["—", "—"]
         if change.x and change.moved is not None:
             x = [f"{change.x[0]:.3f} to {change.x[1]:.3f}", _signed(change.moved, 3)]
@@ -191,12 +191,12 @@ def rows(found: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     return header, listed
 
 
-def csv(found: Sequence[Change]) -> str:
+def csv(result: Sequence[Change]) -> str:
     """Returns one line per run; accuracies in percent, their change in points, x empty where nothing is mixed."""
     header = ["series", "seed", "unit", "epoch_before", "epoch_after", "x_before", "x_after", "x_change"]
     header += ["accuracy_before", "accuracy_after", "accuracy_change", "key"]
     rows: list[list[object]] = []
-    for change in found:
+    for change in result:
         x: list[Any] = ["", "", ""]
         if change.x and change.moved is not None:
             x = [round(value, 6) for value in (*change.x, change.moved)]
@@ -206,12 +206,12 @@ def csv(found: Sequence[Change]) -> str:
     return comma.lines(header, rows)
 
 
-def to_json(found: Sequence[Change], line: Fit | None) -> dict[str, Any]:
+def to_json(result: Sequence[Change], line: Fit | None) -> dict[str, Any]:
     """Returns the changes and their fit as JSON values: accuracies are fractions, the slope is points per unit of x."""
     listed = [
         {"series": change.series, "key": change.run.recipe.key(), "seed": change.run.recipe.seed}
         | {"epochs": list(change.epochs), "x": change.x and list(change.x), "accuracy": list(change.accuracy)}
-        for change in found
+        for change in result
     ]
     return {"changes": listed, "fit": line and line._asdict()}
 

@@ -28,12 +28,12 @@ class Panel(NamedTuple):
 
 def panels(measured: Sequence[Measured]) -> list[Panel]:
     """Returns one panel per cell."""
-    found = []
+    result = []
     for entry in measured:
         outcomes = [outcome for run in entry.runs if (outcome := run.outcome(entry.bn))]
         errors = [outcome["ece"] for outcome in outcomes]
-        found.append(Panel(entry.cell.row.title, entry.seeds, pooled(outcomes), errors))
-    return found
+        result.append(Panel(entry.cell.row.title, entry.seeds, pooled(outcomes), errors))
+    return result
 
 
 def pooled(outcomes: Sequence[Mapping[str, Any]]) -> Reliability | None:

@@ -117,14 +117,14 @@ def _best(cells: Sequence[Measured], where: str) -> str:
         f"the best of the {len(others) + 1} measured rows" if ahead else "no other row reaches more, the best of them"
     )
     names = _quoted(rival.cell.row) + (f" (level with {_listed(level)})" if level else "")
-    found = rival.gain(first)
-    if found is None:
+    result = rival.gain(first)
+    if result is None:
         gain = "but the two share no seed to pair"
     else:
         pairs, p_values = len(rival.differences(first)), _adjusted(first, others)
         judged = _judged(p_values[rival.cell.row.label], len(p_values)) if pairs > 1 else _UNJUDGED
         over = f"paired over {pairs} seeds" if pairs > 1 else "on one seed"
-        gain = f"a {'gain' if found[0] > 0 else 'difference'} of {spread(*found, sign=True)} points {over}, {judged}"
+        gain = f"a {'gain' if result[0] > 0 else 'difference'} of {spread(*result, sign=True)} points {over}, {judged}"
     start = f"{_quoted(first.cell.row)} reaches {_reached(first)}{where}"
     return f"{start}; {lead}, {names}, reaches {_reached(rival)}, {gain}."
 
@@ -264,13 +264,13 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     )
     if departs:
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
-    lacking: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
     for entry in measured:
         if entry.cell.lacks and entry.cell.lacks != UNTRAINED:  # a cell that is published only says so
-            lacking.setdefault(entry.status, []).append(
+            missing.setdefault(entry.status, []).append(
                 f"{entry.cell.row.title} ({entry.cell.lacks.split(maxsplit=2)[2]})"
             )
-    for status, places in lacking.items():
+    for status, places in missing.items():
         why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
         yield f"Not measured, {why}: {', '.join(_distinct(places)).replace(' yet)', ')')}."
     reasons: dict[str, list[str]] = {}
@@ -371,8 +371,8 @@ def reading_line(recipe: Recipe, settings: Settings) -> str:
 
 
 def _seeds(measured: Sequence[Measured]) -> str:
-    found = _distinct(str(entry.n) for entry in measured if entry.runs)
-    return f"; n {', '.join(found)}" if found else ""
+    result = _distinct(str(entry.n) for entry in measured if entry.runs)
+    return f"; n {', '.join(result)}" if result else ""
 
 
 def _origin(used: Iterable[Run]) -> str:
@@ -382,7 +382,7 @@ def _origin(used: Iterable[Run]) -> str:
         "on": _distinct(f"{run.device} in {run.precision}" for run in used),
         "torch": _distinct(run.versions.get("torch", "unknown") for run in used),
     }
-    return "".join(f"; {name} {', '.join(found)}" for name, found in facts.items() if found)
+    return "".join(f"; {name} {', '.join(result)}" for name, result in facts.items() if result)
 
 
 def _epochs(recipe: Recipe) -> str:

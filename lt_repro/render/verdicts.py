@@ -96,15 +96,15 @@ def judge(claim: Claim, cells: Mapping[Place, Measured]) -> Judged:
         cells: The measured cells by place; a missing one has no runs.
     """
     details = [_compare(comparison, cells) for comparison in claim.comparisons]
-    found = _verdicts(claim, details)
+    result = _verdicts(claim, details)
     verdict: Verdict = "inconclusive"
-    if not found:
+    if not result:
         verdict = "not yet measured"
-    elif "does not hold" in found:
-        verdict = "holds in part" if "holds" in found else "does not hold"
-    elif found.count("holds") == len(details):
+    elif "does not hold" in result:
+        verdict = "holds in part" if "holds" in result else "does not hold"
+    elif result.count("holds") == len(details):
         verdict = "holds"
-    return Judged(claim, verdict, len(found), len(details), details)
+    return Judged(claim, verdict, len(result), len(details), details)
 
 
 def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[Place, Measured]:
@@ -113,14 +113,14 @@ def places(tables_measured: Iterable[tuple[Table, Sequence[Measured]]]) -> dict[
     Raises:
         ValueError: Two tables have the same place, so it is not clear which one to use.
     """
-    found: dict[Place, Measured] = {}
+    result: dict[Place, Measured] = {}
     for table, measured in tables_measured:
         for entry in measured:
             place = Place(table.exhibit, entry.cell.row.label, entry.cell.column.label)
-            if place in found:
+            if place in result:
                 raise ValueError(f"{table.id}: {' '.join(place)} appears twice")
-            found[place] = entry
-    return found
+            result[place] = entry
+    return result
 
 
 def on(claim: Claim, table: Table) -> Claim | None:
@@ -246,14 +246,17 @@ def _fact(judged: Judged) -> str:
     number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
     if judged.total == 1:
         return number
-    found = Counter(_verdicts(claim, measured))
-    failed = found["does not hold"]
+    result = Counter(_verdicts(claim, measured))
+    failed = result["does not hold"]
     rest = {
         "does not" if failed == 1 else "do not": failed,
-        "inconclusive": found["inconclusive"],
+        "inconclusive": result["inconclusive"],
         "not yet measured": judged.total - judged.measured,
     }
-    counts = [f"{found['holds']} of {judged.total} comparisons hold", *(f"{n} {name}" for name, n in rest.items() if n)]
+    counts = [
+        f"{result['holds']} of {judged.total} comparisons hold",
+        *(f"{n} {name}" for name, n in rest.items() if n),
+    ]
     return f"{', '.join(counts)}, the {'smallest' if claim.equivalence_margin is None else 'largest'} {number}"
 
 

@@ -125,12 +125,12 @@ def tensor_digest(tensors: "Mapping[str, Tensor]") -> str:
     """
     import torch
 
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         plain = tensor.detach().cpu().contiguous()
-        found.update(f"{canonical([name, str(plain.dtype), list(plain.shape)])}\n".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        result.update(f"{canonical([name, str(plain.dtype), list(plain.shape)])}\n".encode())
+        result.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
 
 
 def dump(state: dict[str, Any]) -> bytes:
@@ -152,8 +152,8 @@ def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
         stored = path.read_bytes()
     except OSError as error:
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
-    content, found = stored[:-_HEX], stored[-_HEX:]
-    if hashlib.sha256(content).hexdigest().encode() != found:
+    content, result = stored[:-_HEX], stored[-_HEX:]
+    if hashlib.sha256(content).hexdigest().encode() != result:
         raise DamagedError(f"{path} is damaged: its content does not match its digest")
     tensors, _, line = content[:-1].rpartition(b"\n")
     try:

@@ -53,8 +53,8 @@ def changes(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
         for attempt in attempts
     ]
     names = dict.fromkeys(name for values in flat for name in values)
-    found = {name: [values.get(name) for values in flat] for name in names}
-    return {name: values for name, values in found.items() if len(set(values)) > 1}
+    result = {name: [values.get(name) for values in flat] for name in names}
+    return {name: values for name, values in result.items() if len(set(values)) > 1}
 
 
 def changes_words(attempts: Iterable[Mapping[str, Any]]) -> str:

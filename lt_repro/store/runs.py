@@ -212,13 +212,13 @@ def weights(recipe: Recipe, folders: Iterable[Path]) -> tuple[Run, dict[str, Ten
     """
     key = recipe.key()
     paths = [path for folder in folders if (path := folder / f"{key}.json").is_file()]
-    found = [Run.read(path) for path in paths]
-    for run in found:
+    stored = [Run.read(path) for path in paths]
+    for run in stored:
         if run.weights and run.weights_path:
             return run, checkpoint.load_weights(run.weights_path, run.weights["sha256"])
-    if any(run.status == "diverged" for run in found):
+    if any(run.status == "diverged" for run in stored):
         raise RequestError(f"the run {key} diverged", "allowed: a run that finished training")
-    if found:
+    if stored:
         raise MissingWeights(
             f"the weights file of {key} is missing: no {key}.pt beside {paths[0]}",
             "allowed: a run with its weights file beside its run file",

@@ -79,9 +79,9 @@ def check_files(folder: Path) -> Iterator[FileCheck]:
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
-            found = _ended(path.stem, path)
-            digests[path.stem] = ((found.content or {}).get("weights") or {}).get("sha256")
-            yield FileCheck(path, found.note.partition(" is damaged: ")[2] or found.note)
+            result = _ended(path.stem, path)
+            digests[path.stem] = ((result.content or {}).get("weights") or {}).get("sha256")
+            yield FileCheck(path, result.note.partition(" is damaged: ")[2] or result.note)
     for path in sorted(folder.glob("*.pt")):
         yield FileCheck(path, _weights(path, digests))
     for path in sorted(folder.glob(f"*{checkpoint.SUFFIX}")):
@@ -101,8 +101,8 @@ def without_weights(folders: Iterable[Path]) -> list[tuple[RunStatus, list[str]]
     for run in ended:
         for parent in (run.content or {})["parents"].values():
             children.setdefault(parent["key"], []).append(run.key)
-    lacking = [run for run in ended if (run.content or {})["weights"] and run.key not in stored]
-    return [(run, children.get(run.key, [])) for run in lacking]
+    missing = [run for run in ended if (run.content or {})["weights"] and run.key not in stored]
+    return [(run, children.get(run.key, [])) for run in missing]
 
 
 def strays(folder: Path) -> list[Path]:

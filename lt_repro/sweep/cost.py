@@ -62,7 +62,7 @@ def measured_speeds(runs: Iterable[Run], gpu: bool) -> Speeds:
         images = _work(run.recipe, run.split["counts"])
         if run.device.startswith("cpu") != gpu and run.status == "done" and run.seconds > 0 and images:
             speeds.setdefault(run.recipe.net, []).append(images / run.seconds)
-    return {net: statistics.median(found) for net, found in speeds.items()}
+    return {net: statistics.median(result) for net, result in speeds.items()}
 
 
 def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
@@ -75,12 +75,12 @@ def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
     """
     if device == "cuda" and not torch.cuda.is_available():
         return {}
-    lacking = {
+    missing = {
         recipe.net: 8 if recipe.dataset == "digits" else 32
         for recipe in recipes
         if recipe.net not in stored and recipe.net in BLOCKS and work(recipe)
     }
-    return {net: measure_speed(net, side, device) for net, side in lacking.items()}
+    return {net: measure_speed(net, side, device) for net, side in missing.items()}
 
 
 @functools.cache
@@ -135,12 +135,12 @@ def _arithmetic(recipe: Recipe) -> float:
     """
     method = recipe.method
     values = {field.name: fields.text(getattr(method, field.name)) for field in dataclasses.fields(method)}
-    usual = {field.name: fields.text(field.default) for field in dataclasses.fields(method)}
+    defaults = {field.name: fields.text(field.default) for field in dataclasses.fields(method)}
     fitting = [
         entry
         for entry in _measured(method.name())
         if entry["settings"].items() <= values.items()
-        and (usual | entry["settings"]).get("branches") == values.get("branches")  # which no other setting outweighs
+        and (defaults | entry["settings"]).get("branches") == values.get("branches")  # which no other setting outweighs
     ]
     if not fitting:
         return min(len(recipe.spec.branches), len(method.samplers(0.0)))

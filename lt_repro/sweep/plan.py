@@ -27,7 +27,7 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     stored: dict[str, Run] = {}
     for run in runs:
         stored.setdefault(run.recipe.key(), run)
-    wanted: dict[str, Recipe] = {}
+    requested: dict[str, Recipe] = {}
     notes: dict[str, str] = {}
 
     def want(recipe: Recipe) -> bool:
@@ -41,14 +41,14 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
                 notes[run.recipe.key()] = f"parent {run.recipe.key()} has no weights file: it is trained again"
             if not (run and run.weights_path) and not want(parent):
                 return False
-        wanted.setdefault(recipe.key(), recipe)
+        requested.setdefault(recipe.key(), recipe)
         return True
 
     for table in tables:
         for recipe in table.recipes():
             if recipe.key() not in stored:
                 want(recipe)
-    return Missing(list(wanted.values()), list(notes.values()))
+    return Missing(list(requested.values()), list(notes.values()))
 
 
 ORDERS = ("seed", "cheapest")

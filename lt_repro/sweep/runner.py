@@ -36,9 +36,9 @@ def split_of(recipe: Recipe, pool: Pool) -> Split:
     Raises:
         RequestError: As `images_of`.
     """
-    wanted: dict[str, Any] = {"ratio": recipe.ratio, "imb_type": recipe.imb_type, "seed": recipe.split_seed}
-    wanted["meta_images"] = recipe.meta_images
-    return make_split(pool.train_labels, **wanted, hold_out=pool.hold_out, name=pool.name)
+    requested: dict[str, Any] = {"ratio": recipe.ratio, "imb_type": recipe.imb_type, "seed": recipe.split_seed}
+    requested["meta_images"] = recipe.meta_images
+    return make_split(pool.train_labels, **requested, hold_out=pool.hold_out, name=pool.name)
 
 
 class Failed(NamedTuple):
@@ -92,7 +92,7 @@ def run_all(
     images: dict[tuple[str, float, str, int, int], Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
     parent_keys = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
-    barren: dict[str, str] = {}  # parents without weights, and why
+    failed_parents: dict[str, str] = {}  # parents without weights, and why
     waited = False
     since = time.time() if since is None else since
     with signals.caught(until) as stop:
@@ -102,10 +102,10 @@ def run_all(
                 above = [parent.key() for parent in recipe.parents.values()]
                 if any(parent in pending for parent in above):
                     continue
-                if lost := [parent for parent in above if parent in barren]:
+                if lost := [parent for parent in above if parent in failed_parents]:
                     del pending[key]
-                    barren[key] = "failed"
-                    yield Failed(recipe, f"its parent {lost[0]} {barren[lost[0]]}")
+                    failed_parents[key] = "failed"
+                    yield Failed(recipe, f"its parent {lost[0]} {failed_parents[lost[0]]}")
                     continue
                 subset = recipe.subset
                 if subset not in images:
@@ -129,9 +129,9 @@ def run_all(
                         ended = _train(recipe, images[subset], out, key in parent_keys, since, options)
                 del pending[key]
                 if isinstance(ended, Failed):
-                    barren[key] = "failed"
+                    failed_parents[key] = "failed"
                 elif ended.status == "diverged":
-                    barren[key] = "diverged"
+                    failed_parents[key] = "diverged"
                 yield ended
             if left == len(pending):
                 if not waited:

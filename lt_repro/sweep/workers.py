@@ -27,7 +27,7 @@ from lt_repro.train.state import TrainState
 _PAUSE = 0.2  # seconds between two looks at a run, and between two at the workers
 
 
-def usual_jobs(device: torch.device) -> int:
+def default_jobs(device: torch.device) -> int:
     """Returns how many runs at once suit a device: on a CPU one thread each, as far as four go; else one."""
     return min(4, torch.get_num_threads()) if device.type == "cpu" else 1
 

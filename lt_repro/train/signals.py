@@ -52,8 +52,8 @@ def caught(until: float = math.inf) -> Iterator[Stop]:
         stop.signum = signum
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    wanted = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-    before = {signum: signal.signal(signum, note) for signum in wanted}
+    requested = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    before = {signum: signal.signal(signum, note) for signum in requested}
     try:
         yield stop
     finally:

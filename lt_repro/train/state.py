@@ -272,10 +272,10 @@ class TrainState:
     def _restore(self, state: dict[str, Any]) -> None:
         if "best" not in state:  # a checkpoint of before 2026-12: the best point so far, without its groups
             state["best"] = max(state["curve"], key=lambda point: point["all"], default=None)
-        odd = state.keys() ^ self._to_save().keys()
-        if odd or state["net"].keys() != self.net.state_dict().keys():
+        unexpected = state.keys() ^ self._to_save().keys()
+        if unexpected or state["net"].keys() != self.net.state_dict().keys():
             raise DamagedError(
-                f"{self.path} was written by another version: {', '.join(sorted(odd)) or 'other weights'}",
+                f"{self.path} was written by another version: {', '.join(sorted(unexpected)) or 'other weights'}",
                 "allowed: the version that started a run",
                 "it was not changed; move it away to start the run again",
             )
@@ -321,9 +321,9 @@ def _check_names(recipe: Recipe, sources: dict[str, Any]) -> None:
     for progress in (0.0, 1.0 - 1.0 / recipe.epochs):
         drawn = method.samplers(progress)
         names = [sampled.name for sampled in drawn] + list(method.random_inputs)
-        if odd := [name for name in names if names.count(name) > 1 or name == "init" or "/" in name]:
-            raise RequestError(f"method {method.name()} draws {odd[0]!r} twice, or under a reserved name")
-        if lacking := [sampled.source for sampled in drawn if sampled.source not in sources]:
+        if unexpected := [name for name in names if names.count(name) > 1 or name == "init" or "/" in name]:
+            raise RequestError(f"method {method.name()} draws {unexpected[0]!r} twice, or under a reserved name")
+        if missing := [sampled.source for sampled in drawn if sampled.source not in sources]:
             raise RequestError(
-                f"method {method.name()} without {lacking[0]!r} images", f"these images have: {', '.join(sources)}"
+                f"method {method.name()} without {missing[0]!r} images", f"these images have: {', '.join(sources)}"
             )

@@ -41,7 +41,7 @@ class Difference(NamedTuple):
     output: str
     part: str
     stored: float | None
-    found: float | None
+    computed: float | None
 
 
 def evaluate_run(
@@ -95,13 +95,13 @@ def check_images(run: Run, images: Images) -> None:
     Raises:
         RequestError: They are of another split, or have other pixels.
     """
-    for kind, stored, found in (
+    for kind, stored, result in (
         ("split", run.split["digest"], images.split.digest),
         ("pixels", run.data_digest, images.digest),
     ):
-        if stored != found:
+        if stored != result:
             raise RequestError(
-                f"the images of {images.split.name} have {kind} {found[:8]}, {run.recipe.key()} has {stored[:8]}",
+                f"the images of {images.split.name} have {kind} {result[:8]}, {run.recipe.key()} has {stored[:8]}",
                 "allowed: the images that the run was trained and tested on",
                 "use the source of the images that the run had",
             )
@@ -126,8 +126,8 @@ def differences(run: Run, scores: Mapping[str, Any], bn: str = RUNNING) -> list[
     outputs = {"combined": (stored, scores)}
     outputs |= {name: (stored["branches"][name], scores["branches"][name]) for name in scores["branches"]}
     return [
-        Difference(output, part, before, found)
+        Difference(output, part, before, result)
         for output, pair in outputs.items()
-        for (part, before), found in zip(flat(pair[0]).items(), flat(pair[1]).values(), strict=True)
-        if before != found
+        for (part, before), result in zip(flat(pair[0]).items(), flat(pair[1]).values(), strict=True)
+        if before != result
     ]

@@ -111,7 +111,7 @@ def once(folder, seed, lock, killed):
     for key in (f"run{i}" for i in range(KEYS)):
         entries = [line.split() for line in (folder / f"{key}.log").read_text().splitlines()]
         winner = json.loads((runs / f"{key}.json").read_text())["owner"]
-        starters, done = ([pid for word, pid in entries if word == wanted] for wanted in ("start", "done"))
+        starters, done = ([pid for word, pid in entries if word == requested] for requested in ("start", "done"))
         doomed = {pid for pid in starters if (folder / f"{pid}.doomed").exists()}
         right += (
             (done or [winner]) == [winner] and {winner, *doomed} >= {*starters} and (bool(done) or winner in doomed)
@@ -124,8 +124,8 @@ def once(folder, seed, lock, killed):
 def main(count, seed, folder, gullible):
     """Returns what `round` does."""
     lock_args = (gullible_lock, 0) if gullible else (locks.lock, KILLED)
-    found = [once(Path(folder) / f"round{number}", [seed, number], *lock_args) for number in range(count)]
-    right, overlaps, taken_over = (sum(numbers) for numbers in zip(*found, strict=True))
+    stored = [once(Path(folder) / f"round{number}", [seed, number], *lock_args) for number in range(count)]
+    right, overlaps, taken_over = (sum(numbers) for numbers in zip(*stored, strict=True))
     counts = {"rounds": count, "keys": count * KEYS, "seed": seed}
     return counts | {"exactly_once": right, "overlaps": overlaps, "taken_over": taken_over}
 

@@ -23,8 +23,8 @@ def round(count, seed, folder):
         checkpoints, stored_runs, weights = _checkpoints(folder), run_files(folder), _weights(folder)
     for number in range(count):
         trial = checkpoints if number % 2 else weights if number % 8 == 0 else stored_runs
-        kind, found = trial(rng, number // 2)
-        if not found:
+        kind, result = trial(rng, number // 2)
+        if not result:
             undetected.append(f"{number}: {kind}")
     return {"damaged": count, "detected": count - len(undetected), "undetected": undetected}
 
@@ -117,8 +117,8 @@ def run_files(folder):
         kind, damaged = _drawn(kinds, number, text, rng, same)
         place = path.with_stem(path.stem[:-1] + "x") if kind == "renamed" else path
         place.write_bytes(damaged)
-        found = all(_refused(read, place) for read in (run_file.read, Run.read))
-        return f"run file, {kind}", found and place.read_bytes() == damaged
+        result = all(_refused(read, place) for read in (run_file.read, Run.read))
+        return f"run file, {kind}", result and place.read_bytes() == damaged
 
     return trial
 
@@ -137,8 +137,8 @@ def _weights(folder):
     def trial(rng, number):
         kind, damaged = _drawn(kinds, number // 4, whole, rng, whole.__eq__)
         path.write_bytes(damaged)
-        found = _refused(lambda place: checkpoint.load_weights(place, digest_of), path) or harmless(path)
-        return f"weights, {kind}", found and path.read_bytes() == damaged
+        result = _refused(lambda place: checkpoint.load_weights(place, digest_of), path) or harmless(path)
+        return f"weights, {kind}", result and path.read_bytes() == damaged
 
     return trial
 

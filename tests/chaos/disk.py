@@ -43,11 +43,11 @@ def round(count, seed, folder):
             for scene, n in points:
                 allowed = REMOVING.get(scene.calls[n], FAULTS)
                 code = allowed[(n + turn + int(rng.integers(2))) % len(allowed)]
-                gone, odd = scene.trial(n, code, lasting=bool((n + turn) % 2))
-                faults, lost, unclear = faults + 1, lost + gone, unclear + odd
+                gone, unexpected = scene.trial(n, code, lasting=bool((n + turn) % 2))
+                faults, lost, unclear = faults + 1, lost + gone, unclear + unexpected
     if count >= 100:
-        found = real(count // 50, seed, folder / "real")
-        faults, lost, unclear = faults + found["faults"], lost + found["lost"], unclear + found["unclear"]
+        result = real(count // 50, seed, folder / "real")
+        faults, lost, unclear = faults + result["faults"], lost + result["lost"], unclear + result["unclear"]
     return {"points": len(points), "faults": faults, "lost": lost, "unclear": unclear}
 
 

@@ -198,8 +198,8 @@ class Chain:
             attempts = json.loads((self.out / f"{key}.json").read_text())["attempts"]
             places = [{name: attempt[name] for name in ("epoch", "step", "ended")} for attempt in attempts]
             self._check(places == expected, f"{key} lists {places}, there were {expected}")
-        usual = {f"{key}.{suffix}" for key in self.keys for suffix in ("json", "pt")}
-        return self.wrong, sorted({path.name for path in self.out.iterdir()} - usual)
+        default = {f"{key}.{suffix}" for key in self.keys for suffix in ("json", "pt")}
+        return self.wrong, sorted({path.name for path in self.out.iterdir()} - default)
 
     def _check(self, right, wrong):
         if not right:
@@ -258,8 +258,8 @@ def main(count, seed, folder, forgets):
         sys.stderr.write(f"{line}\n")
     inside = sum(step > 0 for _, step in resumed)
     epochs = sorted({epoch for epoch, _ in resumed})
-    found = {"seed": seed, "kills": kills, "points": len(hit), "different": len(wrong), "left_behind": len(left)}
-    return found | {"resumed": len(resumed), "resumed_epochs": epochs, "inside": inside}
+    result = {"seed": seed, "kills": kills, "points": len(hit), "different": len(wrong), "left_behind": len(left)}
+    return result | {"resumed": len(resumed), "resumed_epochs": epochs, "inside": inside}
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def main(count, seed, folder):
         at_once.append(took)
         if code != CODES["SIGINT"]:
             wrong.append(f"a second Ctrl-C ended with {code}")
-    slowest = {name: max(found) for name, found in seconds.items() if found} | {"second SIGINT": max(at_once)}
+    slowest = {name: max(result) for name, result in seconds.items() if result} | {"second SIGINT": max(at_once)}
     return {"signals": 2 * count, "slowest_s": {n: float(f"{s:.3f}") for n, s in slowest.items()}, "wrong": wrong}
 
 

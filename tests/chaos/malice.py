@@ -190,11 +190,11 @@ def image_with(content, folder):
         place = folder / "mine" / part / label
         place.mkdir(parents=True)
         (place / "x.png").write_bytes(png(8, 8))
-    odd = folder / "mine" / "train" / "a" / "y.png"
+    unexpected = folder / "mine" / "train" / "a" / "y.png"
     if callable(content):
-        content(odd)
+        content(unexpected)
     else:
-        odd.write_bytes(content)
+        unexpected.write_bytes(content)
     return typed("make-dataset", "folder:mine", "--ratio", "1")
 
 

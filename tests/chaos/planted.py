@@ -62,8 +62,8 @@ def resumes(seed, folder):
 
 
 def detects(seed, folder):
-    found = damage.round(40, seed, folder)
-    return found["detected"] == found["damaged"]
+    result = damage.round(40, seed, folder)
+    return result["detected"] == result["damaged"]
 
 
 def notices(seed, folder):
@@ -83,8 +83,8 @@ def survives(seed, folder):
 
 def marks(seed, folder):
     """A loss that is not finite makes a run diverge, and that run is in no mean."""
-    found = finite.round(1, seed, folder, [("first", math.nan, "loss")])
-    return (found["diverged"], found["in_a_mean"], found["wrong"]) == (1, 0, [])
+    result = finite.round(1, seed, folder, [("first", math.nan, "loss")])
+    return (result["diverged"], result["in_a_mean"], result["wrong"]) == (1, 0, [])
 
 
 def claims_once(seed, folder):

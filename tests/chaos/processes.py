@@ -63,11 +63,11 @@ def fork(work, *args):
 def ended(pid, seconds):
     """Returns how a child process ended, as `subprocess` says it, or None if it has not after so many seconds."""
     until = time.monotonic() + seconds
-    while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+    while not (result := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > until:
             return None
         time.sleep(0.001)
-    return os.waitstatus_to_exitcode(found[1])
+    return os.waitstatus_to_exitcode(result[1])
 
 
 def kill(pid):

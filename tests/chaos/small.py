@@ -36,24 +36,24 @@ def images():
 
 
 def made(**settings):
-    usual = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
-    return recipe("made_up", **usual | settings)
+    default = {"ratio": 4.0, "net": "resnet8", "epochs": 3, "batch": 8, "crop": 1, "precision": "fp32"}
+    return recipe("made_up", **default | settings)
 
 
 @contextmanager
 def quick(**options):
     """One thread, no git, and other arguments of the loop than `run_all` passes."""
     torch.set_num_threads(1)
-    usual = {"save_every": 0.0} | options
-    with patch.object(provenance, "commit", str), patch.object(runner, "fit", partial(fit, **usual)):
+    default = {"save_every": 0.0} | options
+    with patch.object(provenance, "commit", str), patch.object(runner, "fit", partial(fit, **default)):
         yield
 
 
 def lane(folder, recipe, epochs=(1, 2)):
     """Returns a run that has left a checkpoint after each of these epochs."""
     state = TrainState(recipe, images(), folder, torch.device("cpu"))
-    for wanted in epochs:
-        while state.epoch < wanted:
+    for requested in epochs:
+        while state.epoch < requested:
             state.start_epoch()
             while state.step < state.steps:
                 train_step(state)

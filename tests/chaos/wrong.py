@@ -126,7 +126,7 @@ def bad_files():
     """Returns the content of the files that wrong commands name, by name."""
     if not _FILES:
         arrays = NPZ | {"class_names": np.array(["a", "b"])}
-        odd = {
+        unexpected = {
             "whole": {},
             "floats": {"train_images": np.zeros((6, 8, 8))},
             "flat": {"train_images": np.zeros((6, 64), np.uint8)},
@@ -145,7 +145,7 @@ def bad_files():
             "odd_names": {"class_names": np.array(["a", "\x1b[31m"])},
             "objects": {"train_labels": np.array([0, 0, 0, 1, 1, "x"], dtype=object)},
         }
-        for name, changes in odd.items():
+        for name, changes in unexpected.items():
             stream = io.BytesIO()
             np.savez(stream, **arrays | changes)
             _FILES[f"{name}.npz"] = stream.getvalue()
@@ -344,7 +344,7 @@ def drawn(rng):
         if option == "--set":
             owner = choice([Recipe, *METHODS.values()])
             return f"{choice(list(fields.types(owner)))}{choice(['=', '=', '=', ''])}{choice(WORDS)}"
-        usual = {
+        default = {
             "--dataset": "digits",
             "--ratio": "60",
             "--epochs": "1",
@@ -358,7 +358,7 @@ def drawn(rng):
             "--jobs": "2",
             "--profile": "smoke",
         }
-        return usual[option] if option in usual and rng.random() < 0.7 else choice(WORDS)
+        return default[option] if option in default and rng.random() < 0.7 else choice(WORDS)
 
     listed, options = [choice(COMMANDS) if rng.random() < 0.97 else choice(WORDS)], OPTIONS.split()
     if listed[0] in ("reproduce", "check"):
