@@ -347,7 +347,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         SETTINGS = Settings({"digits": ROW}, ROW, ratio=20.0)
         TABLE = Table(
             exhibit="table77", paper="made_up", caption="Two methods on digits.",
-            build=SETTINGS.recipe, settings=SETTINGS,
+            settings=SETTINGS,
             base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
             rows=(Variant("plain", "Plain"), Variant("bbn", "BBN", {"method": "bbn"}),
                   Variant("odd", "Odd", {"method": "odd"})),
@@ -422,12 +422,12 @@ def test_a_setting_leaves_alone_the_rows_that_make_no_use_of_it(run):
 
 
 def test_a_setting_reaches_both_stages_where_it_decides_something():
-    table = TABLE6B.with_settings(eta=9.0, lr=0.05, epochs=30, head="cosine")
+    table = TABLE6B.with_settings(lr=0.05, epochs=30, **{"dbn_mix.eta": 9.0, "dbn_mix.head": "cosine"})
     cell = next(cell for cell in table.cells() if cell.row.label == "dbn+ts")
     child, parent = cell.recipe, cell.recipe.parents["features"]
     assert (child.method.eta, child.lr, child.epochs, child.method.head) == (9.0, 0.05, 10, "cosine")
-    assert (parent.method.eta, parent.lr, parent.epochs, parent.method.head) == (7.0, 0.05, 30, "cosine")
-    child = next(TABLE6A.with_settings(lr=0.05, bn="joint").cells()).recipe
+    assert (parent.lr, parent.epochs, parent.method.head) == (0.05, 30, "cosine")
+    child = next(TABLE6A.with_settings(lr=0.05, **{"dbn_mix.bn": "joint"}).cells()).recipe
     parent = child.parents["features"]
     assert (child.lr, parent.lr, parent.method.bn, child.method.bn) == (0.05, 0.05, "joint", "eval")
     short = recipe("digits", "crt", parents={"features": recipe("digits", epochs=4)})

@@ -321,10 +321,11 @@ def test_the_command_of_a_recipe_gives_it_back():
 
 
 def test_a_teacher_is_needed_to_distil_and_does_not_shorten_the_run(small, images, tmp_path):
-    with pytest.raises(RequestError, match="without a parent"):
-        recipe("cifar100", "ride", distill=1.0)
     six = recipe("cifar100", "ride", experts=6)
     taught = recipe("cifar100", "ride", parents={"teacher": six})
+    with pytest.raises(RequestError, match="without a parent"):
+        taught.replace(parents={})
+    assert recipe("cifar100", "ride", distill=1.0, **{"parent.experts": 6}) == taught  # one that is not given is made
     assert (taught.method.distill, taught.epochs) == (1.0, 200)
     wise = replace(small(epochs=1, batch=16), method=Ride(6, switch=0.0))
     student = recipe("made_up", "ride", parents={"teacher": wise}, epochs=2, batch=16, experts=2)

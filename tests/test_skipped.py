@@ -1,15 +1,16 @@
 """Stored runs that match no cell of a table: they are counted, what sets them apart is named, and what shows them."""
 
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from test_render import fake
 
 from lt_repro.cli.skipped import skipped_line
-from lt_repro.papers.dbn_mix.settings import recipe
+from lt_repro.papers.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.papers.dbn_mix.tables import FIG3A, TABLE4, TABLE5, TABLE6A
+from lt_repro.papers.settings import Settings
 from lt_repro.papers.table import ratios
 from lt_repro.render.cells import differences
 
@@ -91,12 +92,18 @@ def test_no_word_where_nothing_is_missing():
     assert skipped_line(FIG3A, single) is None  # a figure on the dual branch
 
 
+class Stubborn(Settings):
+    def recipe(self, *names, **given):
+        return super().recipe(*names, **given | {"weight_decay": 0.0})  # whatever is typed
+
+
 def test_without_options_that_show_a_run_it_is_pointed_at():
     rows = [row._replace(edits=dict(row.edits) | {"lr": 0.3}) for row in DIGITS.rows[:1]]
     table = replace(DIGITS, rows=rows)
     result = line({"weight_decay": 0.01}, table=table)
     assert "(--set weight_decay=0.01)" in result
-    fixed = replace(table, build=lambda **given: DIGITS.build(**given | {"weight_decay": 0.0}))  # whatever is typed
+    chosen = {field.name: getattr(SETTINGS, field.name) for field in fields(SETTINGS) if field.init}
+    fixed = replace(table, settings=Stubborn(**chosen))
     assert line({"weight_decay": 0.01}, table=fixed).endswith("; `ltrepro show RUN` shows one")
 
 

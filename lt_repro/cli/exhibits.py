@@ -234,7 +234,7 @@ def demo(
 
 def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: Path, as_json: bool) -> None:
     from lt_repro.canonical import digest
-    from lt_repro.papers.dbn_mix.settings import SETTINGS
+    from lt_repro.papers import default_paper
     from lt_repro.papers.table import STATISTICS
     from lt_repro.render.classes import by_class, group_series
     from lt_repro.store.runs import find_run, run_folders
@@ -252,7 +252,7 @@ def _put_chosen(chosen: Sequence[str], bn: str, folders: list[Path] | None, to: 
         raise RequestError(f"{dead[0]} diverged", "allowed: runs that ended with a result")
     if old := [key for key, run in stored.items() if not run.outcome(bn)]:
         raise RequestError(f"{old[0]} has no {bn} statistics", "allowed: runs that store them", "train it again")
-    if len(series := group_series(list(stored.values()), SETTINGS)) > 6:
+    if len(series := group_series(list(stored.values()), default_paper().settings)) > 6:
         raise RequestError(f"{len(series)} series in one figure", "allowed: 6; runs that differ in seeds only are one")
     counts = first.split["counts"]
     classes = by_class(first.split["class_names"], counts, series, bn)

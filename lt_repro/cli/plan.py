@@ -1,6 +1,5 @@
 """Printing a plan: what is missing, the command that trains each run, and what it costs."""
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from lt_repro.cli.progress import clock
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
+    from lt_repro.papers.settings import Settings
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -120,64 +120,69 @@ def command(recipe: "Recipe", dataset: str, parent: str | None = None) -> str:
         dataset: As typed on the command line; for images of one's own that is `npz:FILE`, not the recipe's name for it.
         parent: How its parent is named; by default by its key.
     """
-    from lt_repro.papers.dbn_mix.settings import READINGS
+    from lt_repro.papers import default_paper
 
-    first = shlex.join(_train_arguments(recipe, dataset, parent))
+    paper = default_paper().settings
+    first = shlex.join(_train_arguments(paper, recipe, dataset, parent))
     if "--set" not in first:  # no other way can say less
         return first
-    ways = [*({"reading": name} for name in READINGS), *({"preset": name} for name in recipe.method.presets)]
-    return min((shlex.join(_train_arguments(recipe, dataset, parent, **way)) for way in ways), key=len)
+    ways = [*({"reading": name} for name in paper.readings), *({"preset": name} for name in recipe.method.presets)]
+    return min((shlex.join(_train_arguments(paper, recipe, dataset, parent, **way)) for way in ways), key=len)
 
 
 def _train_arguments(
-    recipe: "Recipe", dataset: str, parent: str | None, reading: str = "paper", preset: str = ""
+    paper: "Settings", recipe: "Recipe", dataset: str, parent: str | None, reading: str = "", preset: str = ""
 ) -> list[str]:
     from lt_repro.data.load import is_own
     from lt_repro.methods.base import Method
-    from lt_repro.papers.dbn_mix.settings import SETTINGS
+
+    name = recipe.method.name()
+    short = name in (paper.ablation[0], Method.first_stage)  # as `train` has it without --method
+    own, natural = is_own(recipe.dataset) and not recipe.parents, recipe.imb_type == "as_is"
+    fixed: dict[str, Any] = dict(zip(("parent",), recipe.parents.values(), strict=False))
+    if own or natural:
+        fixed |= {"ratio": recipe.ratio, "imb_type": recipe.imb_type}
+    words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
+    words += [] if short else ["--method", name]
+    words += [word for each in recipe.parents.values() for word in ("--set", f"parent={parent or each.key()}")]
+    words += ["--reading", reading] if reading not in ("", paper.default) else []
+    words += ["--preset", preset] if preset else []
+    words += ["--ratio", "as-is" if natural else fields.text(recipe.ratio)] if own or natural else []
+    how = None if short else name, reading or None, preset
+    for field, value in _least(paper, recipe, fixed, how).items():
+        if short and field in ("branches", "mix"):
+            words += {"branches": ["--arch", "sbn" if value == 1 else "dbn"], "mix": ["--mix", value]}[field]
+        elif short and field == "tscale" and value:
+            words += ["--tscale"]
+        elif field in FLAGS:
+            words += [FLAGS[field], fields.text(value)]
+        else:
+            words += ["--set", f"{field}={fields.text(value)}"]
+    return words
+
+
+def _least(
+    paper: "Settings", recipe: "Recipe", fixed: Mapping[str, Any], how: tuple[str | None, str | None, str]
+) -> dict[str, Any]:
+    """Returns the fewest fields that make a recipe, beside what is fixed, by method, reading and preset."""
     from lt_repro.recipe import role_fields
 
-    method, inactive = type(recipe.method), recipe.inactive_fields()
-    ablated, base = SETTINGS.ablation
-    name = None if method.name() in (ablated, Method.first_stage) else method.name()  # as `train` has it without one
-    natural = recipe.imb_type == "as_is"
-    short = name is None
-    needs_ratio = is_own(recipe.dataset) and not recipe.parents  # without one, `train` takes the images as they are
-    roles = role_fields(recipe.method)
-    typed = set[str]()
-    if name is None:
-        first = recipe.parents.get("features")
-        bare = dict(base) | ({"branches": len(first.spec.branches), "frozen": True} if first else {"frozen": False})
-        bare["ratio"] = SETTINGS.recipe(recipe.dataset).ratio
-    else:
+    values = {n: v for n, v in recipe.values.items() if n not in ("dataset", "parents", *recipe.inactive_fields())}
+
+    def made(given: Mapping[str, Any]) -> "Recipe | None":
         try:
-            bare = dict(SETTINGS.recipe(recipe.dataset, name, parents=recipe.parents).values)
-        except RequestError:  # the parents alone do not imply these fields
-            typed = {*roles}
-            bare = dict(SETTINGS.recipe(recipe.dataset, name, parents=recipe.parents, **roles).values)
-    chosen = {name: recipe.values[name] for name in SETTINGS.chosen if name in recipe.values} | roles
-    chosen["ratio"] = recipe.ratio
-    made = SETTINGS.recipe(recipe.dataset, name, reading, preset, parents=recipe.parents, **chosen)
-    defaults = {field.name: field.default for field in dataclasses.fields(method)} | dict(made.values)
-    words = ["ltrepro", "train"] + (["--dataset", dataset] if dataset != "cifar100" else [])
-    words += ["--method", name] if name else []
-    for parent_recipe in recipe.parents.values():
-        words += ["--set", f"parent={parent or parent_recipe.key()}"]
-    words += [] if reading == "paper" else ["--reading", reading]
-    words += ["--preset", preset] if preset else []
-    words += ["--ratio", "as-is"] if natural and not recipe.parents else []
-    for name, value in recipe.values.items():
-        if name in ("dataset", "parents") or name in inactive:
-            continue
-        same = value == (bare if name in chosen else defaults)[name]
-        if same and name not in typed and not (name == "ratio" and needs_ratio):
-            continue
-        if natural and name in ("ratio", "imb_type"):
-            continue
-        if name in ("branches", "mix", "tscale") and short:
-            words += {"branches": ["--arch", "dbn"], "mix": ["--mix", value], "tscale": ["--tscale"]}[name]
-        elif name in FLAGS:
-            words += [FLAGS[name], fields.text(value)]
-        else:
-            words += ["--set", f"{name}={fields.text(value)}"]
-    return words
+            return paper.recipe(recipe.dataset, *how, **{**given, **fixed})
+        except RequestError:  # some fields do not go without others
+            return None
+
+    if (plain := made({})) == recipe:
+        return {}
+    first = {*paper.chosen, *role_fields(recipe.method), "ratio"}  # what decides others
+    given = {n: values[n] for n in values if n in first and not (plain and plain.values.get(n) == values[n])}
+    before = result.values if (result := made(given)) else {}
+    given |= {n: value for n, value in values.items() if before.get(n) != value}
+    for field in first & given.keys():
+        rest = {name: value for name, value in given.items() if name != field}
+        if made(rest) == recipe:
+            given = rest
+    return {name: given[name] for name in values if name in given}

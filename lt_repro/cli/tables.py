@@ -91,11 +91,11 @@ def pages(stored: StoredRuns, shown: "Sequence[Exhibit]") -> dict[str, str]:
     """Returns what is made of the pages of docs/ from the runs and the docstrings of the methods, by name."""
     from lt_repro import cards
     from lt_repro.methods import METHODS
-    from lt_repro.papers.dbn_mix import PAPER
+    from lt_repro.papers import default_paper
     from lt_repro.render import departures, readings
 
     made = {
-        "two-readings.md": readings.page(PAPER, stored.runs) + "\n",
+        "two-readings.md": readings.page(default_paper(), stored.runs) + "\n",
         "departures.md": departures.page(map(cards.card, METHODS.values())) + "\n",
     }
     status = Path("docs/status.md")

@@ -1,7 +1,7 @@
 """`train`: from options to a recipe, from a recipe to a run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,7 @@ from lt_repro.errors import FailedError, RequestError, unknown
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
     from lt_repro.data.split import Split
-    from lt_repro.methods.base import ParentRole
+    from lt_repro.methods.base import Method
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
 
@@ -141,7 +141,9 @@ def train(
     """
     from lt_repro import fields
     from lt_repro.data import load
-    from lt_repro.recipe import Recipe
+    from lt_repro.papers import default_paper
+    from lt_repro.recipe import Recipe, find
+    from lt_repro.recipe import settings as fields_of
     from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
     from lt_repro.sweep.runner import Failed, run_all, split_of
@@ -168,15 +170,30 @@ def train(
         ratio = f"{1 / imb_factor:g}"
     if str(folder) == os.environ.get("LTREPRO_RUNS"):
         folder = Path(str(folder).split(os.pathsep)[0])
-    given = {name: value for name, value in (short | flags).items() if value is not None}
     parent, assign = _parent(assign or [], folder)
-    if parent:
-        given["parents"] = {_role(method, assign): parent.recipe}
+    settings = default_paper().settings
+    cls = find(method or settings.ablation[0])
+    given = {name: value for name, value in (short | flags).items() if value is not None}
+    for name, value in parse_settings(assign, [cls.name()]).items():
+        if (plain := name.rpartition(".")[2]) in given:
+            raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
+        given[plain] = value
+    for name in given:
+        if name not in fields_of(cls):
+            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(fields_of(cls))}")
     pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
-    if preset:
-        given["preset"] = preset
-    recipe = _recipe(pool, method, reading, given | ratio_settings(ratio, pool), assign)
-    counts = [] if as_json else _dropped(pool, split_of(recipe, pool))  # the JSON document has them
+    given |= ratio_settings(ratio, pool)
+    if parent:
+        given["parent"] = parent.recipe
+    elif "ratio" not in given:
+        given |= default_ratio(pool, given.get("imb_type"))
+    recipe = settings.recipe(pool.name, method, reading, preset, **given)
+    if recipe.parents and not parent:
+        role = next(iter(recipe.parents))
+        raise RequestError(f"method {recipe.method.name()} without a parent", f"allowed: a run in the role {role!r}")
+    _refuse_inactive(recipe, settings.method_of(method, given)[1], cls, given)
+    split = split_of(recipe, pool)
+    counts = [] if as_json else _dropped(pool, split)  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
@@ -227,25 +244,6 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
     return (find_run(named[0], run_folders([folder])) if named else None), others
 
 
-def _role(method: str | None, assign: Sequence[str]) -> "ParentRole":
-    """Returns in which role a method takes its only parent.
-
-    Raises:
-        RequestError: With these settings it takes none.
-    """
-    from lt_repro import fields
-    from lt_repro.papers.dbn_mix.settings import SETTINGS
-    from lt_repro.recipe import find
-
-    cls = find(method or SETTINGS.ablation[0])
-    given = {name.rpartition(".")[2]: value for name, value in parse_settings(assign, [cls.name()]).items()}
-    given = {"frozen": True} | given  # as in the recipe that a parent makes
-    roles = cls(**{name: value for name, value in given.items() if name in fields.types(cls)}).parents
-    if not roles:
-        raise RequestError(f"a parent with method {cls.name()}", "allowed: no parent, with these settings")
-    return roles[0]
-
-
 def _dropped(pool: "Pool", split: "Split") -> list[str]:
     """Returns a line with the counts that are trained on, where the split drops images of the pool."""
     from lt_repro.data.load import is_own
@@ -268,34 +266,16 @@ def _branches(arch: str | None) -> int | None:
     return choices[arch]
 
 
-def _recipe(
-    pool: "Pool", method: str | None, reading: str | None, given: dict[str, Any], assign: list[str]
-) -> "Recipe":
-    """Returns the recipe of options and of `--set field=value`, refusing what is given twice or is inactive."""
+def _refuse_inactive(recipe: "Recipe", base: Mapping[str, Any], cls: "type[Method]", given: Mapping[str, Any]) -> None:
+    """Refuses settings that were typed and have no effect on a recipe, of which it keeps only the defaults."""
     from lt_repro import fields
-    from lt_repro.papers.dbn_mix.settings import SETTINGS
-    from lt_repro.recipe import Recipe, find, settings
 
-    cls = find(method or SETTINGS.ablation[0])
-    for name, value in parse_settings(assign, [cls.name()]).items():
-        plain = name.rpartition(".")[2]
-        if plain in given:
-            raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
-        given[plain] = value
-    if not given.keys() & {"ratio", "parents"}:
-        given |= default_ratio(pool, given.get("imb_type"))
-    for name in given.keys() - {"preset"}:
-        if name not in settings(cls):
-            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(settings(cls))}")
-    chosen = SETTINGS.recipe(pool.name, method, reading, **given)
-    _, base, _ = SETTINGS.method_of(method, given)
-    typed = {n: v for n, v in given.items() if n in fields.types(cls)}
-    typed = ({"frozen": True} if "frozen" in fields.types(cls) and "parents" in given else {}) | typed
-    inactive = cls(**dict(base) | typed).inactive_fields() | (chosen.inactive_fields() & fields.types(Recipe).keys())
+    of_method = dict(base) | (dict(cls.with_parent(given["parent"].spec)) if "parent" in given else {}) | dict(given)
+    method = cls(**{name: value for name, value in of_method.items() if name in fields.types(cls)})
+    inactive = method.inactive_fields() | (recipe.inactive_fields() & fields.types(type(recipe)).keys())
     if without_effect := sorted(given.keys() & inactive):
         raise RequestError(
             f"{', '.join(without_effect)} has no effect with the other settings",
             "allowed: settings that have an effect",
             "leave it out, or add the setting that it belongs to",
         )
-    return chosen

@@ -182,6 +182,11 @@ class Method(ABC):
         """Returns the roles of the other runs that this one needs."""
         return ()
 
+    @classmethod
+    def with_parent(cls, spec: NetSpec) -> Mapping[str, Any]:
+        """Returns the fields that a run with a parent of a network has where they are not given."""
+        return {}
+
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns what network is trained, given that of the parent whose features or weights it starts from."""
         return parent or NetSpec()

@@ -161,6 +161,10 @@ class DbnMix(Method):
         names = ("single",) if self.branches == 1 else ("conventional", "rebalancing")
         return NetSpec(names, parent.split_at if parent else self.branch_at, self.head, self.bn)
 
+    @classmethod
+    def with_parent(cls, spec: NetSpec) -> Mapping[str, Any]:
+        return {"branches": len(spec.branches), "frozen": True}
+
     @property
     def parents(self) -> tuple[ParentRole, ...]:
         """Returns that the features are a parent's where they are frozen."""

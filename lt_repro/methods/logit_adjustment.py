@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -85,6 +85,10 @@ class LogitAdjustment(Method):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         return cls(), cls(0.5, mix="mixup"), cls(frozen=True)
+
+    @classmethod
+    def with_parent(cls, spec: NetSpec) -> Mapping[str, Any]:
+        return {"frozen": True}
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:

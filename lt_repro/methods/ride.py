@@ -110,6 +110,10 @@ class Ride(Method):
         counts = (cls(experts, switch=0.5) for experts in (3, 2, 4))
         return *counts, cls(1, beta=0.9, switch=0.5), cls(2, switch=0.5, distill=1.0)
 
+    @classmethod
+    def with_parent(cls, spec: NetSpec) -> Mapping[str, Any]:
+        return {"distill": 1.0}
+
     @property
     def parents(self) -> tuple[ParentRole, ...]:
         return ("teacher",) if self.distill else ()

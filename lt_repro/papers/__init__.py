@@ -7,6 +7,11 @@ from lt_repro.papers.claim import Paper
 from lt_repro.papers.table import DEFAULT
 
 
+def default_paper() -> Paper:
+    """Returns the paper whose settings and exhibits hold where none is named."""
+    return papers()[DEFAULT]
+
+
 def papers() -> dict[str, Paper]:
     """Returns every paper by name, the default one first: a sibling file with a `PAPER` is found by being there."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))

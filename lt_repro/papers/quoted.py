@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lt_repro import fields
 from lt_repro.methods import METHODS
 from lt_repro.papers.table import Published, Tier, Variant
 
@@ -72,6 +73,6 @@ def under_own_recipes(rows: Iterable[Variant]) -> Iterator[Variant]:
         name = row.edits.get("method")
         if not (method := METHODS.get(name or "")) or not (preset := method.presets.get("published")):
             continue
-        given = {key.partition(".")[2]: value for key, value in row.edits.items() if key.startswith(f"{name}.")}
+        given = {key: value for key, value in row.edits.items() if key in fields.types(method)}
         if preset.parent or not method(**given).parents:
             yield Variant(row.label, row.title, dict(row.edits) | {"preset": "published"}, notes=(preset.source,))

@@ -5,16 +5,15 @@ from typing import Any
 
 from lt_repro.methods import METHODS
 from lt_repro.papers.settings import Settings
-from lt_repro.papers.stages import staged
 from lt_repro.papers.table import Cell, Table, Variant
 from lt_repro.recipe import Recipe
 
 
 def _known(name: str, title: str, method: str = "", **edits: Any) -> Variant:
-    named = {"method": method} if method else {}
-    return Variant(name, title, named | {key.replace("__", "."): value for key, value in edits.items()})
+    return Variant(name, title, ({"method": method} if method else {}) | edits)
 
 
+_MIXED = {"parent.mix": "mixup"}
 KNOWN: dict[str, Variant] = {
     row.label: row
     for row in (
@@ -23,31 +22,31 @@ KNOWN: dict[str, Variant] = {
         _known("focal", "Focal loss", "focal"),
         _known("cb-focal", "Class-balanced focal loss", "cb_focal"),
         _known("drw", "CE-DRW", "drw"),
-        _known("mixup-drw", "Mixup-DRW", "drw", drw__mix="mixup"),
-        _known("ldam", "LDAM", "ldam", ldam__rule="none"),
+        _known("mixup-drw", "Mixup-DRW", "drw", mix="mixup"),
+        _known("ldam", "LDAM", "ldam", rule="none"),
         _known("ldam-drw", "LDAM-DRW", "ldam"),
-        _known("remix", "Remix", "remix", remix__rule="none"),
+        _known("remix", "Remix", "remix", rule="none"),
         _known("remix-drw", "Remix-DRW", "remix"),
         _known("m2m", "M2m", "m2m"),
-        _known("m2m-ldam", "M2m + LDAM", "m2m", m2m__base="ldam"),
+        _known("m2m-ldam", "M2m + LDAM", "m2m", base="ldam"),
         _known("balanced-softmax", "Balanced softmax", "balanced_softmax"),
         _known("logit-adjustment", "Logit adjustment, in the loss", "logit_adjustment"),
         _known(
             "logit-adjustment-post-hoc",
             "Logit adjustment, post-hoc",
             "logit_adjustment",
-            logit_adjustment__frozen=True,
+            frozen=True,
         ),
         _known("crt", "cRT", "crt"),
-        _known("crt-mixup", "cRT + mixup", "crt", mix="mixup"),
+        _known("crt-mixup", "cRT + mixup", "crt", **_MIXED),
         _known("lws", "LWS", "lws"),
-        _known("lws-mixup", "LWS + mixup", "lws", mix="mixup"),
-        _known("mislas", "MiSLAS", "mislas", mix="mixup"),
+        _known("lws-mixup", "LWS + mixup", "lws", **_MIXED),
+        _known("mislas", "MiSLAS", "mislas", **_MIXED),
         _known("bbn", "BBN", "bbn"),
         _known("meta-weight-net", "Meta-Weight-Net", "meta_weight_net"),
         _known("mcw-focal", "MCW + focal", "mcw"),
         _known("metasaug-ldam", "MetaSAug + LDAM", "metasaug"),
-        _known("ride", "RIDE, four experts", "ride", ride__experts=4),
+        _known("ride", "RIDE, four experts", "ride", experts=4),
         _known("sbn-mix", "SBN-Mix", "dbn_mix", branches=1, mix="bilateral", tscale=True),
         _known("dbn-mix", "DBN-Mix", "dbn_mix", branches=2, mix="bilateral", tscale=True),
     )
@@ -101,7 +100,7 @@ def _trained(
             given: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "reading": reading, "preset": preset} | dict(
                 variant.edits
             )
-            result.setdefault(_identity(staged(paper, dataset, **given)), name)
+            result.setdefault(_identity(paper.recipe(dataset, **given)), name)
     return result
 
 

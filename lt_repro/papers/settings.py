@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lt_repro import fields
-from lt_repro.errors import unknown
+from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import ALIASES
-from lt_repro.methods.base import Method
+from lt_repro.methods.base import Method, ParentRole
 from lt_repro.papers.reading import Reading
 from lt_repro.recipe import SHARED, Recipe, find, role_fields, settings
 
@@ -56,20 +56,46 @@ class Settings:
                 (`ablation`), or a second stage of it with a parent; cross-entropy where they say nothing.
             reading: One of `readings`; None for the first.
             preset: One of the method's `presets`, in place of the paper's settings; "" for none.
-            given: Any field of the recipe or of the method, by name; what is inactive changes nothing. A name like
-                "crt.bn" is a field of one method, and dropped for every other.
+            given: Fields by name. "mix" is the recipe's or its method's, "crt.bn" a field of one method, dropped where
+                it is another, "parent.mix" the parent's. `parents` are recipes by role, `parent` is the only one;
+                without them a method that needs a parent gets one with the same fields of the recipe, and
+                `first_stage` as its method. What is inactive changes nothing.
 
         Raises:
             RequestError: A name is unknown or a value not allowed.
         """
-        name, base, given = self.method_of(method, given)
-        cls, given, reading = find(name), _plain(name, given), self.default if reading is None else reading
+        reading = self.default if reading is None else reading
         parents = {role: parent.key() for role, parent in given.get("parents", {}).items()}
-        as_text = repr(given | {"parents": parents})  # as text 1, 1.0 and True are three
-        asked = cls, dataset, reading, preset, bool(base), as_text
+        parents |= {"": given["parent"].key()} if "parent" in given else {}
+        as_text = repr([(n, v) for n, v in given.items() if n not in ("parent", "parents")])  # 1, 1.0, True are three
+        asked = dataset, method, reading, preset, as_text, repr(parents)
         if asked not in self._made:  # a plan asks three times for each
-            self._made[asked] = self._read(cls, dataset, reading, preset, base, given)
+            self._made[asked] = self._resolved(dataset, method, reading, preset, given)
         return self._made[asked]
+
+    def _resolved(
+        self, dataset: str, method: str | None, reading: str, preset: str, given: Mapping[str, Any]
+    ) -> Recipe:
+        name, base, given = self.method_of(method, given)
+        cls = find(name)
+        own, inherited = _plain(name, given), {n: v for n, v in given.items() if n in _OF_RECIPE or "." in n}
+        kept = {n: v for n, v in own.items() if n in fields.types(cls)}
+        if parent := own.pop("parent", None):
+            own["parents"] = {_role(cls, {**base, **cls.with_parent(parent.spec), **kept}): parent}
+        elif "parents" not in own and (roles := cls(**{**base, **kept}).parents):
+            own["parents"] = {roles[0]: self._parent(cls, dataset, reading, preset, inherited)}
+            if roles[0] != "teacher":  # a second stage has its own length
+                own = {n: v for n, v in own.items() if n not in ("epochs", *INHERITED)}
+        return self._read(cls, dataset, reading, preset, base, own)
+
+    def _parent(
+        self, child: type[Method], dataset: str, reading: str, preset: str, inherited: Mapping[str, Any]
+    ) -> Recipe:
+        """Returns the parent of a run for which none is given; that of a preset has the preset's settings too."""
+        given = {n: v for n, v in inherited.items() if not n.startswith("parent.")}
+        given |= {n.removeprefix("parent."): v for n, v in inherited.items() if n.startswith("parent.")}
+        given |= child.presets[preset].parent if preset in child.presets else {}
+        return self.recipe(dataset, given.pop("method", child.first_stage), reading, **given)
 
     def method_of(self, method: str | None, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], dict[str, Any]]:
         """Returns the method that is meant, its fields in place of its defaults, and what is given for it.
@@ -82,7 +108,7 @@ class Settings:
             name, sets = ALIASES.get(method, (method, {}))
             return name, {}, dict(sets) | dict(given)
         ablated, base = self.ablation
-        if given.keys() & {"parents", *fields.types(find(ablated))}:
+        if given.keys() & {"parent", "parents", *fields.types(find(ablated))}:
             return ablated, base, dict(given)
         return Method.first_stage, {}, dict(given)
 
@@ -146,27 +172,50 @@ class Settings:
         preset: Mapping[str, Any],
         given: Mapping[str, Any],
     ) -> Recipe:
-        known, row = settings(method), dict(self.datasets.get(dataset, self.others))
-        default = {"ratio": self.ratio} | row | dict(row.get(method.name(), {})) | dict(base) | dict(read)
-        parents = given.get("parents", {})
-        for parent in parents.values():
-            default |= {name: getattr(parent, name) for name in INHERITED}
-        ratio = given.get("ratio", default["ratio"])
-        default |= dict(method.tuned.get((dataset, ratio), {})) | dict(preset)
+        row, parents = dict(self.datasets.get(dataset, self.others)), given.get("parents", {})
         first = parents.get("features") or parents.get("weights")
-        if first:
-            default |= {"branches": len(first.spec.branches), "frozen": True}
-        if "teacher" in parents:
-            default |= {"distill": 1.0}
-        method_fields = {name: value for name, value in (default | dict(given)).items() if name in fields.types(method)}
-        default |= dict(method(**method_fields).defaults)
+        layers = [{"ratio": self.ratio}, row, row.get(method.name(), {}), base, read]
+        layers += [{name: getattr(parent, name) for name in INHERITED} for parent in parents.values()]
+        ratio = _merged(*layers, given)["ratio"]
+        layers += [method.tuned.get((dataset, ratio), {})]
+        layers += [method.with_parent(parent.spec) for parent in parents.values()]
+        own = {n: v for n, v in _merged(*layers, preset, given).items() if n in fields.types(method)}
+        layers += [method(**own).defaults]
         if first:  # a second stage is never longer than the first
-            default |= dict(row.get("second stage", {}))
-            default["epochs"] = min(default["epochs"], first.epochs)
-        default |= dict(preset)
-        return Recipe.create(
-            method, **{n: v for n, v in default.items() if n in known} | dict(given) | {"dataset": dataset}
-        )
+            layers += [row.get("second stage", {})]
+            layers += [{"epochs": min(_merged(*layers)["epochs"], first.epochs)}]
+        return resolve(method, *layers, preset, {**given, "dataset": dataset})
+
+
+def resolve(method: type[Method], *layers: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe of a method that layers of settings make: of two values of a field, the later layer's.
+
+    Only the last layer may not have names that neither the recipe nor the method has.
+
+    Raises:
+        RequestError: A name in the last layer is unknown, or a value not allowed.
+    """
+    *below, given = layers
+    known = settings(method)
+    return Recipe.create(method, **{n: v for n, v in _merged(*below).items() if n in known} | dict(given))
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for layer in layers for name, value in layer.items()}
+
+
+_OF_RECIPE = frozenset(fields.types(Recipe)) - {"method", "parents"}
+
+
+def _role(method: type[Method], values: Mapping[str, Any]) -> ParentRole:
+    """Returns the role in which a method takes its only parent.
+
+    Raises:
+        RequestError: With these fields it takes none.
+    """
+    if not (roles := method(**values).parents):
+        raise RequestError(f"a parent with method {method.name()}", "allowed: no parent, with these settings")
+    return roles[0]
 
 
 def _plain(method: str, given: Mapping[str, Any]) -> dict[str, Any]:

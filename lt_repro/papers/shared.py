@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from lt_repro.papers.dbn_mix.settings import SETTINGS
 from lt_repro.papers.quoted import as_printed, published, under_own_recipes
 from lt_repro.papers.reading import Reading
 from lt_repro.papers.rows import row
-from lt_repro.papers.stages import staged
 from lt_repro.papers.table import Table, Variant
 
 _READING = Reading("shared", "one recipe for every method", "The schedule of DBN-Mix, Sec. 4.2")
@@ -49,7 +47,7 @@ def tables(
     values = as_printed(numbers)
     rows = [row(name, titles.get(name, ""), *filter(None, [notes.get(name)])) for name in values]
     printed = published(columns, values, source, protocol, **how)
-    whole = Table(exhibit, caption, partial(staged, SHARED), SHARED, {}, rows, columns, printed, paper=paper)
+    whole = Table(exhibit, caption, SHARED, {}, rows, columns, printed, paper=paper)
     again = list(under_own_recipes(rows))
     cifars = [column for column in columns if column.edits["dataset"] in ("cifar10", "cifar100")]
     across = [column for column in cifars if column.edits.get("method", "") is not None]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
@@ -133,8 +133,7 @@ class Table:
     Args:
         exhibit: Its name in the paper: "table4".
         caption: The text above it.
-        build: Makes a recipe of settings, resolving the data set's defaults.
-        settings: The paper's.
+        settings: The paper's: they make the recipes.
         base: The settings every cell shares.
         rows: From top to bottom.
         columns: From left to right.
@@ -157,7 +156,6 @@ class Table:
 
     exhibit: str
     caption: str
-    build: Callable[..., Recipe]
     settings: Settings
     base: Mapping[str, Any]
     rows: Sequence[Variant]
@@ -224,7 +222,7 @@ class Table:
                     edits = {n: v for n, v in self.base.items() if _takes(method, n)} | edits
                     same = tuple(edits.items())
                     if same not in built:
-                        built[same] = tuple(self.build(**edits, seed=seed) for seed in self.seeds)
+                        built[same] = tuple(self.settings.recipe(**edits, seed=seed) for seed in self.seeds)
                     recipes = built[same]
                     if (images := recipes[0].dataset) in UNREAD:
                         lacks = f"needs data {images}"
@@ -258,8 +256,10 @@ class Table:
         asked = {name: value for name, value in settings.items() if value is not None}
         if not asked and columns is None:
             return self
-        decided = {name for variant in (*self.rows, *self.columns) for name in variant.edits} - set(_FIRST)
-        if clash := sorted(name for name in asked if name.rpartition(".")[2] in decided):
+        decided = {name for variant in (*self.rows, *self.columns) for name in variant.edits}
+        of_ablation = {name for row in self.rows if "method" not in row.edits for name in row.edits}
+        clash = [name for name in asked if name in decided or name.rpartition(".")[2] in of_ablation]
+        if clash := sorted(set(clash) - set(_FIRST)):
             raise RequestError(
                 f"{', '.join(clash)} set for {self.id}",
                 "allowed: what its rows and columns do not decide",
@@ -267,13 +267,17 @@ class Table:
             )
         across = self.columns if columns is None else columns
 
-        def recipes(names: Iterable[str]) -> list[tuple[Recipe, ...]]:
-            edits = {name: asked[name] for name in names}
-            edited = dataclasses.replace(self, base=dict(self.base) | edits, columns=across, seeds=self.seeds[:1])
-            return [cell.recipes for cell in edited.cells()]
+        def recipes(edits: Mapping[str, Any]) -> list[Recipe]:
+            edited = dataclasses.replace(self, base={**self.base, **edits}, columns=across, seeds=self.seeds[:1])
+            return [each for cell in edited.cells() for recipe in cell.recipes for each in recipe.lineage()]
 
-        whole = recipes(asked)
-        other = {name: value for name, value in asked.items() if recipes(asked.keys() - {name}) != whole}
+        images = {name: value for name, value in asked.items() if name in ("dataset", "ratio", "imb_type")}
+        own, elsewhere, whole = recipes({}), recipes(images), recipes(asked)
+        other = {
+            name: value
+            for name, value in asked.items()
+            if _values(name, whole) != _values(name, own if name in images else elsewhere)
+        }
         moved = [variant.label for variant in across] != [variant.label for variant in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
         if other.get("imb_type") == "as_is":
@@ -434,10 +438,16 @@ class Table:
 
 
 def _takes(method: str | None, name: str) -> bool:
-    """Returns whether a setting applies to a row: not if its method lacks what another has, and has no parent."""
-    if method is None or "." in name or METHODS[method]().parents or name in settings(METHODS[method]):
+    """Returns whether a setting applies to a row: not if its method lacks what another has."""
+    if method is None or "." in name or name in settings(METHODS[method]):
         return True
     return not any(name in settings(other) for other in METHODS.values())
+
+
+def _values(name: str, recipes: Iterable[Recipe]) -> list[Any]:
+    """Returns the values of a setting in recipes, of "crt.bn" in those of one method."""
+    owner, _, plain = name.rpartition(".")
+    return [recipe.values.get(plain) for recipe in recipes if owner in ("", recipe.method.name())]
 
 
 _PLACE = re.compile(r"CIFAR-LT-10+(?: \(\d+\))?")

@@ -143,9 +143,7 @@ def _counted(run, good):
     base |= {"precision": "fp32"}
     edits = {"method": "dbn_mix", "branches": run.recipe.method.branches}
     rows, columns = [Variant("a", "A", edits)], [Variant("b", "B")]
-    table = Table(
-        "t", "T.", lambda dataset, **settings: small.made(**settings), SETTINGS, base, rows, columns, seeds=(0, 1)
-    )
+    table = Table("t", "T.", SETTINGS, base, rows, columns, seeds=(0, 1))
     beside = [good] if run.recipe.method.branches == 1 else []
     (cell,) = measure(table, [run, *beside])
     mean = good.accuracy() if beside else None

@@ -1,6 +1,5 @@
 """Tables 1 to 3 of DBN-Mix: its rivals, whose numbers it quotes; and all rivals under one recipe, a table of ours."""
 
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -8,9 +7,9 @@ from lt_repro.papers.columns import CLASS_GROUPS, images
 from lt_repro.papers.dbn_mix.settings import LARGE, PROTOCOL, SETTINGS
 from lt_repro.papers.dbn_mix.tables import ROWS, paper_table
 from lt_repro.papers.quoted import published, under_own_recipes
-from lt_repro.papers.stages import staged
 from lt_repro.papers.table import Variant
 
+_MIXED = {"parent.mix": "mixup"}
 _SBN_MIX, _DBN_MIX = ROWS[4].edits, ROWS[-1].edits
 
 _META = "another subset of CIFAR, with a balanced meta set beside it"
@@ -18,7 +17,6 @@ _JAMAL = f"quoted from Jamal et al. 2020 ({_META})"
 _RERUN = "quoted from Jamal et al. 2020, their rerun (traced, not re-checked)"
 _ZHOU = "quoted from BBN (Zhou et al. 2020)"
 _MISLAS = "quoted from MiSLAS (Zhong et al. 2021)"
-_staged = partial(staged, SETTINGS)
 _ACCURACY = (Variant("accuracy", "accuracy"),)
 _BEST = "published: the best epoch on the test set; ours: the last"
 _DROPS = "published: the rate x0.01 at epochs 160 and 180; ours: x0.1 at 120 and 160"
@@ -43,7 +41,7 @@ _ROWS1 = (
     Variant(
         "m2m",
         "M2m + LDAM",
-        {"method": "m2m", "m2m.base": "ldam"},
+        {"method": "m2m", "base": "ldam"},
         notes=(_DROPS, "published: tested on 9,000 images, the other 1,000 chose the epoch"),
     ),
     Variant("remix", "Remix", {"method": "remix"}, notes=("published: Remix-DRW, 300 epochs",)),
@@ -54,13 +52,13 @@ _ROWS1 = (
     Variant(
         "mislas",
         "MiSLAS",
-        {"method": "mislas", "mix": "mixup"},
+        {"method": "mislas", "parent.mix": "mixup"},
         notes=("published: the rate x0.1 at epochs 160 and 180 of the first stage", _BEST),
     ),
     Variant(
         "ride",
         "RIDE",
-        {"method": "ride", "ride.experts": 4},
+        {"method": "ride", "experts": 4},
         notes=(
             _DROPS,
             "published: four experts, by reports of its users distilled from six; images rotated by up to "
@@ -111,7 +109,6 @@ TABLE1 = paper_table(
     exhibit="table1",
     caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper), all under one recipe here: top-1 test "
     "accuracy in percent. The paper quotes the other methods, each from training of its own kind.",
-    build=_staged,
     base={"dataset": "cifar10"},
     rows=_ROWS1,
     columns=CIFARS,
@@ -122,7 +119,6 @@ TABLE1_OWN = paper_table(
     exhibit="table1_own",
     caption="The other methods of the paper's Table 1 under their authors' own recipes: top-1 test accuracy in "
     "percent.",
-    build=_staged,
     base={"dataset": "cifar10"},
     rows=_OWN1,
     columns=CIFARS,
@@ -136,16 +132,15 @@ TABLE2 = paper_table(
     exhibit="table2",
     caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
     "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
-    build=_staged,
     base={"dataset": "imagenet_lt", "ratio": 256.0},
     rows=(
         Variant("sbn", "CE"),
         Variant("sbn/extended", "CE, extended schedule", _LONGER),
         Variant("ldam/extended", "LDAM-DRW, extended schedule", {"method": "ldam"} | _LONGER),
         Variant("lws", "LWS", {"method": "lws"}),
-        Variant("lws/extended", "LWS, extended schedule", {"method": "lws", "mix": "mixup"} | _LONGER),  # of the parent
-        Variant("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas", "mix": "mixup"} | _LONGER),
-        Variant("ride", "RIDE", {"method": "ride", "ride.experts": 4}),
+        Variant("lws/extended", "LWS, extended schedule", {"method": "lws", "parent.mix": "mixup"} | _LONGER),
+        Variant("mislas/extended", "MiSLAS, extended schedule", {"method": "mislas", "parent.mix": "mixup"} | _LONGER),
+        Variant("ride", "RIDE", {"method": "ride", "experts": 4}),
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
         Variant("dbn+bm+ts/extended", "DBN-Mix, extended schedule", dict(_DBN_MIX) | _LONGER),
     ),
@@ -179,17 +174,16 @@ TABLE2 = paper_table(
 TABLE3 = paper_table(
     exhibit="table3",
     caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
-    build=_staged,
     base={"dataset": "inat2018", "ratio": 500.0},
     rows=(
         Variant("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
         Variant("ldam", "LDAM-DRW", {"method": "ldam"}),
         Variant("bbn", "BBN", {"method": "bbn"}),
         Variant("remix", "Remix", {"method": "remix"}),
-        Variant("crt", "cRT (printed cRW)", {"method": "crt", "mix": "mixup"}),
-        Variant("lws", "LWS", {"method": "lws", "mix": "mixup"}),
-        Variant("mislas", "MiSLAS", {"method": "mislas", "mix": "mixup"}),
-        Variant("ride", "RIDE", {"method": "ride", "ride.experts": 4}),
+        Variant("crt", "cRT (printed cRW)", {"method": "crt", "parent.mix": "mixup"}),
+        Variant("lws", "LWS", {"method": "lws", "parent.mix": "mixup"}),
+        Variant("mislas", "MiSLAS", {"method": "mislas", "parent.mix": "mixup"}),
+        Variant("ride", "RIDE", {"method": "ride", "experts": 4}),
         Variant("dbn+bm+ts", "DBN-Mix", _DBN_MIX),
     ),
     columns=_ACCURACY,
@@ -223,62 +217,59 @@ TABLE3 = paper_table(
 
 
 def _rival(label: str, title: str, method: str, **edits: Any) -> Variant:
-    """Returns a row of `RIVALS`; "mix" without a dot is the parent's, "lws__bn" is the method's "lws.bn"."""
-    return Variant(label, title, {"method": method} | {name.replace("__", "."): value for name, value in edits.items()})
+    return Variant(label, title, {"method": method} | edits)
 
 
 RIVALS = paper_table(
     exhibit="rivals",
     caption="Every method under one recipe (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
-    build=_staged,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),
         _rival("focal", "Focal loss (sigmoid)", "focal"),
-        _rival("focal-softmax", "Focal loss (softmax)", "focal", focal__form="softmax"),
+        _rival("focal-softmax", "Focal loss (softmax)", "focal", form="softmax"),
         _rival("cb_focal", "Class-balanced focal loss", "cb_focal"),
         _rival("drw", "CE-DRW", "drw"),
-        _rival("drs", "CE-DRS", "drw", drw__rule="resample"),
-        _rival("ldam-plain", "LDAM", "ldam", ldam__rule="none"),
+        _rival("drs", "CE-DRS", "drw", rule="resample"),
+        _rival("ldam-plain", "LDAM", "ldam", rule="none"),
         _rival("ldam", "LDAM-DRW", "ldam"),
         _rival("balanced_softmax", "Balanced softmax", "balanced_softmax"),
-        _rival("logit_adjustment", "Logit adjustment, post-hoc", "logit_adjustment", logit_adjustment__frozen=True),
+        _rival("logit_adjustment", "Logit adjustment, post-hoc", "logit_adjustment", frozen=True),
         _rival("crt", "cRT", "crt"),
         _rival("lws", "LWS", "lws"),
         _rival("tau_norm", "tau-normalisation", "tau_norm"),
         Variant("sbn+mixup", "Mixup", {"mix": "mixup"}),
-        _rival("remix-plain", "Remix", "remix", remix__rule="none"),
-        _rival("drw+mixup", "Mixup-DRW", "drw", drw__mix="mixup"),
+        _rival("remix-plain", "Remix", "remix", rule="none"),
+        _rival("drw+mixup", "Mixup-DRW", "drw", mix="mixup"),
         _rival("remix", "Remix-DRW", "remix"),
-        _rival("balanced_softmax+mixup", "Balanced softmax + mixup", "balanced_softmax", balanced_softmax__mix="mixup"),
+        _rival("balanced_softmax+mixup", "Balanced softmax + mixup", "balanced_softmax", mix="mixup"),
         _rival(
             "logit_adjustment+mixup",
             "Mixup + logit adjustment, post-hoc",
             "logit_adjustment",
-            mix="mixup",
-            logit_adjustment__frozen=True,
+            frozen=True,
+            **_MIXED,
         ),
-        _rival("crt+mixup", "Mixup + cRT", "crt", mix="mixup"),
-        _rival("lws+mixup", "Mixup + LWS", "lws", mix="mixup"),
-        _rival("mislas", "MiSLAS", "mislas", mix="mixup"),
+        _rival("crt+mixup", "Mixup + cRT", "crt", **_MIXED),
+        _rival("lws+mixup", "Mixup + LWS", "lws", **_MIXED),
+        _rival("mislas", "MiSLAS", "mislas", **_MIXED),
         _rival("m2m-plain", "M2m", "m2m"),
-        _rival("m2m", "M2m + LDAM", "m2m", m2m__base="ldam"),
+        _rival("m2m", "M2m + LDAM", "m2m", base="ldam"),
         _rival("meta_weight_net", "Meta-Weight-Net", "meta_weight_net"),
         _rival("mcw", "MCW + focal", "mcw"),
-        _rival("metasaug-ce", "MetaSAug + CE", "metasaug", metasaug__base="ce"),
+        _rival("metasaug-ce", "MetaSAug + CE", "metasaug", base="ce"),
         _rival("metasaug", "MetaSAug + LDAM", "metasaug"),
-        _rival("ride-2", "RIDE, two experts", "ride", ride__experts=2),
+        _rival("ride-2", "RIDE, two experts", "ride", experts=2),
         _rival("ride-3", "RIDE, three experts", "ride"),
         _rival("ride-3-routed", "RIDE, three experts, routed", "ride_routing"),
-        _rival("ride", "RIDE, four experts", "ride", ride__experts=4),
+        _rival("ride", "RIDE, four experts", "ride", experts=4),
         _rival(
             "ride-distilled",
             "RIDE, four experts, distilled from six",
             "ride",
-            ride__experts=4,
-            ride__distill=1.0,
-            parent__experts=6,
-            parent__distill=0.0,
+            experts=4,
+            distill=1.0,
+            **{"parent.experts": 6, "parent.distill": 0.0},
         ),
         Variant("bbn", "BBN", {"method": "bbn"}),
         Variant("sbn+bm+ts", "SBN-Mix", _SBN_MIX),
@@ -294,20 +285,19 @@ RIVALS = paper_table(
 PARTS = paper_table(
     exhibit="parts",
     caption="Methods without their moving part (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
-    build=_staged,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),
         _rival("meta_weight_net", "Meta-Weight-Net", "meta_weight_net"),
-        _rival("meta_weight_net-frozen", "Meta-Weight-Net, frozen", "meta_weight_net", meta_weight_net__learned=False),
+        _rival("meta_weight_net-frozen", "Meta-Weight-Net, frozen", "meta_weight_net", learned=False),
         _rival("mcw", "MCW + focal", "mcw"),
-        _rival("mcw-step", "MCW + focal, without its meta step", "mcw", mcw__step=0.0),
+        _rival("mcw-step", "MCW + focal, without its meta step", "mcw", step=0.0),
         _rival("metasaug", "MetaSAug + LDAM", "metasaug"),
-        _rival("metasaug-step", "MetaSAug + LDAM, without its meta step", "metasaug", metasaug__meta_lr=0.0),
+        _rival("metasaug-step", "MetaSAug + LDAM, without its meta step", "metasaug", meta_lr=0.0),
         _rival("ride-3", "RIDE, three experts", "ride"),
-        _rival("ride-3-diversity", "RIDE, without diversity", "ride", ride__diversity=0.0),
+        _rival("ride-3-diversity", "RIDE, without diversity", "ride", diversity=0.0),
         _rival("m2m-plain", "M2m", "m2m"),
-        _rival("m2m-accepted", "M2m, nothing accepted", "m2m", m2m__gamma=inf),
+        _rival("m2m-accepted", "M2m, nothing accepted", "m2m", gamma=inf),
     ),
     columns=CLASS_GROUPS,
 )

@@ -8,9 +8,7 @@ from typing import Any
 from lt_repro.papers.columns import CLASS_GROUPS
 from lt_repro.papers.dbn_mix.settings import PROTOCOL, READINGS, SETTINGS, recipe
 from lt_repro.papers.quoted import AS_QUOTED, published
-from lt_repro.papers.stages import of_the_stage, second_stage
 from lt_repro.papers.table import STATISTICS, Published, Table, Variant, ratios
-from lt_repro.recipe import Recipe
 
 paper_table = partial(Table, settings=SETTINGS)
 ROWS = (
@@ -63,7 +61,6 @@ RELEASED_ROWS = (
 TABLE4 = paper_table(
     exhibit="table4",
     caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
-    build=recipe,
     base={"dataset": "cifar100"},
     rows=ROWS,
     columns=ratios(100, 50, 10),
@@ -91,7 +88,6 @@ FIG3A = paper_table(
     exhibit="fig3a",
     caption="DBN-Mix against eta and eps of the temperature scaling "
     "(Fig. 3a of the paper, CIFAR-LT-100 (100); the grid is ours).",
-    build=recipe,
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
@@ -104,7 +100,6 @@ FIG3A = paper_table(
 FIG3B = paper_table(
     exhibit="fig3b",
     caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, CIFAR-LT-100 (100)).",
-    build=recipe,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
@@ -117,7 +112,6 @@ FIG3C = paper_table(
     exhibit="fig3c",
     caption="DBN-Mix against gamma of the reverse sampler "
     "(Fig. 3c of the paper, CIFAR-LT-100 (100); the grid is ours).",
-    build=recipe,
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
@@ -133,7 +127,6 @@ _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional
 TABLE5 = paper_table(
     exhibit="table5",
     caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
-    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(
         Variant(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
@@ -157,23 +150,19 @@ TABLE5 = paper_table(
 )
 
 
-def _representation(dataset: str, **variant: Any) -> Recipe:
-    return second_stage(SETTINGS, recipe(dataset, **variant), "crt", **of_the_stage(variant))
+def _parent(edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the edits of a row whose parent is another row of the ablation."""
+    ablated, base = SETTINGS.ablation
+    return {f"parent.{name}": value for name, value in {"method": ablated, **base, **edits}.items()}
 
 
-def _classifier(dataset: str, branches: int, mix: str = "none", tscale: bool = False, **shared: Any) -> Recipe:
-    parent = recipe(dataset, mix="mixup", **shared)
-    return second_stage(SETTINGS, parent, branches=branches, mix=mix, tscale=tscale, **shared)
-
-
-def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequence[float]) -> Table:
-    rows = ROWS[5:]  # the dual-branch ones
+def _table6(half: str, title: str, edits: Callable[[Variant], Mapping[str, Any]], printed: Sequence[float]) -> Table:
+    rows = [Variant(row.label, row.title, edits(row)) for row in ROWS[5:]]  # the dual-branch ones
     columns = (Variant("accuracy", "accuracy"),)
     return paper_table(
         exhibit=f"table6{half}",
         caption=f"{title} (Table 6{half} of the paper, CIFAR-LT-100 (100)).",
-        build=build,
-        base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(rows[0].edits),
+        base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
         rows=rows,
         columns=columns,
         ablation=True,
@@ -189,13 +178,13 @@ def _table6(half: str, title: str, build: Callable[..., Recipe], printed: Sequen
 TABLE6A = _table6(
     "a",
     "Representation learning: cRT on the frozen features of each variant",
-    _representation,
+    lambda row: {"method": "crt"} | _parent(row.edits),
     (38.78, 40.42, 45.57, 46.25),
 )
 TABLE6B = _table6(
     "b",
     "Classifier learning: the heads of each variant on the frozen features of one branch trained with mixup",
-    _classifier,
+    lambda row: dict(row.edits) | {"frozen": True} | _parent({"mix": "mixup"}),
     (43.23, 45.86, 42.67, 46.52),
 )
 TABLE6 = (TABLE6A, TABLE6B)
@@ -203,7 +192,6 @@ TABLE6 = (TABLE6A, TABLE6B)
 FIG1 = paper_table(
     exhibit="fig1",
     caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
-    build=recipe,
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(
         Variant("sbn", "Vanilla"),
@@ -225,7 +213,6 @@ _BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = paper_table(
     exhibit="groups",
     caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
@@ -245,7 +232,6 @@ GROUPS = paper_table(
 TESTED = paper_table(
     exhibit="statistics",
     caption="The same weights, tested with four statistics of BatchNorm (CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(ROWS[i] for i in (1, 3, 4, 7, 8)),
     columns=tuple(Variant(bn, words.partition(",")[0], bn=bn) for bn, words in STATISTICS.items()),
@@ -254,7 +240,6 @@ TESTED = paper_table(
 RELIABILITY = paper_table(
     exhibit="reliability",
     caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
     columns=(Variant("accuracy", "accuracy"),),
@@ -271,7 +256,6 @@ LAMBDAS = paper_table(
     exhibit="lambdas",
     caption="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
     "(CIFAR-LT-100 (100); a figure of ours).",
-    build=recipe,
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(*(row for row in ROWS if "mix" in row.edits), *(row for row in ROWS if "mix" not in row.edits)),
     columns=(Variant("accuracy", "accuracy"),),
@@ -307,7 +291,6 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
         exhibit=f"readings_{name}",
         caption=f"Two readings of {title} on CIFAR-LT-100 (100), each point between them, and settings of neither "
         "(a table of ours).",
-        build=recipe,
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
         columns=columns,
