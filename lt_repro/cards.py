@@ -1,12 +1,7 @@
-"""The card of a method: what its docstring says of it, as data. The docstring is the single source.
+"""The card of a method: what its docstring and its departures say of it, as data; they are the single source.
 
-A method's docstring has a description, the sections `Source:`, `Equation:`, `Deviations:` and `Reduces to:`, and under
-`Args:` an entry for each field. A section begins on the line of its title or below it; lines may break anywhere.
-
-Deviations are "none known", or entries numbered from 1: a topic, then what the paper, its public code and this project
-do, and the effect where it was measured. "Code: none" says that there is no public code, or that it was not read.
-
-    1. Topic. Paper: ... Code: ... Ours: ... Effect: ...
+A method's docstring has a description, the sections `Source:`, `Equation:` and `Reduces to:`, and under `Args:` an
+entry for each field. A section begins on the line of its title or below it; lines may break anywhere.
 """
 
 import dataclasses
@@ -16,7 +11,7 @@ from dataclasses import dataclass
 
 from lt_repro import fields
 from lt_repro.errors import RequestError
-from lt_repro.methods.base import Method
+from lt_repro.methods.base import Departure, Method
 
 
 @dataclass(frozen=True)
@@ -37,27 +32,8 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Departure:
-    """A point where this project, a paper and its public code differ, or where the paper says nothing.
-
-    Args:
-        topic: What it is about.
-        paper: What the paper says.
-        code: What its public code does; "none" where there is none, or it was not read.
-        ours: What this project does.
-        effect: What it changes in a result; None where that was not measured.
-    """
-
-    topic: str
-    paper: str
-    code: str
-    ours: str
-    effect: str | None = None
-
-
-@dataclass(frozen=True)
 class Card:
-    """All that a method's docstring says.
+    """All that a method says of itself.
 
     Args:
         name: The registry's name.
@@ -66,7 +42,7 @@ class Card:
         source: The paper.
         equation: Its lines, in their alignment.
         settings: One per field, in the order of the fields.
-        departures: In the order of their numbers.
+        departures: As it declares them.
         reductions: What the method is equal to at some settings.
     """
 
@@ -80,14 +56,11 @@ class Card:
     reductions: tuple[str, ...]
 
 
-SECTIONS = ("Source", "Equation", "Deviations", "Reduces to", "Args", "Raises")
-REQUIRED = SECTIONS[:4]
+SECTIONS = ("Source", "Equation", "Reduces to", "Args", "Raises")
+REQUIRED = SECTIONS[:3]
 
 _TITLE = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*):(?= |$)(.*)")
-_NUMBERED = re.compile(r"(\d+)\. +(.*)")
 _ARGUMENT = re.compile(r"(\w+):(| .*)")
-_LABEL = re.compile(r"\b(Paper|Code|Ours|Effect):\s")
-_GRAMMAR = "N. Topic. Paper: ... Code: ... Ours: ... Effect: ... (Effect may be left out)"
 
 
 def card(method: type[Method]) -> Card:
@@ -108,7 +81,7 @@ def card(method: type[Method]) -> Card:
         source=_joined(sections["Source"]),
         equation=tuple(sections["Equation"]),
         settings=settings(method),
-        departures=_departures(method, sections["Deviations"]),
+        departures=method.departures,
         reductions=_items(sections["Reduces to"]),
     )
 
@@ -168,34 +141,6 @@ def _sections(owner: type) -> dict[str, list[str]]:
     if empty := [title for title, lines in sections.items() if title and not any(lines)]:
         raise _malformed(owner, f"nothing in the section {empty[0]}", "at least one line")
     return sections
-
-
-def _departures(owner: type, lines: list[str]) -> tuple[Departure, ...]:
-    if re.fullmatch(r"none known\.?", _joined(lines)):
-        return ()
-    entries: list[list[str]] = []
-    for line in map(str.strip, lines):
-        if result := _NUMBERED.fullmatch(line):
-            if int(result[1]) != len(entries) + 1:
-                raise _malformed(owner, f"deviation {result[1]} after {len(entries)}", "deviations numbered from 1")
-            entries.append([result[2]])
-        elif entries:
-            entries[-1].append(line)
-        else:
-            raise _malformed(owner, f"deviations begin with {line!r}", f'"none known", or {_GRAMMAR}')
-    return tuple(_departure(owner, number, _joined(entry)) for number, entry in enumerate(entries, 1))
-
-
-def _departure(owner: type, number: int, entry: str) -> Departure:
-    topic, *parts = _LABEL.split(f"{entry} ")  # the space lets a label without text be found
-    labels, texts = parts[::2], [_sentence(text) for text in (topic, *parts[1::2])]
-    if labels not in (["Paper", "Code", "Ours"], ["Paper", "Code", "Ours", "Effect"]) or not all(texts):
-        raise _malformed(
-            owner, f"deviation {number} has {', '.join(labels) or 'no labels'}", f"{_GRAMMAR}, each with text"
-        )
-    if not topic.endswith(". "):
-        raise _malformed(owner, f"the topic of deviation {number} has no full stop", _GRAMMAR)
-    return Departure(*texts)
 
 
 def _sentence(text: str) -> str:

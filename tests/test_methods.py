@@ -112,10 +112,19 @@ def test_what_the_contract_does_not_document_has_a_docstring(cls):
 
 @EACH_CARD
 def test_docstring_is_a_card(cls):
-    """Its sections are there, its deviations are in their form, and each field has a meaning."""
+    """Its sections are there, and each field has a meaning."""
     made = card(cls)
     assert [setting.name for setting in made.settings] == [field.name for field in dataclasses.fields(cls)]
     assert all((made.about, made.source, made.equation, made.reductions))
+
+
+@EACH_CARD
+def test_departures_say_all_and_have_no_full_stop(cls):
+    texts = [text for point in cls.departures for text in (point.topic, point.paper, point.code, point.ours)]
+    assert all(text == text.strip() and not text.endswith(".") for text in texts)
+    assert all(texts)
+    assert not any(point.effect.endswith(".") for point in cls.departures)
+    assert len({point.topic for point in cls.departures}) == len(cls.departures)
 
 
 def step(method, rows=6, classes=4, absent=(), seed=0):

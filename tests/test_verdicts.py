@@ -350,7 +350,7 @@ def test_as_many_seeds_are_needed_as_narrow_the_interval(differences):
 
 
 def test_seeds_needed_have_a_limit():
-    half = T[2] / math.sqrt(2)  # of two values with a deviation of 1
+    half = T[2] / math.sqrt(2)  # of two values with a standard deviation of 1
     at_limit = T[100] / 10  # of a hundred
     assert values_needed(at_limit * 1.001, half, 2) == 100
     assert values_needed(at_limit * 0.999, half, 2) is None

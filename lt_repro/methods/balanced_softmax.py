@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 
 
@@ -24,12 +24,6 @@ class BalancedSoftmax(Method):
     Equation:
         L = mean_b CE(z_b + log N, y_b)
         prediction: z
-    Deviations:
-        1. Training recipe. Paper: CIFAR with AutoAugment and Cutout, batches of 512, 13,000 steps along a cosine.
-           Code: the same, on a subset without a fixed seed. Ours: the recipe of every method here, crops and flips
-           alone, so that the published numbers are not comparable.
-        2. Mixup. Paper: none. Code: none. Ours: `mix` = "mixup" as a control: mixed images and mixed targets under the
-           same raised logits.
     Reduces to:
         - equal counts: cross-entropy, with mixup the conventional mixup.
         - logit adjustment of the loss with tau = 1, whose priors differ from N by a common factor.
@@ -41,6 +35,22 @@ class BalancedSoftmax(Method):
 
     title: ClassVar[str] = "Balanced softmax"
     bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, inf)}
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Training recipe",
+            paper="CIFAR with AutoAugment and Cutout, batches of 512, 13,000 steps along a cosine",
+            code="the same, on a subset without a fixed seed",
+            ours="the recipe of every method here, crops and flips alone, so that the published numbers are not "
+            "comparable",
+        ),
+        Departure(
+            "Mixup",
+            paper="none",
+            code="none",
+            ours='`mix` = "mixup" as a control: mixed images and mixed targets under the same raised logits',
+        ),
+    )
 
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0

@@ -133,6 +133,24 @@ class StepContext(NamedTuple):
     log: Callable[[str, Tensor], None] = lambda name, value: None
 
 
+class Departure(NamedTuple):
+    """A point where this project, a paper and its public code differ, or where the paper says nothing.
+
+    Args:
+        topic: What it is about.
+        paper: What the paper says.
+        code: What its public code does; "none" where there is none, or it was not read.
+        ours: What this project does.
+        effect: What it changes in a result; "" where that was not measured.
+    """
+
+    topic: str
+    paper: str
+    code: str
+    ours: str
+    effect: str = ""
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """What every method has. Methods do not subclass each other: they share `losses` and `mixing`.
@@ -150,6 +168,9 @@ class Method(ABC):
 
     tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {}
     """The method's fields that its authors chose for a data set and a ratio, by (data set, ratio)."""
+
+    departures: ClassVar[tuple[Departure, ...]] = ()
+    """Where paper, public code and this project differ; empty where no difference is known."""
 
     first_stage: ClassVar[str] = "cross_entropy"
     """The method of its parents where nothing else is chosen, by name."""

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, Sampled, StepContext
 from lt_repro.mixing import mix
 from lt_repro.nets.spec import NetSpec
 
@@ -29,20 +29,6 @@ class Bbn(Method):
         alpha = 1 - (epoch / epochs)^2, epochs counted from 0, the same through an epoch
         reverse sampler: class k with probability ~ (N_max / N_k)^(1 / gamma), gamma = 1
         prediction: alpha = 1/2, the same image to both branches
-    Deviations:
-        1. Classifier. Paper: two matrices without a bias, their outputs weighted by alpha and 1 - alpha and summed.
-           Code: one matrix and one bias, on the features weighted by 2 alpha and 2 (1 - alpha). Ours: as the code, but
-           from Kaiming's normal distribution, as all weights; the code leaves the classifier at torch's default.
-        2. Cumulative learning. Paper: alpha = 1 - (epoch / epochs)^2. Code: the same with epochs counted from 0; 90
-           epochs count as 100 and 180 as 200, so that alpha ends above 0. Ours: epochs counted from 0, for any number
-           of epochs.
-        3. Schedule. Paper: 200 epochs on CIFAR. Code: the rate x0.01 at 0.6 and again at 0.8 of training, Nesterov
-           momentum, the last short batch dropped. Ours: this project's schedule for every method: the rate x0.1 at
-           0.6 and 0.8 of training, no Nesterov momentum, the last short batch kept.
-        4. What a branch reaches alone. Paper: not said. Code: none. Ours: the classifier at alpha = 1 or 0, the bias
-           shared.
-        5. Reverse batches. Paper: a reversed sampler feeds the re-balancing branch. Code: one reverse image is drawn
-           for each image of the uniform batch. Ours: a stream of their own.
     Reduces to:
         - alpha = 1, the first epoch: cross-entropy of the conventional branch on the uniform batch; the other branch
           has gradients of 0, but still weight decay and the statistics of its batches.
@@ -66,6 +52,42 @@ class Bbn(Method):
             {"milestones": (0.6, 0.8), "lr_decay": 0.01, "nesterov": True},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Classifier",
+            paper="two matrices without a bias, their outputs weighted by alpha and 1 - alpha and summed",
+            code="one matrix and one bias, on the features weighted by 2 alpha and 2 (1 - alpha)",
+            ours="as the code, but from Kaiming's normal distribution, as all weights; the code leaves the "
+            "classifier at torch's default",
+        ),
+        Departure(
+            "Cumulative learning",
+            paper="alpha = 1 - (epoch / epochs)^2",
+            code="the same with epochs counted from 0; 90 epochs count as 100 and 180 as 200, so that alpha ends "
+            "above 0",
+            ours="epochs counted from 0, for any number of epochs",
+        ),
+        Departure(
+            "Schedule",
+            paper="200 epochs on CIFAR",
+            code="the rate x0.01 at 0.6 and again at 0.8 of training, Nesterov momentum, the last short batch dropped",
+            ours="this project's schedule for every method: the rate x0.1 at 0.6 and 0.8 of training, no Nesterov "
+            "momentum, the last short batch kept",
+        ),
+        Departure(
+            "What a branch reaches alone",
+            paper="not said",
+            code="none",
+            ours="the classifier at alpha = 1 or 0, the bias shared",
+        ),
+        Departure(
+            "Reverse batches",
+            paper="a reversed sampler feeds the re-balancing branch",
+            code="one reverse image is drawn for each image of the uniform batch",
+            ours="a stream of their own",
+        ),
+    )
 
     gamma: float = 1.0
     branch_at: Literal["block", "layer3", "layer2"] = "block"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from lt_repro.losses import effective_weights, focal_loss
-from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, StepContext
 from lt_repro.methods.focal import Focal
 from lt_repro.nets.spec import NetSpec
 
@@ -22,18 +22,6 @@ class CbFocal(Method):
     Equation:
         L = 1/B sum_b w_(y_b) F_b, F_b the focal loss of image b with `gamma` and `form`, as in `focal`
         w_k ~ (1 - beta) / (1 - beta^N_k), scaled so that sum_k w_k = K
-    Deviations:
-        1. Divisor. Paper: not said. Code: the number of images, for each of its losses. Ours: the code's; not the sum
-           of the weights, by which the weighted mean of PyTorch's cross-entropy divides.
-        2. What is weighted. Paper: the loss of an image. Code: all K sigmoids of an image, by the weight of its class;
-           LDAM-DRW's weights the cross-entropy before it takes p = exp(-CE), which is a wrong p. Ours: the paper's.
-        3. Factor (1 - p)^gamma, and bias of the sigmoids. Paper: see `focal`. Code: see `focal`. Ours: as in `focal`.
-        4. beta and gamma. Paper: the best on the test set for each data set and ratio, over three losses, beta 0.9,
-           0.99, 0.999, 0.9999 and gamma 0.5, 1, 2: some of its class-balanced rows are no focal loss. Code: 0 and 1 by
-           default. Ours: those of BagofTricks-LT's code (commit ce7859a), gamma 1, beta 0.9999 for CIFAR-10, 0.9 and
-           0.99 for CIFAR-100 at ratio 100 and 50; elsewhere 0.9999, which on CIFAR-100 is nearly 1 / N_k.
-        5. Schedule. Paper: the rate x0.01 at epochs 160 and 180 of 200. Code: the same, set by its scripts. Ours: that
-           of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper's.
     Reduces to:
         - beta = 0, or as many images in every class: focal loss.
         - gamma = 0, "softmax": class-balanced cross-entropy, divided by the number of images.
@@ -52,6 +40,43 @@ class CbFocal(Method):
         ("cifar100", 100.0): {"beta": 0.9},
         ("cifar100", 50.0): {"beta": 0.99},
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Divisor",
+            paper="not said",
+            code="the number of images, for each of its losses",
+            ours="the code's; not the sum of the weights, by which the weighted mean of PyTorch's cross-entropy "
+            "divides",
+        ),
+        Departure(
+            "What is weighted",
+            paper="the loss of an image",
+            code="all K sigmoids of an image, by the weight of its class; LDAM-DRW's weights the cross-entropy "
+            "before it takes p = exp(-CE), which is a wrong p",
+            ours="the paper's",
+        ),
+        Departure(
+            "Factor (1 - p)^gamma, and bias of the sigmoids",
+            paper="see `focal`",
+            code="see `focal`",
+            ours="as in `focal`",
+        ),
+        Departure(
+            "beta and gamma",
+            paper="the best on the test set for each data set and ratio, over three losses, beta 0.9, 0.99, 0.999, "
+            "0.9999 and gamma 0.5, 1, 2: some of its class-balanced rows are no focal loss",
+            code="0 and 1 by default",
+            ours="those of BagofTricks-LT's code (commit ce7859a), gamma 1, beta 0.9999 for CIFAR-10, 0.9 and 0.99 "
+            "for CIFAR-100 at ratio 100 and 50; elsewhere 0.9999, which on CIFAR-100 is nearly 1 / N_k",
+        ),
+        Departure(
+            "Schedule",
+            paper="the rate x0.01 at epochs 160 and 180 of 200",
+            code="the same, set by its scripts",
+            ours='that of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper\'s',
+        ),
+    )
 
     beta: float = 0.9999
     gamma: float = 1.0

@@ -23,8 +23,6 @@ class CrossEntropy(Method):
     Equation:
         L = mean_b -sum_k y_bk log softmax(z_b)_k
         mix = "mixup": x = lam x_i + (1 - lam) x_j, likewise y; j a permutation of the batch, lam ~ Beta(alpha, alpha)
-    Deviations:
-        none known
     Reduces to:
         - mixup at lam = 1: without mixup.
         - DBN-Mix with one branch, the same mixing and no temperatures, bit for bit.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.nets.spec import NetSpec
 
 BAG_OF_TRICKS = Preset(
@@ -40,18 +40,6 @@ class Crt(Method):
         L = mean over heads of CE(W_i f_i + b_i, y), f_i the parent's features of branch i, fixed
         draws: a class uniformly, then one of its images uniformly; every head sees the same batch
         prediction: the mean of the heads' logits
-    Deviations:
-        1. Draws. Paper: class-balanced sampling. Code: the classes in turn, in a random order, four images at a time.
-           Ours: independent draws.
-        2. BatchNorm. Paper: the representation is fixed. Code: the network stays in training mode, so that the running
-           statistics drift to the balanced distribution. Ours: `bn` = "eval" keeps those of the parent, `bn` = "train"
-           is as the code.
-        3. Recipe for CIFAR. Paper: none published. Code: none. Ours: 10 epochs at rate 0.1 along a cosine.
-        4. Fresh heads. Paper: not said. Code: at torch's default. Ours: from Kaiming's normal distribution, as all
-           weights; not those that the parent started from.
-        5. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
-        6. Several branches. Paper: one classifier. Code: one classifier. Ours: a network of several branches keeps its
-           branches, each under a linear head of its own, whatever it had.
     Reduces to:
         - one branch: cross-entropy of a linear classifier of fixed features on class-balanced draws.
         - identical branches and heads: the loss and the prediction of one branch.
@@ -66,6 +54,37 @@ class Crt(Method):
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 10, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Draws",
+            paper="class-balanced sampling",
+            code="the classes in turn, in a random order, four images at a time",
+            ours="independent draws",
+        ),
+        Departure(
+            "BatchNorm",
+            paper="the representation is fixed",
+            code="the network stays in training mode, so that the running statistics drift to the balanced "
+            "distribution",
+            ours='`bn` = "eval" keeps those of the parent, `bn` = "train" is as the code',
+        ),
+        Departure("Recipe for CIFAR", paper="none published", code="none", ours="10 epochs at rate 0.1 along a cosine"),
+        Departure(
+            "Fresh heads",
+            paper="not said",
+            code="at torch's default",
+            ours="from Kaiming's normal distribution, as all weights; not those that the parent started from",
+        ),
+        Departure("Rate", paper="not checked", code="a cosine that moves once an epoch", ours="it moves at every step"),
+        Departure(
+            "Several branches",
+            paper="one classifier",
+            code="one classifier",
+            ours="a network of several branches keeps its branches, each under a linear head of its own, whatever "
+            "it had",
+        ),
+    )
 
     bn: Literal["eval", "train"] = "eval"
 

@@ -13,6 +13,7 @@ from lt_repro.methods.base import (
     DEFERRED,
     Batch,
     Bounds,
+    Departure,
     Method,
     Net,
     Preset,
@@ -42,18 +43,6 @@ class Drw(Method):
         "reweight": w_k = 1 before the switch, then ~ (1 - beta) / (1 - beta^N_k), with mean 1 over the classes
         "resample": w_k = 1; draws are uniform before the switch, then a class uniformly and one of its images
         mix = "mixup": x = lam x_i + (1 - lam) x_j, likewise y; j a permutation of the batch, lam ~ Beta(alpha, alpha)
-    Deviations:
-        1. Class weights. Paper: 1 / N_k. Code: the effective number with beta = 0.9999, divided by the sum of the
-           weights in the batch. Ours: the code's. BBN's code has beta = 0.999999, nearly 1 / N_k.
-        2. Switch. Paper: the last drop of the rate. Code: epoch 160 of 200, counted from 0, the first drop of two.
-           Ours: 0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule.
-        3. Re-sampling. Paper: class-balanced draws. Code: its sampler is made after the loader and never used, so
-           that all draws are uniform; it would draw by effective numbers. Ours: the paper's, N draws with replacement.
-        4. Schedule. Paper: warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180. Code: the same, the
-           warm-up in steps of an epoch. Ours: the shared schedule; preset "published" has the code's, the warm-up
-           rising with every step.
-        5. Mixup. Paper: none. Code: none. Ours: `mix` = "mixup", the control that Remix needs; the class weights apply
-           to both labels of a pair.
     Reduces to:
         - before the switch, or switch = 1: cross-entropy on uniform draws.
         - "reweight" at beta = 0: cross-entropy.
@@ -72,6 +61,40 @@ class Drw(Method):
     bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
 
     presets: ClassVar[Mapping[str, Preset]] = {"published": LDAM_DRW}
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Class weights",
+            paper="1 / N_k",
+            code="the effective number with beta = 0.9999, divided by the sum of the weights in the batch",
+            ours="the code's. BBN's code has beta = 0.999999, nearly 1 / N_k",
+        ),
+        Departure(
+            "Switch",
+            paper="the last drop of the rate",
+            code="epoch 160 of 200, counted from 0, the first drop of two",
+            ours="0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule",
+        ),
+        Departure(
+            "Re-sampling",
+            paper="class-balanced draws",
+            code="its sampler is made after the loader and never used, so that all draws are uniform; it would "
+            "draw by effective numbers",
+            ours="the paper's, N draws with replacement",
+        ),
+        Departure(
+            "Schedule",
+            paper="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
+            code="the same, the warm-up in steps of an epoch",
+            ours='the shared schedule; preset "published" has the code\'s, the warm-up rising with every step',
+        ),
+        Departure(
+            "Mixup",
+            paper="none",
+            code="none",
+            ours='`mix` = "mixup", the control that Remix needs; the class weights apply to both labels of a pair',
+        ),
+    )
 
     rule: Literal["reweight", "resample"] = "reweight"
     switch: float = 0.8

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 
 from lt_repro.losses import focal_loss
-from lt_repro.methods.base import Batch, Bounds, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 
@@ -21,19 +21,6 @@ class Focal(Method):
     Equation:
         "sigmoid": L = 1/B sum_b sum_k -(1 - p_bk)^gamma log p_bk, p_bk = sigmoid(z_bk) if k = y_b, else sigmoid(-z_bk)
         "softmax": L = 1/B sum_b -(1 - p_b)^gamma log p_b, p_b = softmax(z_b) at y_b
-    Deviations:
-        1. The factor (1 - p)^gamma. Paper: a power of 1 - p. Code: exp(-gamma (z + log(1 + exp(-z)))) for the true
-           class; below a logit of -88 in fp32 this is 0 where it should be 1, and its gradient is not a number.
-           LDAM-DRW's, of the softmax, is a power of 1 - p, whose slope is infinite at p = 1 for gamma < 1. Ours:
-           exp(gamma log(1 - p)), log(1 - p) without cancellation: right, with a finite gradient, at every logit and
-           gamma.
-        2. The bias of the sigmoids. Paper: starts at -log(K - 1), a prior of 1 / K. Code: the same, and no weight decay
-           on it. Ours: the code's. The softmax form has the linear head of cross-entropy.
-        3. gamma. Paper: 0.5, 1 or 2, the best on the test set. Code: 1 by default. Ours: 1, as in the quoted row.
-        4. Weight of the positives. Paper: none; 0.25 in Lin et al., for detection. Code: class weights, see `cb_focal`.
-           Ours: none.
-        5. Schedule. Paper: the rate x0.01 at epochs 160 and 180 of 200. Code: the same, set by its scripts. Ours: that
-           of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper's.
     Reduces to:
         - "softmax", gamma = 0: cross-entropy.
         - "sigmoid", gamma = 0: the sum over classes of binary cross-entropies.
@@ -52,6 +39,39 @@ class Focal(Method):
             {"milestones": (0.8, 0.9), "lr_decay": 0.01},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "The factor (1 - p)^gamma",
+            paper="a power of 1 - p",
+            code="exp(-gamma (z + log(1 + exp(-z)))) for the true class; below a logit of -88 in fp32 this is 0 "
+            "where it should be 1, and its gradient is not a number. LDAM-DRW's, of the softmax, is a power "
+            "of 1 - p, whose slope is infinite at p = 1 for gamma < 1",
+            ours="exp(gamma log(1 - p)), log(1 - p) without cancellation: right, with a finite gradient, at every "
+            "logit and gamma",
+        ),
+        Departure(
+            "The bias of the sigmoids",
+            paper="starts at -log(K - 1), a prior of 1 / K",
+            code="the same, and no weight decay on it",
+            ours="the code's. The softmax form has the linear head of cross-entropy",
+        ),
+        Departure(
+            "gamma", paper="0.5, 1 or 2, the best on the test set", code="1 by default", ours="1, as in the quoted row"
+        ),
+        Departure(
+            "Weight of the positives",
+            paper="none; 0.25 in Lin et al., for detection",
+            code="class weights, see `cb_focal`",
+            ours="none",
+        ),
+        Departure(
+            "Schedule",
+            paper="the rate x0.01 at epochs 160 and 180 of 200",
+            code="the same, set by its scripts",
+            ours='that of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper\'s',
+        ),
+    )
 
     gamma: float = 1.0
     form: Literal["sigmoid", "softmax"] = "sigmoid"

@@ -10,7 +10,18 @@ from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, ldam_margins, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, deferred_draws
+from lt_repro.methods.base import (
+    DEFERRED,
+    Batch,
+    Bounds,
+    Departure,
+    Method,
+    Net,
+    Preset,
+    Sampled,
+    StepContext,
+    deferred_draws,
+)
 from lt_repro.methods.drw import LDAM_DRW
 from lt_repro.nets.spec import NetSpec
 
@@ -28,17 +39,6 @@ class Ldam(Method):
         "reweight": w_k = 1 before the switch, then ~ (1 - beta) / (1 - beta^N_k), with mean 1 over the classes
         "none", "resample": w_k = 1; "resample" draws class-balanced from the switch on
         prediction: s cos, without margin
-    Deviations:
-        1. Scale. Paper: not said. Code: s = 30 on cosines and margins alike. Ours: the code's.
-        2. Class weights. Paper: 1 / N_k. Code: the effective number with beta = 0.9999, divided by the sum of the
-           weights in the batch. Ours: the code's.
-        3. Switch. Paper: the last drop of the rate. Code: epoch 160 of 200, counted from 0, the first drop of two.
-           Ours: 0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule.
-        4. Re-sampling. Paper: class-balanced draws. Code: its sampler is made after the loader and never used, so
-           that all draws are uniform. Ours: the paper's, N draws with replacement.
-        5. Schedule. Paper: warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180. Code: the same, the
-           warm-up in steps of an epoch. Ours: the shared schedule; preset "published" has the code's, the warm-up
-           rising with every step.
     Reduces to:
         - margin = 0, rule = "none": cross-entropy of cosine logits; at scale = 1 of the cosines themselves.
         - before the switch, or switch = 1: the loss of rule = "none".
@@ -58,6 +58,34 @@ class Ldam(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure("Scale", paper="not said", code="s = 30 on cosines and margins alike", ours="the code's"),
+        Departure(
+            "Class weights",
+            paper="1 / N_k",
+            code="the effective number with beta = 0.9999, divided by the sum of the weights in the batch",
+            ours="the code's",
+        ),
+        Departure(
+            "Switch",
+            paper="the last drop of the rate",
+            code="epoch 160 of 200, counted from 0, the first drop of two",
+            ours="0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule",
+        ),
+        Departure(
+            "Re-sampling",
+            paper="class-balanced draws",
+            code="its sampler is made after the loader and never used, so that all draws are uniform",
+            ours="the paper's, N draws with replacement",
+        ),
+        Departure(
+            "Schedule",
+            paper="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
+            code="the same, the warm-up in steps of an epoch",
+            ours='the shared schedule; preset "published" has the code\'s, the warm-up rising with every step',
+        ),
+    )
 
     margin: float = 0.5
     scale: float = 30.0

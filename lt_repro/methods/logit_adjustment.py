@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 from lt_repro.nets.spec import NetSpec
 
@@ -39,14 +39,6 @@ class LogitAdjustment(Method):
         prior pi_k = N_k / N
         loss: L = mean_b CE(z_b + tau log pi, y_b); prediction: z
         post-hoc, `frozen`: nothing is trained; prediction: z - tau log pi, z the logits of a parent
-    Deviations:
-        1. Training recipe. Paper: ResNet-32 for about 120,000 steps. Code: 1,241 epochs of CIFAR-10-LT (100), 1,419 of
-           CIFAR-100-LT (100), Nesterov momentum, Keras's L2 of 1e-4, crops from 2 effective pixels of padding, x/255 -
-           0.5, and a ResNet-32 of blocks with three convolutions and a last BatchNorm. Its L2 spares BatchNorm, its
-           classifier starts near 0 (standard deviation 0.01), short batches are dropped. Ours: the recipe of every
-           method here; the preset "published" has the code's length and rates.
-        2. tau. Paper: 1, or the best on a held-out set. Code: 1. Ours: 1.
-        3. Mixup. Paper: none. Code: none. Ours: `mix` = "mixup" as a control; post-hoc it is the parent's.
     Reduces to:
         - tau = 0: cross-entropy; post-hoc: the parent's prediction.
         - loss with tau = 1: the balanced softmax.
@@ -76,6 +68,22 @@ class LogitAdjustment(Method):
             },
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Training recipe",
+            paper="ResNet-32 for about 120,000 steps",
+            code="1,241 epochs of CIFAR-10-LT (100), 1,419 of CIFAR-100-LT (100), Nesterov momentum, Keras's L2 of "
+            "1e-4, crops from 2 effective pixels of padding, x/255 - 0.5, and a ResNet-32 of blocks with "
+            "three convolutions and a last BatchNorm. Its L2 spares BatchNorm, its classifier starts near 0 "
+            "(standard deviation 0.01), short batches are dropped",
+            ours='the recipe of every method here; the preset "published" has the code\'s length and rates',
+        ),
+        Departure("tau", paper="1, or the best on a held-out set", code="1", ours="1"),
+        Departure(
+            "Mixup", paper="none", code="none", ours='`mix` = "mixup" as a control; post-hoc it is the parent\'s'
+        ),
+    )
 
     tau: float = 1.0
     frozen: bool = False

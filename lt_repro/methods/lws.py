@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS, KANG, KANG_SOURCE
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -43,19 +43,6 @@ class Lws(Method):
         L = mean over heads of CE(z, y)
         draws: a class uniformly, then one of its images uniformly
         prediction: the mean of the heads' z
-    Deviations:
-        1. Bias. Paper: z_k = s_k w_k f, no bias. Code: the frozen bias is scaled too. Ours: as the code; `bias` =
-           "dropped" is the paper's.
-        2. Weight decay. Paper: not checked. Code: acts on the scales, pulling them to 0, not to 1. Ours: as the code.
-        3. BatchNorm. Paper: not checked. Code: uses the batch's statistics and moves the running ones to the balanced
-           distribution. Ours: `bn` = "eval" keeps the parent's; "train" is the code's.
-        4. Draws. Paper: class-balanced. Code: goes through the classes in turn, four images at a time. Ours:
-           independent draws.
-        5. Recipe for CIFAR. Paper: none. Code: none. Ours: 10 epochs at rate 0.1 along a cosine; the preset
-           "bagoftricks" is a public one.
-        6. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
-        7. Checkpoint. Paper: not checked. Code: the best epoch on validation images. Ours: the last epoch.
-        8. Several branches. Paper: one classifier. Code: one. Ours: the same scales for every head.
     Reduces to:
         - scales 1, bias scaled: the parent's prediction.
         - identical branches and heads: the loss and the prediction of one branch.
@@ -74,6 +61,42 @@ class Lws(Method):
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 5, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Bias",
+            paper="z_k = s_k w_k f, no bias",
+            code="the frozen bias is scaled too",
+            ours='as the code; `bias` = "dropped" is the paper\'s',
+        ),
+        Departure(
+            "Weight decay",
+            paper="not checked",
+            code="acts on the scales, pulling them to 0, not to 1",
+            ours="as the code",
+        ),
+        Departure(
+            "BatchNorm",
+            paper="not checked",
+            code="uses the batch's statistics and moves the running ones to the balanced distribution",
+            ours='`bn` = "eval" keeps the parent\'s; "train" is the code\'s',
+        ),
+        Departure(
+            "Draws",
+            paper="class-balanced",
+            code="goes through the classes in turn, four images at a time",
+            ours="independent draws",
+        ),
+        Departure(
+            "Recipe for CIFAR",
+            paper="none",
+            code="none",
+            ours='10 epochs at rate 0.1 along a cosine; the preset "bagoftricks" is a public one',
+        ),
+        Departure("Rate", paper="not checked", code="a cosine that moves once an epoch", ours="it moves at every step"),
+        Departure("Checkpoint", paper="not checked", code="the best epoch on validation images", ours="the last epoch"),
+        Departure("Several branches", paper="one classifier", code="one", ours="the same scales for every head"),
+    )
 
     bn: Literal["eval", "train"] = "eval"
     bias: Literal["scaled", "dropped"] = "scaled"

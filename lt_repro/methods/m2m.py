@@ -16,6 +16,7 @@ from lt_repro.losses import combine, ldam_margins, soft_cross_entropy
 from lt_repro.methods.base import (
     Batch,
     Bounds,
+    Departure,
     Method,
     Net,
     ParentRole,
@@ -50,28 +51,6 @@ class M2m(Method):
         replaced by x if softmax(g(x))_k >= gamma, with probability w_j; else the image stays
         "ce": CE(f, y). "ldam": CE(s (cos - m_y at y), y), s = 30, m_k ~ N_k^(-1/4), at most 0.5
         prediction: f
-    Deviations:
-        1. Source. Paper: a class is drawn, then one of its images. Code: an image of the batch is drawn by the size of
-           its class; where the batch has no larger class nothing is generated. Ours: as the code.
-        2. Noise. Paper: a random start, whose size we have not compared. Code: uniform noise, its norm at most 0.5 over
-           one channel of all images together, which is 0.09 an image where 96 are generated. Ours: uniform noise of
-           norm `noise` in each image, computed from one random number an image and the place of each pixel, so that
-           a resumed run has the same.
-        3. beta, gamma, lam. Paper: chosen on validation images for each data set. Code: 0.999, 0.9 and 0.5 in the
-           script for CIFAR-10-LT (100), the only one; gamma is 0.99 where not given. Ours: the script's, everywhere.
-        4. LDAM. Paper: M2m with LDAM is reported. Code: no script. f and g are of one class, and a g with a cosine
-           head lacks the scale: no softmax is above 0.45 of 10 classes or 0.07 of 100, so gamma = 0.9 rejects all
-           and class-balanced draws are left. Ours: g is a plain network, f has a cosine head, translation takes its
-           logits s cos without margins, and no class weights are added to the balanced draws.
-        5. Teacher. Paper: trained by plain cross-entropy. Code: its best epoch on validation images. Ours: any run,
-           its last epoch; several branches give the mean of their logits.
-        6. Images. Paper: validation images that are not trained on. Code: the first N_k images in file order; 10 % of
-           the test images validate and choose the epoch, the others test. Ours: the shared split, all test images, the
-           last epoch.
-        7. Schedule. Paper: not checked. Code: warm-up over 5 of 200 epochs, the rate
-           x0.01 at 160 and again at 180. Ours: the shared schedule; the preset "published" has the code's.
-        8. Precision. Paper: not said. Code: fp32. Ours: fp32 in the translation whatever the run has: a step moves
-           a pixel of 32 x 32 by 0.002, and bf16 resolves no less.
     Reduces to:
         - before the switch, or switch = 1: cross-entropy, or LDAM, on uniform draws.
         - gamma > 1, nothing is accepted: the same, on class-balanced draws from the switch on, without a teacher.
@@ -105,6 +84,65 @@ class M2m(Method):
             parent=_PUBLISHED,
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Source",
+            paper="a class is drawn, then one of its images",
+            code="an image of the batch is drawn by the size of its class; where the batch has no larger class "
+            "nothing is generated",
+            ours="as the code",
+        ),
+        Departure(
+            "Noise",
+            paper="a random start, whose size we have not compared",
+            code="uniform noise, its norm at most 0.5 over one channel of all images together, which is 0.09 an "
+            "image where 96 are generated",
+            ours="uniform noise of norm `noise` in each image, computed from one random number an image and the "
+            "place of each pixel, so that a resumed run has the same",
+        ),
+        Departure(
+            "beta, gamma, lam",
+            paper="chosen on validation images for each data set",
+            code="0.999, 0.9 and 0.5 in the script for CIFAR-10-LT (100), the only one; gamma is 0.99 where not given",
+            ours="the script's, everywhere",
+        ),
+        Departure(
+            "LDAM",
+            paper="M2m with LDAM is reported",
+            code="no script. f and g are of one class, and a g with a cosine head lacks the scale: no softmax is "
+            "above 0.45 of 10 classes or 0.07 of 100, so gamma = 0.9 rejects all and class-balanced draws are "
+            "left",
+            ours="g is a plain network, f has a cosine head, translation takes its logits s cos without margins, "
+            "and no class weights are added to the balanced draws",
+        ),
+        Departure(
+            "Teacher",
+            paper="trained by plain cross-entropy",
+            code="its best epoch on validation images",
+            ours="any run, its last epoch; several branches give the mean of their logits",
+        ),
+        Departure(
+            "Images",
+            paper="validation images that are not trained on",
+            code="the first N_k images in file order; 10 % of the test images validate and choose the epoch, the "
+            "others test",
+            ours="the shared split, all test images, the last epoch",
+        ),
+        Departure(
+            "Schedule",
+            paper="not checked",
+            code="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
+            ours='the shared schedule; the preset "published" has the code\'s',
+        ),
+        Departure(
+            "Precision",
+            paper="not said",
+            code="fp32",
+            ours="fp32 in the translation whatever the run has: a step moves a pixel of 32 x 32 by 0.002, and bf16 "
+            "resolves no less",
+        ),
+    )
 
     base: Literal["ce", "ldam"] = "ce"
     steps: int = 10

@@ -10,7 +10,18 @@ from torch import Tensor
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, deferred_weights, focal_loss
 from lt_repro.meta import Outputs, Parameters, as_function, sensitive
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.methods.base import (
+    DEFERRED,
+    Batch,
+    Bounds,
+    Departure,
+    Method,
+    Net,
+    Preset,
+    Sampled,
+    StepContext,
+    meta_batch,
+)
 
 
 @dataclass(frozen=True)
@@ -26,19 +37,6 @@ class Mcw(Method):
         theta'(eps) = theta - lr grad_theta sum_i (w_(y_i) + eps_i) l_i
         eps = -step grad_eps M(theta'(eps)) at eps = 0, M the mean cross-entropy of a meta batch of 100
             = step lr <grad M at theta', grad l_i>
-    Deviations:
-        1. Meta set. Paper: 10 images of each class, held out of the training set. Code: the same. Ours: by default
-           class-balanced draws of the training set, as the other methods of this project have no further images; `meta`
-           = "held_out" and the preset "published" hold 10 a class out, drawn by the split seed.
-        2. Sum and mean. Paper: one objective for both steps. Code: the sum over the batch in the virtual step, the mean
-           in the real one. Ours: the code's.
-        3. Focal loss. Paper: a row with it; which gamma, and in which losses, is open. Code: cross-entropy alone. Ours:
-           gamma 1, over the softmax, in both steps after the switch; cross-entropy before it and for the meta batch.
-        4. Size of eps. Paper: a correction for each image. Code: step 0.01 at rates of 1e-3, then 1e-5. Ours: the same
-           step; eps may be too small to matter, so the largest |eps_i| / w_(y_i) of each batch is logged, and `step` =
-           0 is the method without it. Effect: on the digits at ratio 60 that share is 3e-5 on average.
-        5. Rate of the virtual step. Paper: the step's. Code: counts epochs from another start, so that it drops an
-           epoch after the step's. Ours: the step's.
     Reduces to:
         - before the switch: cross-entropy.
         - step = 0, after the switch: class-balanced focal loss over the softmax, divided by the number of images.
@@ -65,6 +63,44 @@ class Mcw(Method):
             | {"meta": "held_out", "meta_images": 10},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Meta set",
+            paper="10 images of each class, held out of the training set",
+            code="the same",
+            ours="by default class-balanced draws of the training set, as the other methods of this project have "
+            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
+            "the split seed",
+        ),
+        Departure(
+            "Sum and mean",
+            paper="one objective for both steps",
+            code="the sum over the batch in the virtual step, the mean in the real one",
+            ours="the code's",
+        ),
+        Departure(
+            "Focal loss",
+            paper="a row with it; which gamma, and in which losses, is open",
+            code="cross-entropy alone",
+            ours="gamma 1, over the softmax, in both steps after the switch; cross-entropy before it and for the "
+            "meta batch",
+        ),
+        Departure(
+            "Size of eps",
+            paper="a correction for each image",
+            code="step 0.01 at rates of 1e-3, then 1e-5",
+            ours="the same step; eps may be too small to matter, so the largest |eps_i| / w_(y_i) of each batch is "
+            "logged, and `step` = 0 is the method without it",
+            effect="on the digits at ratio 60 that share is 3e-5 on average",
+        ),
+        Departure(
+            "Rate of the virtual step",
+            paper="the step's",
+            code="counts epochs from another start, so that it drops an epoch after the step's",
+            ours="the step's",
+        ),
+    )
 
     switch: float = 0.8
     beta: float = 0.9999

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
-from lt_repro.methods.base import Batch, MetaOptimizer, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.methods.base import Batch, Departure, MetaOptimizer, Method, Net, Preset, Sampled, StepContext, meta_batch
 from lt_repro.nets.spec import NetSpec
 
 
@@ -39,21 +39,6 @@ class MetaWeightNet(Method):
         theta'(Theta) = theta - lr grad_theta sum_i w_i l_i; w_i depends on theta too
         Theta moves along -grad_Theta of the mean cross-entropy of a meta batch of 100 at theta'(Theta)
         L = sum_i w_i l_i, with the new Theta and w without gradient
-    Deviations:
-        1. Meta set. Paper: 10 images of each class, held out of the training set. Code: the same, another draw in each
-           run. Ours: by default class-balanced draws of the training set, as the other methods of this project have no
-           further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by the split seed.
-        2. Divisor of the weights. Paper: a weighted sum of the losses. Code: their sum over the batch; that for noisy
-           labels divides by the batch size. Ours: their sum.
-        3. Input of V in the virtual step. Paper: a function of theta. Code: the same; that for noisy labels detaches
-           it. Ours: as the paper.
-        4. Optimiser of V. Paper: SGD at rate 1e-5. Code: that, with Nesterov momentum 0.9 and weight decay 5e-4; that
-           for noisy labels has Adam at 1e-3. Ours: the code's. V moves so little that its first shape, which is random,
-           may decide: V at the losses 0.05, 1 and 5 is logged for each epoch.
-        5. Rate of the virtual step. Paper: the step's. Code: counts epochs from another start, so that it drops an
-           epoch after the step's. Ours: the step's.
-        6. Gradient of the meta loss. Paper: exact. Code: exact, by differentiating twice through a copy of the network.
-           Ours: exact, by one pass in forward mode, in fp32.
     Reduces to:
         - a constant V: cross-entropy.
 
@@ -73,6 +58,48 @@ class MetaWeightNet(Method):
             | {"meta": "held_out", "meta_images": 10},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Meta set",
+            paper="10 images of each class, held out of the training set",
+            code="the same, another draw in each run",
+            ours="by default class-balanced draws of the training set, as the other methods of this project have "
+            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
+            "the split seed",
+        ),
+        Departure(
+            "Divisor of the weights",
+            paper="a weighted sum of the losses",
+            code="their sum over the batch; that for noisy labels divides by the batch size",
+            ours="their sum",
+        ),
+        Departure(
+            "Input of V in the virtual step",
+            paper="a function of theta",
+            code="the same; that for noisy labels detaches it",
+            ours="as the paper",
+        ),
+        Departure(
+            "Optimiser of V",
+            paper="SGD at rate 1e-5",
+            code="that, with Nesterov momentum 0.9 and weight decay 5e-4; that for noisy labels has Adam at 1e-3",
+            ours="the code's. V moves so little that its first shape, which is random, may decide: V at the losses "
+            "0.05, 1 and 5 is logged for each epoch",
+        ),
+        Departure(
+            "Rate of the virtual step",
+            paper="the step's",
+            code="counts epochs from another start, so that it drops an epoch after the step's",
+            ours="the step's",
+        ),
+        Departure(
+            "Gradient of the meta loss",
+            paper="exact",
+            code="exact, by differentiating twice through a copy of the network",
+            ours="exact, by one pass in forward mode, in fp32",
+        ),
+    )
 
     meta: Literal["resampled", "held_out"] = "resampled"
     learned: bool = True

@@ -11,7 +11,18 @@ from torch.nn.functional import one_hot
 from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, effective_weights, ldam_margins, weighted_cross_entropy
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.methods.base import (
+    DEFERRED,
+    Batch,
+    Bounds,
+    Departure,
+    Method,
+    Net,
+    Preset,
+    Sampled,
+    StepContext,
+    meta_batch,
+)
 from lt_repro.nets.spec import NetSpec
 
 WEIGHT = "heads.0.weight"
@@ -88,21 +99,6 @@ class MetaSAug(Method):
         Sigma = S - meta_lr grad_Sigma M(theta'(Sigma)) at Sigma = S, theta' one step along L at the learning rate,
             M the mean cross-entropy of a meta batch of 100; S the covariance of each class's features since the switch
         w_k ~ (1 - beta) / (1 - beta^N_k)
-    Deviations:
-        1. Meta set. Paper: 10 images of each class, held out of the training set. Code: the same. Ours: by default
-           class-balanced draws of the training set, as the other methods of this project have no further images; `meta`
-           = "held_out" and the preset "published" hold 10 a class out, drawn by the split seed.
-        2. LDAM. Paper: added to the LDAM loss. Code: a margin of at most 0.5 under a linear head; the scale of 30 is
-           stored and not used. Ours: the code's.
-        3. What a meta step leaves. Paper: a learned covariance. Code: a corrected Sigma for one step; S never sees it.
-           Ours: the code's.
-        4. S. Paper: estimated online. Code: from zero at the switch; a batch counts after its own step. Ours: the
-           code's.
-        5. strength. Paper: the best of 0.25, 0.5, 0.75 and 1. Code: 0.25 by default, 0.75 in its two scripts for
-           CIFAR-100 at ratio 20 and 50, with "ldam". Ours: those, with "ce" too; other cells are not known.
-        6. With cross-entropy. Paper: a row. Code: no training script. Ours: as with LDAM, without margins.
-        7. Rate of the virtual step. Paper: the step's. Code: counts epochs from another start, so that it drops an
-           epoch after the step's. Ours: the step's.
     Reduces to:
         - before the switch: cross-entropy.
         - strength = 0, or S = 0 and meta_lr = 0, "ce": cross-entropy under class weights, divided by their sum.
@@ -133,6 +129,48 @@ class MetaSAug(Method):
         ("cifar100", 50.0): {"strength": 0.75},
         ("cifar100", 20.0): {"strength": 0.75},
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Meta set",
+            paper="10 images of each class, held out of the training set",
+            code="the same",
+            ours="by default class-balanced draws of the training set, as the other methods of this project have "
+            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
+            "the split seed",
+        ),
+        Departure(
+            "LDAM",
+            paper="added to the LDAM loss",
+            code="a margin of at most 0.5 under a linear head; the scale of 30 is stored and not used",
+            ours="the code's",
+        ),
+        Departure(
+            "What a meta step leaves",
+            paper="a learned covariance",
+            code="a corrected Sigma for one step; S never sees it",
+            ours="the code's",
+        ),
+        Departure(
+            "S",
+            paper="estimated online",
+            code="from zero at the switch; a batch counts after its own step",
+            ours="the code's",
+        ),
+        Departure(
+            "strength",
+            paper="the best of 0.25, 0.5, 0.75 and 1",
+            code='0.25 by default, 0.75 in its two scripts for CIFAR-100 at ratio 20 and 50, with "ldam"',
+            ours='those, with "ce" too; other cells are not known',
+        ),
+        Departure("With cross-entropy", paper="a row", code="no training script", ours="as with LDAM, without margins"),
+        Departure(
+            "Rate of the virtual step",
+            paper="the step's",
+            code="counts epochs from another start, so that it drops an epoch after the step's",
+            ours="the step's",
+        ),
+    )
 
     base: Literal["ldam", "ce"] = "ldam"
     strength: float = 0.25

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.lws import ClassScales
 from lt_repro.nets.spec import NetSpec
 
@@ -28,21 +28,6 @@ class Mislas(Method):
         e_y = e_least + (e_most - e_least) sin(pi (N_y - N_min) / (2 (N_max - N_min)))
         draws: a class uniformly, then one of its images uniformly
         prediction: the mean of the heads' z
-    Deviations:
-        1. Smoothing. Paper: e_y is spread over the K - 1 other classes. Code: over all K, so the true class keeps
-           1 - e_y + e_y / K. Ours: as the code.
-        2. Equal counts. Paper: 0 / 0. Code: not a number. Ours: e_least for every class.
-        3. Classifier. Paper: W stays, a matrix learned from 0 is added. Code: W and b are learned at `head_lr` times
-           the rate, s at the rate itself. Ours: as the code; the same function, but weight decay acts on W.
-        4. Weight decay. Paper: not checked. Code: acts on s too, so it pulls s to 0, not to 1. Ours: as the code.
-        5. BatchNorm. Paper: shifted, its running statistics move to the balanced distribution. Code: not for CIFAR-10.
-           Ours: `bn`, chosen as in the code; the affine part is frozen.
-        6. Draws. Paper: class-balanced. Code: goes through the classes in turn, four images at a time, and has one
-           batch more in an epoch. Ours: independent draws, an epoch is N images.
-        7. Rate. Paper: not checked. Code: a cosine that moves once an epoch. Ours: it moves at every step.
-        8. Checkpoint. Paper: not checked. Code: the best epoch on test, of both stages. Ours: the last of both.
-        9. Ratios 20 and 200. Paper: none. Code: none. Ours: the values of 10 and 100.
-       10. Several branches. Paper: one classifier. Code: one. Ours: each head is tuned, all under the same scales.
     Reduces to:
         - smoothing 0 and scales 1: cRT's loss on the same network.
         - smoothing 0 and head_lr 0: LWS.
@@ -79,6 +64,45 @@ class Mislas(Method):
             {"epochs": 200, "mix": "mixup", "alpha": 1.0, "milestones": (0.8, 0.9), "lr_decay": 0.1},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Smoothing",
+            paper="e_y is spread over the K - 1 other classes",
+            code="over all K, so the true class keeps 1 - e_y + e_y / K",
+            ours="as the code",
+        ),
+        Departure("Equal counts", paper="0 / 0", code="not a number", ours="e_least for every class"),
+        Departure(
+            "Classifier",
+            paper="W stays, a matrix learned from 0 is added",
+            code="W and b are learned at `head_lr` times the rate, s at the rate itself",
+            ours="as the code; the same function, but weight decay acts on W",
+        ),
+        Departure(
+            "Weight decay", paper="not checked", code="acts on s too, so it pulls s to 0, not to 1", ours="as the code"
+        ),
+        Departure(
+            "BatchNorm",
+            paper="shifted, its running statistics move to the balanced distribution",
+            code="not for CIFAR-10",
+            ours="`bn`, chosen as in the code; the affine part is frozen",
+        ),
+        Departure(
+            "Draws",
+            paper="class-balanced",
+            code="goes through the classes in turn, four images at a time, and has one batch more in an epoch",
+            ours="independent draws, an epoch is N images",
+        ),
+        Departure("Rate", paper="not checked", code="a cosine that moves once an epoch", ours="it moves at every step"),
+        Departure(
+            "Checkpoint", paper="not checked", code="the best epoch on test, of both stages", ours="the last of both"
+        ),
+        Departure("Ratios 20 and 200", paper="none", code="none", ours="the values of 10 and 100"),
+        Departure(
+            "Several branches", paper="one classifier", code="one", ours="each head is tuned, all under the same scales"
+        ),
+    )
 
     smooth_most: float = 0.3
     smooth_least: float = 0.0

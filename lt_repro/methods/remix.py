@@ -15,6 +15,7 @@ from lt_repro.methods.base import (
     DEFERRED,
     Batch,
     Bounds,
+    Departure,
     Method,
     Net,
     Preset,
@@ -39,17 +40,6 @@ class Remix(Method):
         L = sum_b sum_k w_k y_bk (-log p_bk) / sum_b sum_k w_k y_bk
         "reweight": w_k = 1 before the switch, then ~ (1 - beta) / (1 - beta^N_k), with mean 1 over the classes
         "none", "resample": w_k = 1; "resample" draws class-balanced from the switch on
-    Deviations:
-        1. Code. Paper: names none. Code: none of the authors'; that of BagofTricks-LT averages the cross-entropy over
-           the batch before it multiplies by lam_y, so that the label rule parts from its pair. Ours: the paper's rule,
-           pair by pair.
-        2. Class weights on mixed labels. Paper: not said. Code: none of the authors'; that of imbalanced-DL weighs each
-           label of a pair by its class and divides by the batch size. Ours: the same weights, divided by their sum over
-           the batch, as deferred re-weighting does without mixing.
-        3. Switch and schedule. Paper: 300 epochs, the rate x0.1 at 150 and 250, the rule from 250 on, no warm-up named.
-           Code: none. Ours: the shared schedule and 0.8 of training; preset "published" has the paper's.
-        4. Both conditions. Paper: not said what holds where both do. Code: none. Ours: the first; both can
-           hold only if kappa = 1 and tau > 1/2.
     Reduces to:
         - kappa = infinity, or tau = 0: with rule = "none" conventional mixup bit for bit, else deferred mixup.
         - before the switch, or switch = 1: the loss of rule = "none".
@@ -74,6 +64,35 @@ class Remix(Method):
             | {"milestones": (150 / 300, 250 / 300), "lr_decay": 0.1, "switch": 250 / 300},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Code",
+            paper="names none",
+            code="none of the authors'; that of BagofTricks-LT averages the cross-entropy over the batch before it "
+            "multiplies by lam_y, so that the label rule parts from its pair",
+            ours="the paper's rule, pair by pair",
+        ),
+        Departure(
+            "Class weights on mixed labels",
+            paper="not said",
+            code="none of the authors'; that of imbalanced-DL weighs each label of a pair by its class and divides "
+            "by the batch size",
+            ours="the same weights, divided by their sum over the batch, as deferred re-weighting does without mixing",
+        ),
+        Departure(
+            "Switch and schedule",
+            paper="300 epochs, the rate x0.1 at 150 and 250, the rule from 250 on, no warm-up named",
+            code="none",
+            ours='the shared schedule and 0.8 of training; preset "published" has the paper\'s',
+        ),
+        Departure(
+            "Both conditions",
+            paper="not said what holds where both do",
+            code="none",
+            ours="the first; both can hold only if kappa = 1 and tau > 1/2",
+        ),
+    )
 
     alpha: float = 1.0
     kappa: float = 3.0

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import DEFERRED, Batch, Bounds, Departure, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
@@ -38,29 +38,6 @@ class Ride(Method):
         T_k = b_k / max b, b_k = prior_weight K N_k / N + 1 - prior_weight, from the switch on; before that 1
         with a teacher: L + distill 1.5^2 KL(softmax(zbar_teacher / 1.5) || softmax(zbar / 1.5))
         prediction: zbar
-    Deviations:
-        1. Divergence. Paper: from each of the other experts, averaged. Code: from the mean of all experts' logits,
-           with a further factor mean(T)^2. Ours: the code's.
-        2. Temperatures. Paper: shifted, b_k + 1 - max b. Code: divided, b_k / max b; 1 for all classes until the
-           switch. Ours: the code's.
-        3. No diversity. Paper: not said. Code: diversity = 0 silently trains the mean of the logits instead of each
-           expert. Ours: each expert keeps its loss.
-        4. Sign of the divergence. Paper: experts are pushed apart. Code: its first release pulled them together at
-           +0.2; later it pushes at -0.45. Ours: at most 0, -0.45.
-        5. Sum over experts. Paper: each expert has its loss. Code: a sum, so that gradients of the trunk grow with the
-           number of experts. Ours: the code's.
-        6. Width. Paper: experts have fewer filters. Code: on CIFAR they part before layer2 and have 24 and 48 channels
-           instead of 32 and 64. Ours: the code's; a single expert has 32 and 64.
-        7. Recipe. Paper: weight decay 2e-4, the rate drops at 120 and 160 of 200 epochs. Code: 5e-4, Nesterov's
-           momentum, x0.01 at 160 and 180, images turned by up to 15 degrees, which no other method's are. Ours: the
-           recipe of every method here; the preset "published" has the code's.
-        8. Distillation. Paper: from a teacher of six experts. Code: repeats the whole loss for each expert, which
-           multiplies it by their number; its teacher stays in training mode, under the batch's statistics. Ours: the
-           loss once, from a teacher in evaluation mode.
-        9. Routing. Paper: an expert assignment module, trained in a second stage, saves experts at test time. Code:
-           as the paper. Ours: the method ride_routing; here every image is seen by all experts.
-       10. Expert counts and data sets. Paper: CIFAR-100-LT (100). Code: no configuration for CIFAR-10. Ours: the values
-           of CIFAR-100-LT (100) everywhere.
     Reduces to:
         - one expert: LDAM with deferred re-weighting.
         - diversity = 0: the sum of the experts' LDAM losses.
@@ -95,6 +72,71 @@ class Ride(Method):
             parent={**_PUBLISHED, "experts": 6},
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Divergence",
+            paper="from each of the other experts, averaged",
+            code="from the mean of all experts' logits, with a further factor mean(T)^2",
+            ours="the code's",
+        ),
+        Departure(
+            "Temperatures",
+            paper="shifted, b_k + 1 - max b",
+            code="divided, b_k / max b; 1 for all classes until the switch",
+            ours="the code's",
+        ),
+        Departure(
+            "No diversity",
+            paper="not said",
+            code="diversity = 0 silently trains the mean of the logits instead of each expert",
+            ours="each expert keeps its loss",
+        ),
+        Departure(
+            "Sign of the divergence",
+            paper="experts are pushed apart",
+            code="its first release pulled them together at +0.2; later it pushes at -0.45",
+            ours="at most 0, -0.45",
+        ),
+        Departure(
+            "Sum over experts",
+            paper="each expert has its loss",
+            code="a sum, so that gradients of the trunk grow with the number of experts",
+            ours="the code's",
+        ),
+        Departure(
+            "Width",
+            paper="experts have fewer filters",
+            code="on CIFAR they part before layer2 and have 24 and 48 channels instead of 32 and 64",
+            ours="the code's; a single expert has 32 and 64",
+        ),
+        Departure(
+            "Recipe",
+            paper="weight decay 2e-4, the rate drops at 120 and 160 of 200 epochs",
+            code="5e-4, Nesterov's momentum, x0.01 at 160 and 180, images turned by up to 15 degrees, which no "
+            "other method's are",
+            ours='the recipe of every method here; the preset "published" has the code\'s',
+        ),
+        Departure(
+            "Distillation",
+            paper="from a teacher of six experts",
+            code="repeats the whole loss for each expert, which multiplies it by their number; its teacher stays "
+            "in training mode, under the batch's statistics",
+            ours="the loss once, from a teacher in evaluation mode",
+        ),
+        Departure(
+            "Routing",
+            paper="an expert assignment module, trained in a second stage, saves experts at test time",
+            code="as the paper",
+            ours="the method ride_routing; here every image is seen by all experts",
+        ),
+        Departure(
+            "Expert counts and data sets",
+            paper="CIFAR-100-LT (100)",
+            code="no configuration for CIFAR-10",
+            ours="the values of CIFAR-100-LT (100) everywhere",
+        ),
+    )
 
     experts: Literal[1, 2, 3, 4, 6] = 3
     diversity: float = -0.45

@@ -12,7 +12,7 @@ from lt_repro.data.samplers import ClassBalanced
 from lt_repro.errors import RequestError
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, full_precision
-from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.ride import Ride
 from lt_repro.nets.spec import NetSpec
 
@@ -71,21 +71,6 @@ class RideRouting(Method):
         L = mean over i < E and images of -pos_weight t_i log sigmoid(s_i) - (1 - t_i) log(1 - sigmoid(s_i))
         draws: a class uniformly, then one of its images uniformly
         prediction: zbar_n, n the first i with sigmoid(s_i) <= 1/2, else E
-    Deviations:
-        1. Gate. Paper: not checked. Code: reads logits at their scale of 30. Ours: as the code.
-        2. Rare targets. Paper: not checked. Code: 100 times the weight where t_i = 1. Ours: as the code.
-        3. top_k. Paper: not checked. Code: 30 for CIFAR-100, 50 for ImageNet-LT and iNaturalist; no configuration for
-           CIFAR-10, which has fewer classes. Ours: 30, at most the number of classes.
-        4. What is saved. Paper: computation at test time. Code: not checked. Ours: every expert is computed, since the
-           run file has the accuracy of each; those that an image uses are counted, not timed. Effect: on digits
-           (60), three seeds, a test image uses 1.08 of 3 experts; the trunk is always computed.
-        5. Accuracy. Paper: not checked. Code: for four experts a user reports 49.58 without and 49.14 with routing on
-           CIFAR-100-LT (100). Ours: the routed accuracy is the result. Effect: on digits (60), three seeds, 85.80
-           routed, 85.87 with all of 3 experts, 85.07 with the first alone.
-        6. Schedule. Paper: not checked. Code: one rate for each epoch, along a cosine. Ours: the cosine goes on within
-           an epoch, so that the rates sum to 5/6 of the code's.
-        7. Checkpoint. Paper: not checked. Code: the best epoch on test. Ours: the last.
-        8. Parents. Paper: RIDE's experts. Code: the same. Ours: any network with two branches or more.
     Reduces to:
         - open gates: the parent's prediction, the mean of all experts.
         - closed gates: the first expert's prediction.
@@ -111,6 +96,41 @@ class RideRouting(Method):
             Ride.presets["published"].sets,
         )
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure("Gate", paper="not checked", code="reads logits at their scale of 30", ours="as the code"),
+        Departure("Rare targets", paper="not checked", code="100 times the weight where t_i = 1", ours="as the code"),
+        Departure(
+            "top_k",
+            paper="not checked",
+            code="30 for CIFAR-100, 50 for ImageNet-LT and iNaturalist; no configuration for CIFAR-10, which has "
+            "fewer classes",
+            ours="30, at most the number of classes",
+        ),
+        Departure(
+            "What is saved",
+            paper="computation at test time",
+            code="not checked",
+            ours="every expert is computed, since the run file has the accuracy of each; those that an image uses "
+            "are counted, not timed",
+            effect="on digits (60), three seeds, a test image uses 1.08 of 3 experts; the trunk is always computed",
+        ),
+        Departure(
+            "Accuracy",
+            paper="not checked",
+            code="for four experts a user reports 49.58 without and 49.14 with routing on CIFAR-100-LT (100)",
+            ours="the routed accuracy is the result",
+            effect="on digits (60), three seeds, 85.80 routed, 85.87 with all of 3 experts, 85.07 with the first alone",
+        ),
+        Departure(
+            "Schedule",
+            paper="not checked",
+            code="one rate for each epoch, along a cosine",
+            ours="the cosine goes on within an epoch, so that the rates sum to 5/6 of the code's",
+        ),
+        Departure("Checkpoint", paper="not checked", code="the best epoch on test", ours="the last"),
+        Departure("Parents", paper="RIDE's experts", code="the same", ours="any network with two branches or more"),
+    )
 
     top_k: int = 30
     pos_weight: float = 100.0

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -23,13 +23,6 @@ class TauNorm(Method):
     Equation:
         z_k = w_k f / |w_k|^tau, f the parent's features; `bias` = "kept": + b_k, as it is
         prediction: the mean of the heads' z
-    Deviations:
-        1. Choice of tau. Paper: on validation images. Code: from 0, 0.1, ..., 2; for iNaturalist on the test images.
-           Ours: 1, at which all class vectors have the same length, because the long-tailed CIFARs have no images to
-           choose by. A tau that is chosen by test accuracy is no fair result: show all of the curve.
-        2. Bias. Paper: dropped. Code: dropped. Ours: dropped; BagofTricks-LT's figures for CIFAR keep it (`bias` =
-           "kept", the preset "bagoftricks").
-        3. Several branches. Paper: one classifier. Code: one. Ours: each head's class vectors by their own lengths.
     Reduces to:
         - tau = 0, bias kept: the parent's prediction.
         - tau = 1, bias dropped: the largest cosine between features and class vectors wins.
@@ -49,6 +42,29 @@ class TauNorm(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "bagoftricks": Preset(BAG_OF_TRICKS.source, {"tau": 1.0, "bias": "kept"}, BAG_OF_TRICKS.parent)
     }
+
+    departures: ClassVar[tuple[Departure, ...]] = (
+        Departure(
+            "Choice of tau",
+            paper="on validation images",
+            code="from 0, 0.1, ..., 2; for iNaturalist on the test images",
+            ours="1, at which all class vectors have the same length, because the long-tailed CIFARs have no "
+            "images to choose by. A tau that is chosen by test accuracy is no fair result: show all of the "
+            "curve",
+        ),
+        Departure(
+            "Bias",
+            paper="dropped",
+            code="dropped",
+            ours='dropped; BagofTricks-LT\'s figures for CIFAR keep it (`bias` = "kept", the preset "bagoftricks")',
+        ),
+        Departure(
+            "Several branches",
+            paper="one classifier",
+            code="one",
+            ours="each head's class vectors by their own lengths",
+        ),
+    )
 
     tau: float = 1.0
     bias: Literal["dropped", "kept"] = "dropped"

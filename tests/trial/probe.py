@@ -25,7 +25,6 @@ class Probe(Method):
 
     Source: none.
     Equation: L = mean_i w_i CE_i / mean_i w_i; w = 1 + sigmoid(MLP(CE - mean)) / 2
-    Deviations: none known.
     Reduces to: cross-entropy, where the weights are equal.
 
     Args:
