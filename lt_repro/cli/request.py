@@ -21,6 +21,7 @@ from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
+    from lt_repro.data.split import Split
     from lt_repro.papers.table import Table, Variant
     from lt_repro.recipe import Recipe
     from lt_repro.render.cells import Measured
@@ -32,7 +33,7 @@ Ratios = Annotated[
         "--ratio",
         help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images. "
         "Repeatable where the columns are ratios.",
-        show_default="the exhibit's",
+        show_default="the exhibit's; as-is for images of your own",
     ),
 ]
 Seeds = Annotated[
@@ -147,11 +148,12 @@ def carry_out(request: Request) -> None:
         for place in {folder(table, request.to) for table in tables}:
             files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
-    lines = totals(requested, stored.runs, kinds) if for_runs else []
     pools = {pool.name: pool} | images if pool else images
+    counts = _splits(requested, pools) if for_runs else []
+    lines = totals(requested, stored.runs, kinds) if for_runs else []
     read = [note for each in pools.values() for note in each.notes]
     notes = stored.notes + absent.notes if for_runs else []
-    for note in (*read, *inactive, *notes):  # after all that can be refused
+    for note in (*read, *counts, *inactive, *notes):  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
         _put_plan(request, tables, requested, stored, lines)
@@ -206,11 +208,13 @@ def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[lis
     from lt_repro.papers.comparison import beside, read_file
     from lt_repro.papers.table import PROFILES
 
-    columns = [_ratio_column(text, pool) for text in request.ratio]
-    across = list({column.label: column for column in columns}.values())
     given = {name: value for name, value in request.settings.items() if value is not None}
     if twice := sorted(given.keys() & PROFILES.get(request.profile, {}).keys()):
         raise RequestError(f"--profile {request.profile} and {', '.join(twice)} together", "allowed: one of them")
+    ratios = [ratio_settings(text, pool) for text in request.ratio]
+    if pool and not ratios:
+        ratios = [default_ratio(pool, given.get("imb_type"))]
+    across = list({column.label: column for column in map(_ratio_column, filter(None, ratios))}.values())
     others = read_file(request.published) if request.published else []
     read, inactive = read_as(exhibits(request.what), request.reading, request.what)
     if request.bn and len(read) > 1 and (own := [table for table in read if table.compared_bn]):
@@ -227,17 +231,48 @@ def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[lis
 
 
 def _images(request: Request, requested: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
-    """Returns the images of all recipes by name, after each split that they want has been made once."""
+    """Returns the images of all recipes by name."""
     from lt_repro.data import load
-    from lt_repro.sweep.runner import split_of
 
     root = load.data_root(request.data_root)
     images = {} if pool is None else {pool.name: pool}
     needed = {recipe.dataset for recipe in requested} - images.keys()
-    images |= {name: load.load_pool(name, root) for name in sorted(needed)}
-    for recipe in {recipe.subset: recipe for recipe in requested}.values():
-        split_of(recipe, images[recipe.dataset])
-    return images
+    return images | {name: load.load_pool(name, root) for name in sorted(needed)}
+
+
+def _splits(requested: "Sequence[Recipe]", pools: "Mapping[str, Pool]") -> list[str]:
+    """Returns `dropped` for each split of a user's images, after every recipe has been checked against its images.
+
+    Raises:
+        RequestError: A split cannot be made, or images are too small: a plan refuses what training would refuse.
+    """
+    from lt_repro.data.load import is_own, known_split
+    from lt_repro.sweep.runner import split_of
+    from lt_repro.train.state import check_size
+
+    for recipe in requested:
+        if recipe.dataset in pools:
+            check_size(recipe, pools[recipe.dataset])
+    lines = []
+    for subset, recipe in {recipe.subset: recipe for recipe in requested}.items():
+        pool = pools.get(recipe.dataset)
+        split = split_of(recipe, pool) if pool else known_split(*subset)
+        if pool and split and is_own(pool.name):
+            lines += dropped(pool, split)
+    return lines
+
+
+def dropped(pool: "Pool", split: "Split") -> list[str]:
+    """Returns a line with the counts that are trained on, where the split drops images of the pool."""
+    from lt_repro.data.load import is_own
+
+    counts = [f"{name}: {count}" for name, count in zip(pool.class_names, split.counts, strict=True)]
+    total, used = len(pool.train_labels) - len(counts) * pool.hold_out, split.counts.sum()
+    if used == total:
+        return []
+    listed = ", ".join(counts) if len(counts) <= 10 else f"{counts[0]} to {counts[-1]}"
+    hint = "; --ratio as-is takes all" if is_own(pool.name) else ""
+    return [f"ratio {split.ratio:g} takes {used:,} of {total:,} training images, {listed}{hint}"]
 
 
 def exhibits(what: Sequence[str]) -> "list[Table]":
@@ -415,14 +450,16 @@ def ratio_settings(text: str | None, pool: "Pool | None") -> dict[str, Any]:
     """Returns the settings that `--ratio` gives: a number's, those of the images as they are ("as-is"), or none.
 
     Raises:
-        RequestError: It is neither.
+        RequestError: It is neither, or "as-is" without a pool.
     """
     if text is None:
         return {}
     if text == "as-is":
         from lt_repro.data.split import natural_ratio
 
-        assert pool is not None, "the pool is read whenever its own ratio is asked for"
+        if pool is None:
+            allowed = "allowed: as-is with a data set, or a number from 1 up"
+            raise RequestError("--ratio as-is without --dataset", allowed, "add --dataset NAME")
         return {"ratio": natural_ratio(pool.train_labels, pool.hold_out), "imb_type": "as_is"}
     try:
         ratio = float(text)
@@ -453,12 +490,11 @@ def default_ratio(pool: "Pool", imb_type: str | None = None) -> dict[str, Any]:
     return ratio_settings("as-is", pool)
 
 
-def _ratio_column(text: str, pool: "Pool | None") -> "Variant":
-    """Returns the column of a `--ratio`."""
+def _ratio_column(settings: dict[str, Any]) -> "Variant":
+    """Returns the column of a ratio's settings."""
     from lt_repro.papers.table import Variant, ratios
 
-    settings = ratio_settings(text, pool)
-    return Variant(text, "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
+    return Variant("as-is", "as is", settings) if "imb_type" in settings else ratios(settings["ratio"])[0]
 
 
 def stored_in(runs: list[Path] | None, *, may_be_new: bool) -> StoredRuns:

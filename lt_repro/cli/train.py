@@ -18,6 +18,7 @@ from lt_repro.cli.request import (
     Reading,
     dataset_of,
     default_ratio,
+    dropped,
     ratio_settings,
 )
 from lt_repro.cli.show import put_result
@@ -25,7 +26,6 @@ from lt_repro.errors import FailedError, RequestError, unknown
 
 if TYPE_CHECKING:
     from lt_repro.data.images import Pool
-    from lt_repro.data.split import Split
     from lt_repro.methods.base import Method
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
@@ -193,7 +193,7 @@ def train(
         raise RequestError(f"method {recipe.method.name()} without a parent", f"allowed: a run in the role {role!r}")
     _refuse_inactive(recipe, settings.method_of(method, given)[1], cls, given)
     split = split_of(recipe, pool)
-    counts = [] if as_json else _dropped(pool, split)  # the JSON document has them
+    counts = [] if as_json else dropped(pool, split)  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:
         make_deterministic()
@@ -242,19 +242,6 @@ def _parent(assign: list[str], folder: Path) -> "tuple[Run | None, list[str]]":
         raise RequestError("parent is given twice", "allowed: one parent")
     others = [text for text in assign if not text.startswith("parent=")]
     return (find_run(named[0], run_folders([folder])) if named else None), others
-
-
-def _dropped(pool: "Pool", split: "Split") -> list[str]:
-    """Returns a line with the counts that are trained on, where the split drops images of the pool."""
-    from lt_repro.data.load import is_own
-
-    counts = split.counts.tolist()
-    total, used = len(pool.train_labels) - len(counts) * pool.hold_out, sum(counts)
-    if used == total:
-        return []
-    listed = ", ".join(map(str, counts)) if len(counts) <= 10 else f"{counts[0]} to {counts[-1]}"
-    hint = "; --ratio as-is takes all" if is_own(pool.name) else ""
-    return [f"ratio {split.ratio:g} takes {used:,} of {total:,} training images, {listed} a class{hint}"]
 
 
 def _branches(arch: str | None) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lt_repro.data.images import Images
+from lt_repro.data.images import Images, Pool
 from lt_repro.data.samplers import generator
 from lt_repro.errors import DamagedError, RequestError
 from lt_repro.methods.base import Batch, StepContext
@@ -43,7 +43,7 @@ class TrainState:
         self, recipe: Recipe, images: Images, out: Path, device: torch.device, parents: Sequence[Path] = ()
     ) -> None:
         self.recipe, self.images, self.out, self.device = recipe, images, out, device
-        _check_size(recipe, images)
+        check_size(recipe, images)
         self.precision = pick_precision(recipe.precision, device)
         self.sources = make_sources(images, recipe, device)
         _check_names(recipe, self.sources)
@@ -303,7 +303,12 @@ class TrainState:
 _PLAIN = ("epoch", "step", "history", "curve", "best", "images_passed", "attempts")
 
 
-def _check_size(recipe: Recipe, images: Images) -> None:
+def check_size(recipe: Recipe, images: Images | Pool) -> None:
+    """Checks that images are large enough for the networks and for a recipe's crop.
+
+    Raises:
+        RequestError: They are not.
+    """
     height, width = images.train_images.shape[1:3]
     if min(height, width) < 8:
         raise RequestError(f"images of {height} x {width} pixels", "allowed: 8 x 8 and larger")
