@@ -190,7 +190,10 @@ def train(
     recipe = settings.recipe(pool.name, method, reading, preset, **given)
     if recipe.parents and not parent:
         role = next(iter(recipe.parents))
-        raise RequestError(f"method {recipe.method.name()} without a parent", f"allowed: a run in the role {role!r}")
+        name = recipe.method.name()
+        raise RequestError(
+            f"method {name} without a parent", f"allowed: a run in the role {role!r}", "add --set parent=RUN"
+        )
     _refuse_inactive(recipe, settings.method_of(method, given)[1], cls, given)
     split = split_of(recipe, pool)
     counts = [] if as_json else _dropped(pool, split)  # the JSON document has them
