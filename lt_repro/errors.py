@@ -11,12 +11,15 @@ class LtReproError(Exception):
         given: What is wrong, in one line.
         allowed: What would have been right, in one line.
         fix: What to do about it, in one line.
+        kind: What is wrong in two words, where the command line knows what to type about it; "" elsewhere.
     """
 
     exit_code = 1
+    kind = ""
 
-    def __init__(self, given: str, allowed: str = "", fix: str = "") -> None:
+    def __init__(self, given: str, allowed: str = "", fix: str = "", *, kind: str = "") -> None:
         super().__init__("\n".join(line for line in (given, allowed, fix) if line))
+        self.kind = kind or type(self).kind
 
 
 class RequestError(LtReproError, ValueError):
@@ -33,13 +36,13 @@ class FailedError(LtReproError):
     """A job that had started failed: it exits with 1, and what was saved stays."""
 
 
-def unknown(kind: str, given: str, allowed: Iterable[str], fix: str = "") -> RequestError:
+def unknown(what: str, given: str, allowed: Iterable[str], fix: str = "", kind: str = "") -> RequestError:
     """Returns the error for a name that is not one of `allowed`, with the nearest one suggested."""
     names = sorted(allowed)
     small = {name.lower(): name for name in names}
     near = difflib.get_close_matches(given.lower(), small, n=1)
     meant = f", did you mean {small[near[0]]!r}?" if near else ""
-    return RequestError(f"unknown {kind} {given!r}{meant}", f"allowed: {', '.join(names)}", fix)
+    return RequestError(f"unknown {what} {given!r}{meant}", f"allowed: {', '.join(names)}", fix, kind=kind)
 
 
 def first_line(error: Exception) -> str:

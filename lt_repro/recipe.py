@@ -156,7 +156,9 @@ class Recipe:
     def _check_parents(self) -> None:
         name, roles = self.method.name(), self.method.parents
         if missing := [role for role in roles if role not in self.parents]:
-            raise RequestError(f"method {name} without a parent", f"allowed: a run in the role {missing[0]!r}")
+            raise RequestError(
+                f"method {name} without a parent", f"allowed: a run in the role {missing[0]!r}", kind="no parent"
+            )
         if unexpected := self.parents.keys() - set(roles):
             raise RequestError(
                 f"a parent with method {name}",
@@ -351,7 +353,7 @@ def find(name: str) -> type[Method]:
     """
     known = ALIASES.get(name, (name, {}))[0]
     if known not in METHODS:
-        raise unknown("method", name, METHODS)
+        raise unknown("method", name, METHODS, kind="unknown method")
     return METHODS[known]
 
 

@@ -29,7 +29,7 @@ from lt_repro.papers.dbn_mix.tables import (
     TABLE6B,
     TESTED,
 )
-from lt_repro.papers.table import UNREAD
+from lt_repro.papers.table import UNREAD, Missing
 from lt_repro.recipe import settings
 
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables]
@@ -108,11 +108,11 @@ def test_every_cell_has_recipes_or_says_what_it_lacks(table):
         plain = cell.row.label.partition("/")[0] in ("sbn", "sbn+mixup")
         method = cell.row.edits.get("method", "cross_entropy" if plain else "dbn_mix")
         if method not in METHODS:
-            assert (cell.lacks, cell.recipes) == (f"no method {method} yet", ())
+            assert (cell.missing, cell.recipes) == (Missing("no method", method), ())
             continue
         assert [recipe.seed for recipe in cell.recipes] == list(table.seeds)
         unread = cell.recipe.dataset in UNREAD
-        assert cell.lacks == (f"needs data {cell.recipe.dataset}" if unread else None)
+        assert cell.missing == (Missing("needs data", cell.recipe.dataset) if unread else None)
         assert cell.recipe.method.name() == ("crt" if table is TABLE6A else method)
 
 

@@ -18,10 +18,10 @@ from lt_repro.papers.columns import images
 from lt_repro.papers.comparison import read_file
 from lt_repro.papers.quoted import AS_QUOTED, as_printed, published, under_own_recipes
 from lt_repro.papers.rows import KNOWN, names, row
-from lt_repro.papers.table import DEFAULT, Published
+from lt_repro.papers.table import DEFAULT, Missing, Published
 from lt_repro.recipe import settings
 from lt_repro.render import text
-from lt_repro.render.cells import UNTRAINED, measure, published_text
+from lt_repro.render.cells import measure, published_text
 
 PAPERS = papers()
 TABLES = [table for paper in PAPERS.values() for table in paper.tables()]
@@ -76,9 +76,9 @@ def test_every_number_is_a_fraction_with_a_source_and_a_protocol(table):
 def test_every_row_is_trained_by_a_method_or_published_only(table):
     for cell in table.cells():
         method = cell.row.edits.get("method", cell.column.edits.get("method", DEFAULT))
-        assert (cell.lacks == UNTRAINED) == (not cell.recipes)
+        assert (cell.missing == Missing("published only")) == (not cell.recipes)
         assert method is None or method in METHODS
-    assert set(table.recipes()) == {r for cell in table.cells() if cell.lacks is None for r in cell.recipes}
+    assert set(table.recipes()) == {r for cell in table.cells() if cell.missing is None for r in cell.recipes}
 
 
 @EACH_OTHER
@@ -195,13 +195,13 @@ def test_another_paper_is_a_file_that_every_command_shows(run, added):
     statuses = {(cell["exhibit"], cell["row"]): cell["status"] for cell in document["cells"]}
     assert statuses == {
         ("zz_one/table1", "ldam-drw"): "missing",
-        ("zz_one/table1", "new"): UNTRAINED,
+        ("zz_one/table1", "new"): "published only",
         ("zz_one/table1_own", "ldam-drw"): "missing",
     }
     assert (document["cells"][0]["published_sd"], document["claims"]) == (0.005, [])
     code, out, _ = run("reproduce", "zz_one/table1", "--render-only", "--out", "shown")
     assert "shown/zz_one-table1.md" in out
-    assert UNTRAINED in out
+    assert "published only" in out
     code, out, _ = run("reproduce", "zz_one/all", "--dry-run", "--seeds", "0")
     planned = [line for line in out.splitlines() if line.startswith("ltrepro train")]
     assert len(planned) == 3  # LDAM under two recipes, cross-entropy

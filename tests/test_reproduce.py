@@ -346,7 +346,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
         ROW |= {"crop": 1, "normalise": "own"}
         SETTINGS = Settings({"digits": ROW}, ROW, ratio=20.0)
         TABLE = Table(
-            exhibit="table77", paper="made_up", caption="Two methods on digits.",
+            exhibit="table77", paper="made_up", heading="Two methods on digits.",
             settings=SETTINGS,
             base={"dataset": "digits", "ratio": 60.0, "epochs": 1},
             rows=(Variant("plain", "Plain"), Variant("bbn", "BBN", {"method": "bbn"}),

@@ -1,6 +1,7 @@
 """The loop: what it records, what it refuses, lanes side by side, and a loss that is not finite."""
 
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
@@ -525,7 +526,7 @@ def test_a_disk_that_fills_up_is_a_failed_job_and_keeps_the_last_checkpoint(smal
             monkeypatch.setattr(files, "write", full)
 
     def full(path, data, **_):
-        raise files.cannot_write(path, "No space left on device")
+        raise files.cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
 
     with pytest.raises(FailedError, match="No space left") as caught:
         fit(small(), images, out=out, save_every=0.0, watch=fill)

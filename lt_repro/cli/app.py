@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleDimensions
 
 from lt_repro import __version__
 from lt_repro.cli.hints import with_hint
+from lt_repro.errors import LtReproError
 
 # Two seconds of a command that trains go into looking for unused cycles among torch's objects, as they are imported and
 # when the process ends. Training makes next to none, and none that holds a tensor.
@@ -113,7 +114,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         lines, code = [], 0
     except Exception as error:
-        lines, code = _as_lines(error)
+        lines, code = _as_lines(error, words[0] if words else "")
         if debug:
             err.print_exception()
     for number, line in enumerate(lines[:3]):
@@ -145,16 +146,20 @@ _HABITS = {  # options of other code bases of this field, and what to type here
 }
 
 
-def _as_lines(error: Exception) -> tuple[list[str], int]:
-    """Returns an error as at most three lines for the user, and the exit code."""
+def _as_lines(error: Exception, command: str) -> tuple[list[str], int]:
+    """Returns a command's error as at most three lines for the user, and the exit code."""
     if isinstance(error, _USAGE):
         habit = _HABITS.get(getattr(error, "option_name", "").lstrip("-").replace("_", "-"))
         return [
             error.format_message(),
             habit or "`ltrepro --help` and `ltrepro COMMAND --help` list what is allowed",
         ], 2
+    if isinstance(error, LtReproError):
+        group: Any = typer.main.get_command(app)
+        parameters = group.commands[command].params if command in group.commands else ()
+        return with_hint(error, [name for each in parameters for name in each.opts]), error.exit_code
     if hasattr(error, "exit_code"):
-        return with_hint(error), error.exit_code
+        return str(error).splitlines()[:3], error.exit_code
     if isinstance(error, OSError) and error.strerror:  # no file name: stdout, for example on a full disk
         place = "the output" if error.filename is None else str(error.filename)
         return [f"cannot use {place}: {error.strerror}"], 1

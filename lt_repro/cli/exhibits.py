@@ -10,7 +10,7 @@ import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
 from lt_repro.cli.output import classes_of, draw_classes, put_classes, put_exhibits, write
-from lt_repro.cli.request import Bn, Ratios, Reading, Request, Seeds, StoredRuns, carry_out, train_requested
+from lt_repro.cli.request import Bn, Ratios, Reading, Request, Seeds, carry_out, read_runs, train_requested
 from lt_repro.errors import RequestError, unknown
 
 Dataset = Annotated[str | None, typer.Option(help=DATASETS, show_default="the paper's")]
@@ -212,11 +212,13 @@ def demo(
     from lt_repro.sweep.plan import missing
 
     table, pool = TABLE4.with_settings(ratios(60), dataset="digits"), load_pool("digits", to)
-    stored = StoredRuns([to / "runs"])
+    stored = read_runs([to / "runs"])
     jobs = min(4, os.cpu_count() or 1)
     torch.set_num_threads(jobs)  # one a run: these nets are too small for more
     requested = missing([table], stored.runs).recipes
     stored = train_requested(requested, [table], stored, {pool.name: pool}, device, jobs=jobs)
+    for note in stored.notes:
+        say(f"note: {note}")
     measured = stored.measure(table)
     paths = [
         write(to / "table4.json", json.dumps(text.document(table, measured, stored.notes), indent=1)),

@@ -213,7 +213,7 @@ def check(
     tables, skipped = read_as(exhibits(what), reading, what)
     tables = [seeded(table, seeds) for table in tables]
     stored = stored_in(runs, may_be_new=False)
-    for note in skipped:
+    for note in (*skipped, *stored.notes):
         say(f"note: {note}")
     shown = [(table, stored.measure(table, epochs="")) for table in tables]
     checked = [result for _, measured in shown for result in verdicts.check(measured)]

@@ -145,15 +145,16 @@ def carry_out(request: Request) -> None:
 
         kinds = ["CPU" if pick_device(request.device).type == "cpu" else "GPU"]
         images = _images(request, requested, pool)
-        for place in {folder(table, request.to) for table in tables}:
-            files.ensure_writable(place)  # before hours of training, not after
     for_runs = request.plan or request.train
     pools = {pool.name: pool} | images if pool else images
     counts = _splits(requested, pools) if for_runs else []
+    if request.train and requested:
+        for place in {folder(table, request.to) for table in tables}:
+            files.ensure_writable(place)  # before hours of training, not after
     lines = totals(requested, stored.runs, kinds) if for_runs else []
     read = [note for each in pools.values() for note in each.notes]
-    notes = stored.notes + absent.notes if for_runs else []
-    for note in (*read, *counts, *inactive, *notes):  # after all that can be refused
+    notes = [*read, *counts, *inactive, *stored.notes, *(absent.notes if for_runs else [])]
+    for note in notes:  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
         _put_plan(request, tables, requested, stored, lines)
@@ -171,7 +172,9 @@ def carry_out(request: Request) -> None:
             if stopped.exit_code != 5:
                 raise
             say(str(stopped))
-            stored, code = StoredRuns(stored.folders), 5
+            stored, code = read_runs(stored.folders), 5
+        for note in [note for note in stored.notes if note not in notes]:
+            say(f"note: {note}")
     shown = [(table, stored.measure(table, request.length)) for table in tables]
     put_all(shown, stored.notes, pool, request.to, request.as_json, request.best, request.claims, request.latex)
     raise typer.Exit(code)
@@ -334,30 +337,21 @@ def read_as(tables: "Sequence[Table]", reading: str | None, what: Sequence[str])
     return read, [f"skipped, reading {reading} is not theirs: {', '.join(refused)}"] if refused else []
 
 
+@dataclass(frozen=True)
 class StoredRuns:
     """The runs stored in some folders that may be shown, and what is wrong with the others.
 
     Args:
-        folders: Where to look; training writes into the first.
+        folders: Where they were read; training writes into the first.
+        runs: In the order of the folders.
+        notes: A line for each file, or kind of files, that is not shown.
+        code: What a command that shows them exits with.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        from lt_repro.data.load import known_split
-        from lt_repro.render.cells import conflicts
-        from lt_repro.store.run_file import OlderSchema
-        from lt_repro.store.runs import load_runs
-
-        self.folders = folders
-        runs, damaged = load_runs(folders)
-        self.runs: list[Run]
-        self.runs, others = conflicts(runs, known_split)
-        older = Counter(error.folder for error in damaged if isinstance(error, OlderSchema))
-        self.notes = [
-            f"{count} run files of an older version in {place} are not shown: `ltrepro migrate {place}` re-keys them"
-            for place, count in older.items()
-        ]
-        self.notes += [str(error).splitlines()[0] for error in damaged if not isinstance(error, OlderSchema)] + others
-        self.code = 1 if damaged else 0
+    folders: Sequence[Path]
+    runs: "list[Run]"
+    notes: list[str]
+    code: int
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":
         """Returns the table's cells; what was skipped, and runs that match none of them, are noted on stderr.
@@ -368,8 +362,6 @@ class StoredRuns:
         """
         from lt_repro.render.cells import length, measure, short_runs
 
-        for note in self.notes:
-            say(f"note: {note}")
         lengths = [length(run.recipe) for run in short_runs(table, self.runs)]
         if lengths:
             words = ", ".join(f"{lengths.count(epochs)} of {epochs} epochs" for epochs in sorted(set(lengths)))
@@ -378,6 +370,24 @@ class StoredRuns:
         if line := skipped_line(table, self.runs):
             say(f"note: {line}")
         return measure(table, self.runs)
+
+
+def read_runs(folders: Sequence[Path]) -> StoredRuns:
+    """Returns what is stored in some folders."""
+    from lt_repro.data.load import known_split
+    from lt_repro.render.cells import conflicts
+    from lt_repro.store.run_file import OlderSchema
+    from lt_repro.store.runs import load_runs
+
+    runs, damaged = load_runs(folders)
+    runs, others = conflicts(runs, known_split)
+    older = Counter(error.folder for error in damaged if isinstance(error, OlderSchema))
+    notes = [
+        f"{count} run files of an older version in {place} are not shown: `ltrepro migrate {place}` re-keys them"
+        for place, count in older.items()
+    ]
+    notes += [str(error).splitlines()[0] for error in damaged if not isinstance(error, OlderSchema)]
+    return StoredRuns(folders, runs, notes + others, 1 if damaged else 0)
 
 
 def train_requested(
@@ -424,9 +434,8 @@ def train_requested(
                     broken += 1
                 else:
                     diverged += ended.status == "diverged"
-    filled = StoredRuns(stored.folders)
-    filled.code = 3 if broken else max(filled.code, 1 if diverged else 0)
-    return filled
+    filled = read_runs(stored.folders)
+    return dataclasses.replace(filled, code=3 if broken else max(filled.code, 1 if diverged else 0))
 
 
 def dataset_of(run: "Run") -> str:
@@ -508,7 +517,7 @@ def stored_in(runs: list[Path] | None, *, may_be_new: bool) -> StoredRuns:
     for place in runs or []:
         if not place.is_dir() and not may_be_new:
             raise RequestError(f"no folder {place}", "allowed: folders of run files", "`ltrepro train --out` makes one")
-    return StoredRuns(run_folders(runs))
+    return read_runs(run_folders(runs))
 
 
 def seeded(table: "Table", seeds: str | None) -> "Table":

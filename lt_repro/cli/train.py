@@ -25,7 +25,6 @@ from lt_repro.cli.show import put_result
 from lt_repro.errors import FailedError, RequestError, unknown
 
 if TYPE_CHECKING:
-    from lt_repro.data.images import Pool
     from lt_repro.methods.base import Method
     from lt_repro.recipe import Recipe
     from lt_repro.store.runs import Run
@@ -190,7 +189,10 @@ def train(
     recipe = settings.recipe(pool.name, method, reading, preset, **given)
     if recipe.parents and not parent:
         role = next(iter(recipe.parents))
-        raise RequestError(f"method {recipe.method.name()} without a parent", f"allowed: a run in the role {role!r}")
+        name = recipe.method.name()
+        raise RequestError(
+            f"method {name} without a parent", f"allowed: a run in the role {role!r}", "add --set parent=RUN"
+        )
     _refuse_inactive(recipe, settings.method_of(method, given)[1], cls, given)
     split = split_of(recipe, pool)
     counts = [] if as_json else dropped(pool, split)  # the JSON document has them

@@ -80,6 +80,7 @@ class NotThere(RequestError):
         name: "cifar10" or "cifar100".
     """
 
+    kind = "not there"
     name = ""
 
 

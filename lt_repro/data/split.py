@@ -168,6 +168,7 @@ def make_split(
             raise RequestError(
                 f"ratio {ratio} with imb_type as_is: the images have ratio {natural}",
                 f"allowed: ratio {natural} with imb_type as_is; any ratio from 1 up with imb_type exp or step",
+                kind="ratio of as-is",
             )
         ratio, counts = natural, left.tolist()
     else:
@@ -178,6 +179,7 @@ def make_split(
         raise RequestError(
             f"ratio {ratio:g} leaves the last class without images: n_max is {n_max}, as in the smallest class",
             f"allowed: a ratio up to {largest}",
+            kind="empty class",
         )
     generator = np.random.RandomState(seed)  # the published splits use NumPy's old generator
     positions, held_out, meta = [], [], []

@@ -176,6 +176,7 @@ class DbnMix(Method):
                 "mix = 'mixup' with branches = 2",
                 "allowed: two branches with mix none or bilateral; mixup with one branch",
                 "the paper's dual-branch counterpart of mixup is bilateral",
+                kind="mixup on two branches",
             )
 
     @classmethod

@@ -56,5 +56,5 @@ def tables(
     places = {(each.label, column.label) for each in again for column in across}
     kept = {place: number for place, number in printed.items() if place in places}
     title = f"{caption.rstrip('.')}; here under the authors' own recipes."
-    repeated = dataclasses.replace(whole, exhibit=f"{exhibit}_own", caption=title, rows=again, columns=across)
+    repeated = dataclasses.replace(whole, exhibit=f"{exhibit}_own", heading=title, rows=again, columns=across)
     return whole, dataclasses.replace(repeated, published=kept)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -90,21 +89,30 @@ class Published(NamedTuple):
         return self.tier in ("measured", "authors_code")
 
 
+class Missing(NamedTuple):
+    """What a cell lacks to be trained: a method, images, or anything but a published number; and its name."""
+
+    status: Literal["no method", "needs data", "published only"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.name} yet" if self.status == "no method" else f"{self.status} {self.name}".strip()
+
+
 @dataclass(frozen=True)
 class Cell:
     """One place of a table: what would have to be trained (one recipe a seed), and what the paper prints there.
 
-    `lacks` is None where it can be trained, else what is missing: "no method ride yet" or "published only" (then there
-    are no recipes), or "needs data imagenet_lt". `reading` is the paper's reading that its recipes follow, `preset` the
-    method's or "". `bn` is the requested statistics of BatchNorm, None for those of `code_bn`: what the
-    reading tests with.
+    `missing` is None where it can be trained; without a method there are no recipes. `reading` is the paper's reading
+    that its recipes follow, `preset` the method's or "". `bn` is the requested statistics of BatchNorm, None for those
+    of `code_bn`: what the reading tests with.
     """
 
     row: Variant
     column: Variant
     recipes: tuple[Recipe, ...]
     published: Published | None
-    lacks: str | None = None
+    missing: Missing | None = None
     reading: str = ""
     preset: str = ""
     bn: str | None = None
@@ -132,7 +140,7 @@ class Table:
 
     Args:
         exhibit: Its name in the paper: "table4".
-        caption: The text above it.
+        heading: The text above it; "{place}" is where it names its images.
         settings: The paper's: they make the recipes.
         base: The settings every cell shares.
         rows: From top to bottom.
@@ -155,7 +163,7 @@ class Table:
     """
 
     exhibit: str
-    caption: str
+    heading: str
     settings: Settings
     base: Mapping[str, Any]
     rows: Sequence[Variant]
@@ -178,6 +186,11 @@ class Table:
     def id(self) -> str:
         """Returns its id as shown and typed: "table4@released-digits-r60", "mislas/table1"."""
         return f"{'' if self.paper == DEFAULT else self.paper + '/'}{self.exhibit}{''.join(self.marks)}"
+
+    @property
+    def caption(self) -> str:
+        """Returns the text above it: "Accuracy by class group (CIFAR-LT-100 (100); a figure of ours)."."""
+        return self.heading.replace("{place}", _place_name(self.base)) if "{place}" in self.heading else self.heading
 
     @property
     def file_name(self) -> str:
@@ -213,11 +226,11 @@ class Table:
                 edits = dict(column.edits) | dict(row.edits)
                 method = edits.get("method") or self.base.get("method")
                 recipes: tuple[Recipe, ...] = ()
-                lacks = None
+                missing = None
                 if any(variant.edits.get("method", "") is None for variant in (row, column)):
-                    lacks = "published only"
+                    missing = Missing("published only")
                 elif method and method not in METHODS:
-                    lacks = f"no method {method} yet"
+                    missing = Missing("no method", method)
                 else:
                     edits = {n: v for n, v in self.base.items() if _takes(method, n)} | edits
                     same = tuple(edits.items())
@@ -225,17 +238,17 @@ class Table:
                         built[same] = tuple(self.settings.recipe(**edits, seed=seed) for seed in self.seeds)
                     recipes = built[same]
                     if (images := recipes[0].dataset) in UNREAD:
-                        lacks = f"needs data {images}"
+                        missing = Missing("needs data", images)
                 published = self.published.get((row.label, column.label))
                 reading, bn = edits.get("reading", self.settings.default), row.bn or column.bn or self.bn
                 code_bn = self.settings.readings[reading].bn(recipes[0]) if recipes else "running"
                 way = reading, edits.get("preset", ""), bn, code_bn
-                cells.append(Cell(row, column, recipes, published, lacks, *way))
+                cells.append(Cell(row, column, recipes, published, missing, *way))
         return cells
 
     def recipes(self) -> list[Recipe]:
         """Returns every recipe that the table needs and that can be trained, each once, seed by seed."""
-        cells = [cell for cell in self.cells() if cell.lacks is None]
+        cells = [cell for cell in self.cells() if cell.missing is None]
         every = [cell.recipes[i] for i in range(len(self.seeds)) for cell in cells]
         return list({recipe.key(): recipe for recipe in every}.values())
 
@@ -264,6 +277,7 @@ class Table:
                 f"{', '.join(clash)} set for {self.id}",
                 "allowed: what its rows and columns do not decide",
                 "choose some of its rows and columns instead",
+                kind="decided by rows",
             )
         across = self.columns if columns is None else columns
 
@@ -272,11 +286,13 @@ class Table:
             return [each for cell in edited.cells() for recipe in cell.recipes for each in recipe.lineage()]
 
         images = {name: value for name, value in asked.items() if name in ("dataset", "ratio", "imb_type")}
-        own, elsewhere, whole = recipes({}), recipes(images), recipes(asked)
+        moved_to = {name: value for name, value in images.items() if name == "dataset"}
+        own, there, elsewhere, whole = recipes({}), recipes(moved_to), recipes(images), recipes(asked)
+        before = {"dataset": own, "ratio": there, "imb_type": there}  # the data set decides an imb_type too
         other = {
             name: value
             for name, value in asked.items()
-            if _values(name, whole) != _values(name, own if name in images else elsewhere)
+            if _values(name, whole) != _values(name, before.get(name, elsewhere))
         }
         moved = [variant.label for variant in across] != [variant.label for variant in self.columns]
         named = {name: other[name] for name in sorted(other, key=_place)}
@@ -285,19 +301,18 @@ class Table:
         marks = [_mark(name, value) for name, value in named.items()] + [
             _mark("ratio", variant.label) for variant in across if moved
         ]
-        place = _place_name(dict(self.base) | other, moved) if {"dataset", "ratio"} & other.keys() else ""
         rest = {name: value for name, value in other.items() if name not in ("dataset", "ratio", "imb_type")}
-        caption = _PLACE.sub(place, self.caption, count=1) if place else self.caption
-        if place and caption == self.caption:
-            caption += f" On {place}."
+        base, heading = dict(self.base) | other, self.heading
+        if {"dataset", "ratio"} & other.keys() and "{place}" not in heading:
+            heading += f" On {_place_name(base, moved)}."
         if rest:
             words = ", ".join(f"{name} {fields.text(value)}" for name, value in rest.items())
-            caption += f" Not the paper's settings: {words}."
+            heading += f" Not the paper's settings: {words}."
         return dataclasses.replace(
             self,
             marks=(*self.marks, *(f"-{mark}" for mark in marks)),
-            caption=caption,
-            base=dict(self.base) | other,
+            heading=heading,
+            base=base,
             columns=across,
             published={} if other else self.published,
             profile="set by hand" if {"epochs", "epoch_steps"} & other.keys() else self.profile,
@@ -325,6 +340,7 @@ class Table:
                     f"another data set or ratio for {self.id}, whose columns are data sets",
                     "allowed: its own columns",
                     "choose some of its columns instead",
+                    kind="decided by columns",
                 )
         elif len(across) > 1:
             raise RequestError(f"{len(across)} ratios for {self.id}", "allowed: one, as its columns are no ratios")
@@ -345,11 +361,11 @@ class Table:
             raise unknown("reading", reading, readings)
         if any("reading" in row.edits for row in self.rows):
             raise RequestError(f"reading {reading} for {self.id}", "allowed: exhibits whose rows share one reading")
-        caption = f"{self.caption} Reading: {readings[reading].title}."
+        heading = f"{self.heading} Reading: {readings[reading].title}."
         base = dict(self.base) | {"reading": reading}
         rows = self.rows_by_reading.get(reading, self.rows)
         marks = (*self.marks, f"@{reading}")
-        return dataclasses.replace(self, marks=marks, caption=caption, base=base, rows=rows)
+        return dataclasses.replace(self, marks=marks, heading=heading, base=base, rows=rows)
 
     def tested_with(self, bn: str | None) -> Self:
         """Returns the exhibit with other statistics of BatchNorm, whose name is in id and caption; None for its own.
@@ -363,8 +379,8 @@ class Table:
             raise unknown("statistics", bn, STATISTICS)
         if self.compared_bn:
             raise RequestError(f"statistics {bn} for {self.id}", "allowed: exhibits that do not compare statistics")
-        caption = f"{self.caption} Tested with BatchNorm statistics: {STATISTICS[bn]}."
-        return dataclasses.replace(self, marks=(*self.marks, f"-bn-{bn}"), caption=caption, bn=bn)
+        heading = f"{self.heading} Tested with BatchNorm statistics: {STATISTICS[bn]}."
+        return dataclasses.replace(self, marks=(*self.marks, f"-bn-{bn}"), heading=heading, bn=bn)
 
     def protocol(self, name: str) -> Self:
         """Returns the exhibit under another protocol, whose name is in id and caption.
@@ -380,10 +396,10 @@ class Table:
             raise unknown("protocol", name, PROTOCOLS)
         if name == "last":
             return self
-        caption = f"{self.caption} Protocol {name}: {PROTOCOLS[name]}."
+        heading = f"{self.heading} Protocol {name}: {PROTOCOLS[name]}."
         base = dict(self.base) | {"split_seed": "run"}
         marks = (*self.marks, f"-protocol-{name}")
-        return dataclasses.replace(self, marks=marks, caption=caption, base=base, best=True)
+        return dataclasses.replace(self, marks=marks, heading=heading, base=base, best=True)
 
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.
@@ -414,7 +430,7 @@ class Table:
             self,
             marks=(*self.marks, f"-{profile}"),
             rows=[scaled(row) for row in self.rows],
-            caption=f"{self.caption} Profile {profile}, not the paper's length: {words}.",
+            heading=f"{self.heading} Profile {profile}, not the paper's length: {words}.",
             base=dict(self.base) | given,
             published={},
             profile=profile,
@@ -450,11 +466,10 @@ def _values(name: str, recipes: Iterable[Recipe]) -> list[Any]:
     return [recipe.values.get(plain) for recipe in recipes if owner in ("", recipe.method.name())]
 
 
-_PLACE = re.compile(r"CIFAR-LT-10+(?: \(\d+\))?")
 _LONG_TAILED = {"cifar10": "CIFAR-LT-10", "cifar100": "CIFAR-LT-100", "digits": "Digits-LT"}
 
 
-def _place_name(base: Mapping[str, Any], moved: bool) -> str:
+def _place_name(base: Mapping[str, Any], moved: bool = False) -> str:
     """Returns what a caption calls the images: "Digits-LT (60)".
 
     Args:

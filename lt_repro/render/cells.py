@@ -14,7 +14,6 @@ from lt_repro.store.runs import Run
 
 MISSING = "—"
 ABSENT = "n/a"
-UNTRAINED = "published only"
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Measured:
 
         Where the cell cannot be trained here it is "no method", "needs data" or "published only".
         """
-        if self.cell.lacks:
-            return " ".join(self.cell.lacks.split()[:2])
+        if self.cell.missing:
+            return self.cell.missing.status
         if self.runs:
             return "done" if {recipe.seed for recipe in self.cell.recipes} <= set(self.seeds) else "partial"
         return "diverged" if self.diverged else "missing"
@@ -115,8 +114,8 @@ class Measured:
 
     def text(self) -> str:
         """Returns "mean ± sd (n)" in percent; "—" without a run, "n/a" where the class group does not exist."""
-        if self.cell.lacks == UNTRAINED:
-            return UNTRAINED
+        if self.status == "published only":
+            return self.status
         if self.mean is None:
             return ABSENT if self.runs else MISSING
         return f"{spread(self.mean, self.sd)} ({self.n})"
@@ -151,7 +150,7 @@ def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:
         ended = {status: tuple(run for run in seed_runs if run.status == status) for status in ("done", "diverged")}
         parents = (result.get(parent.key()) for recipe in by_seed for parent in recipe.parents.values())
         failed_parents = [run.recipe.key() for run in parents if run and run.status == "diverged"]
-        reason = f"its parent {', '.join(failed_parents)} diverged" if failed_parents and not seed_runs else cell.lacks
+        reason = f"its parent {', '.join(failed_parents)} diverged" if failed_parents and not seed_runs else None
         shown = table.compared_bn or {cell.bn or "running"}
         done = tuple(run for run in ended["done"] if all(run.outcome(bn) for bn in shown))
         if ended["done"] and not done:
@@ -352,7 +351,7 @@ def _cell(table: Table, entry: Measured, first: Measured) -> dict[str, Any]:
         **published_json(published),
         "notes": list(entry.cell.row.notes) if published else [],
         "recipe": entry.cell.recipe and entry.cell.recipe.key(),
-        "reason": entry.reason,
+        "reason": entry.reason or (str(entry.cell.missing) if entry.cell.missing else None),
         "status": entry.status,
         "keys": [run.recipe.key() for run in entry.runs],
     }

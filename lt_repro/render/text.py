@@ -9,7 +9,7 @@ from lt_repro.papers.settings import Settings
 from lt_repro.papers.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render import comma
-from lt_repro.render.cells import UNTRAINED, Measured, gain_of, points, published_text, spread, to_json
+from lt_repro.render.cells import Measured, gain_of, points, published_text, spread, to_json
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.store import provenance
 from lt_repro.store.runs import Run
@@ -266,16 +266,14 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
     missing: dict[str, list[str]] = {}
     for entry in measured:
-        if entry.cell.lacks and entry.cell.lacks != UNTRAINED:  # a cell that is published only says so
-            missing.setdefault(entry.status, []).append(
-                f"{entry.cell.row.title} ({entry.cell.lacks.split(maxsplit=2)[2]})"
-            )
+        if entry.cell.missing and entry.cell.missing.name:  # a cell that is published only says so
+            missing.setdefault(entry.status, []).append(f"{entry.cell.row.title} ({entry.cell.missing.name})")
     for status, places in missing.items():
         why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
-        yield f"Not measured, {why}: {', '.join(_distinct(places)).replace(' yet)', ')')}."
+        yield f"Not measured, {why}: {', '.join(_distinct(places))}."
     reasons: dict[str, list[str]] = {}
     for entry in measured:
-        if entry.reason and not entry.cell.lacks:
+        if entry.reason and not entry.cell.missing:
             reasons.setdefault(entry.reason, []).append(f"{entry.cell.row.title}, {entry.cell.column.title}")
     for reason, places in reasons.items():
         yield f"Not measured: {'; '.join(places)}: {reason}."

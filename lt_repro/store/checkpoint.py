@@ -54,7 +54,7 @@ def load(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
                 try:
                     file.replace(aside)
                 except OSError as error:
-                    raise files.cannot_write(aside, error.strerror or str(error)) from error
+                    raise files.cannot_write(aside, error) from error
                 damaged.append(file.name)
     return None, damaged
 

@@ -1,6 +1,7 @@
 """Writes files so that none is lost or half-written: temporary file, flush, fsync, rename."""
 
 import contextlib
+import errno
 import glob
 import os
 from pathlib import Path
@@ -40,7 +41,7 @@ def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None 
             raise cannot_write(path, "a file exists where its folder should be") from None
         raise
     except OSError as error:
-        raise cannot_write(path, error.strerror or str(error)) from error
+        raise cannot_write(path, error) from error
     finally:
         remove(temporary)
 
@@ -74,16 +75,19 @@ def ensure_writable(folder: Path, name: str = "probe") -> None:
             os.fsync(stream.fileno())
         probe.unlink()
     except OSError as error:
-        raise cannot_write(probe, error.strerror or str(error)) from error
+        raise cannot_write(probe, error) from error
 
 
 class CannotWrite(RequestError):
     """A file or folder cannot be written; existing files are unchanged."""
 
 
-def cannot_write(path: Path, why: str) -> CannotWrite:
+def cannot_write(path: Path, why: OSError | str) -> CannotWrite:
     """Returns the error for a path that cannot be written."""
-    return CannotWrite(f"cannot write {path}: {why}", "nothing was changed", "choose another output folder")
+    full = isinstance(why, OSError) and why.errno in (errno.ENOSPC, errno.EDQUOT)
+    text = why if isinstance(why, str) else why.strerror or str(why)
+    kind, fix = ("no room", "make room") if full else ("not writable", "choose another output folder")
+    return CannotWrite(f"cannot write {path}: {text}", "nothing was changed", fix, kind=kind)
 
 
 def _sync(folder: Path) -> None:

@@ -64,6 +64,8 @@ class OlderSchema(DamagedError):
         schema: Its schema.
     """
 
+    kind = "older schema"
+
     def __init__(self, path: Path, schema: int) -> None:
         was = f"{path} was written by an older version of ltrepro: schema {schema}"
         super().__init__(was, f"this version reads schema {SCHEMA}", "re-key the run files of this folder")

@@ -164,6 +164,8 @@ class Run:
 class MissingWeights(RequestError):
     """A finished run has no weights file beside it."""
 
+    kind = "no weights"
+
 
 def run_folders(given: Sequence[Path] | None) -> list[Path]:
     """Returns the folders to search for runs, each once: the given ones or `./runs`, then `./tables/runs`."""

@@ -184,6 +184,7 @@ def _ended(recipe: Recipe, out: Path, images: Images, needed: bool) -> Run | Fai
             f"{run.path} has split {run.split['digest'][:8]}, not {images.split.digest[:8]}",
             "allowed: runs on the split that the recipe names",
             "it was not changed; move it away, or train into another folder",
+            kind="other split",
         )
     return run
 

@@ -73,8 +73,9 @@ def fit(
                 state.save()
         return publish(state)
     except files.CannotWrite as error:
+        fix = "make room" if error.kind == "no room" else "make its folder writable"
         kept = "the last checkpoint was kept" if checkpoint.exists(state.path) else "nothing was saved yet"
-        raise FailedError(str(error).splitlines()[0], f"training stopped; {kept}", "make room and rerun") from error
+        raise FailedError(str(error).splitlines()[0], f"training stopped; {kept}", f"{fix} and rerun") from error
 
 
 def train_step(state: TrainState) -> None:

@@ -285,6 +285,7 @@ class TrainState:
                     f"checkpoint {self.path} has {name}={state[name]}, this run has {value}",
                     "allowed: the device, the images and the parents' weights that the run started with",
                     "use those again, or move the checkpoint away to start over",
+                    kind="other machine",
                 )
         self.net.load_state_dict(state["net"])
         assert self.optimizer is not None

@@ -158,7 +158,7 @@ def written_in_place():
         except FileExistsError:
             raise
         except OSError as error:
-            raise files.cannot_write(path, error.strerror) from error
+            raise files.cannot_write(path, error) from error
 
     return patch.object(files, "write", write)
 

@@ -107,7 +107,7 @@ _PRINTED1 = published(
 )
 TABLE1 = paper_table(
     exhibit="table1",
-    caption="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper), all under one recipe here: top-1 test "
+    heading="DBN-Mix beside other methods on CIFAR-LT (Table 1 of the paper), all under one recipe here: top-1 test "
     "accuracy in percent. The paper quotes the other methods, each from training of its own kind.",
     base={"dataset": "cifar10"},
     rows=_ROWS1,
@@ -117,7 +117,7 @@ TABLE1 = paper_table(
 _OWN1 = tuple(under_own_recipes(_ROWS1))
 TABLE1_OWN = paper_table(
     exhibit="table1_own",
-    caption="The other methods of the paper's Table 1 under their authors' own recipes: top-1 test accuracy in "
+    heading="The other methods of the paper's Table 1 under their authors' own recipes: top-1 test accuracy in "
     "percent.",
     base={"dataset": "cifar10"},
     rows=_OWN1,
@@ -130,7 +130,7 @@ TABLE1_OWN = paper_table(
 _LONGER = {"epochs": 200}  # the extended schedule of ImageNet-LT
 TABLE2 = paper_table(
     exhibit="table2",
-    caption="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
+    heading="DBN-Mix beside other methods on ImageNet-LT (Table 2 of the paper): top-1 test accuracy in percent. "
     "The standard schedule has 100 epochs, the extended one 200 (as the paper's drops imply).",
     base={"dataset": "imagenet_lt", "ratio": 256.0},
     rows=(
@@ -173,7 +173,7 @@ TABLE2 = paper_table(
 )
 TABLE3 = paper_table(
     exhibit="table3",
-    caption="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
+    heading="DBN-Mix beside other methods on iNaturalist 2018 (Table 3 of the paper): top-1 test accuracy in percent.",
     base={"dataset": "inat2018", "ratio": 500.0},
     rows=(
         Variant("cb_focal", "CB-Focal (printed CE-Focal)", {"method": "cb_focal"}),
@@ -222,7 +222,7 @@ def _rival(label: str, title: str, method: str, **edits: Any) -> Variant:
 
 RIVALS = paper_table(
     exhibit="rivals",
-    caption="Every method under one recipe (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
+    heading="Every method under one recipe ({place}; a table of ours): top-1 test accuracy in percent.",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),
@@ -284,7 +284,7 @@ RIVALS = paper_table(
 
 PARTS = paper_table(
     exhibit="parts",
-    caption="Methods without their moving part (CIFAR-LT-100 (100); a table of ours): top-1 test accuracy in percent.",
+    heading="Methods without their moving part ({place}; a table of ours): top-1 test accuracy in percent.",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),

@@ -60,7 +60,7 @@ RELEASED_ROWS = (
 
 TABLE4 = paper_table(
     exhibit="table4",
-    caption="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
+    heading="Ablation of DBN-Mix (Table 4 of the paper): top-1 test accuracy in percent.",
     base={"dataset": "cifar100"},
     rows=ROWS,
     columns=ratios(100, 50, 10),
@@ -86,8 +86,7 @@ def _over(name: str, *values: float) -> tuple[Variant, ...]:
 
 FIG3A = paper_table(
     exhibit="fig3a",
-    caption="DBN-Mix against eta and eps of the temperature scaling "
-    "(Fig. 3a of the paper, CIFAR-LT-100 (100); the grid is ours).",
+    heading="DBN-Mix against eta and eps of the temperature scaling (Fig. 3a of the paper, {place}; the grid is ours).",
     base=_FULL,
     rows=_over("eps", 0.2, 0.4, 0.6, 0.8),
     columns=_over("eta", 1, 3, 5, 7, 9, 11),
@@ -99,7 +98,7 @@ FIG3A = paper_table(
 )
 FIG3B = paper_table(
     exhibit="fig3b",
-    caption="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, CIFAR-LT-100 (100)).",
+    heading="DBN-Mix against alpha of bilateral mixup (Fig. 3b of the paper, {place}).",
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("alpha", 0.2, 0.5, 0.7, 1.0, 1.2, 1.5),
@@ -110,8 +109,7 @@ FIG3B = paper_table(
 )
 FIG3C = paper_table(
     exhibit="fig3c",
-    caption="DBN-Mix against gamma of the reverse sampler "
-    "(Fig. 3c of the paper, CIFAR-LT-100 (100); the grid is ours).",
+    heading="DBN-Mix against gamma of the reverse sampler (Fig. 3c of the paper, {place}; the grid is ours).",
     base=_FULL,
     rows=(Variant("dbn+bm+ts", "DBN-Mix"),),
     columns=_over("gamma", 1, 2, 3, 5, 10, inf),
@@ -126,7 +124,7 @@ _BRANCHES = {"rebalancing": "re-balancing branch", "conventional": "conventional
 
 TABLE5 = paper_table(
     exhibit="table5",
-    caption="BBN and DBN-Mix by branch and class group (Table 5 of the paper, CIFAR-LT-100 (100)).",
+    heading="BBN and DBN-Mix by branch and class group (Table 5 of the paper, {place}).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(
         Variant(f"{label}/{branch or 'final'}", f"{title}, {words}", edits, branch=branch)
@@ -161,7 +159,7 @@ def _table6(half: str, title: str, edits: Callable[[Variant], Mapping[str, Any]]
     columns = (Variant("accuracy", "accuracy"),)
     return paper_table(
         exhibit=f"table6{half}",
-        caption=f"{title} (Table 6{half} of the paper, CIFAR-LT-100 (100)).",
+        heading=f"{title} (Table 6{half} of the paper, {{place}}).",
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
         rows=rows,
         columns=columns,
@@ -191,7 +189,7 @@ TABLE6 = (TABLE6A, TABLE6B)
 
 FIG1 = paper_table(
     exhibit="fig1",
-    caption="Training images and accuracy by class (Fig. 1 of the paper, CIFAR-LT-10 (200)).",
+    heading="Training images and accuracy by class (Fig. 1 of the paper, {place}).",
     base={"dataset": "cifar10", "ratio": 200.0},
     rows=(
         Variant("sbn", "Vanilla"),
@@ -212,7 +210,7 @@ FIG1 = paper_table(
 _BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = paper_table(
     exhibit="groups",
-    caption="Accuracy by class group (CIFAR-LT-100 (100); a figure of ours).",
+    heading="Accuracy by class group ({place}; a figure of ours).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
@@ -231,7 +229,7 @@ GROUPS = paper_table(
 )
 TESTED = paper_table(
     exhibit="statistics",
-    caption="The same weights, tested with four statistics of BatchNorm (CIFAR-LT-100 (100); a figure of ours).",
+    heading="The same weights, tested with four statistics of BatchNorm ({place}; a figure of ours).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(ROWS[i] for i in (1, 3, 4, 7, 8)),
     columns=tuple(Variant(bn, words.partition(",")[0], bn=bn) for bn, words in STATISTICS.items()),
@@ -239,7 +237,7 @@ TESTED = paper_table(
 )
 RELIABILITY = paper_table(
     exhibit="reliability",
-    caption="Accuracy by confidence, all seeds together (CIFAR-LT-100 (100); a figure of ours).",
+    heading="Accuracy by confidence, all seeds together ({place}; a figure of ours).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
     columns=(Variant("accuracy", "accuracy"),),
@@ -254,8 +252,8 @@ RELIABILITY = paper_table(
 
 LAMBDAS = paper_table(
     exhibit="lambdas",
-    caption="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
-    "(CIFAR-LT-100 (100); a figure of ours).",
+    heading="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
+    "({place}; a figure of ours).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(*(row for row in ROWS if "mix" in row.edits), *(row for row in ROWS if "mix" not in row.edits)),
     columns=(Variant("accuracy", "accuracy"),),
@@ -289,7 +287,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     rows += [Variant(f"released/{label}", title, {"reading": "released"} | edits) for label, title, edits in _NEITHER]
     return paper_table(
         exhibit=f"readings_{name}",
-        caption=f"Two readings of {title} on CIFAR-LT-100 (100), each point between them, and settings of neither "
+        heading=f"Two readings of {title} on {{place}}, each point between them, and settings of neither "
         "(a table of ours).",
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
