@@ -215,6 +215,36 @@ def test_what_is_passed_over(tmp_path):
     ):
         put(tmp_path / path, b"no image")
     assert load(tmp_path).name == name
+    (line,) = notes(tmp_path)
+    assert line == "skipped 9 hidden or system files or folders: 'test/bee/Desktop.ini', 'test/desktop.ini', ..."
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("train/ant/Icon\r", r"train/ant/Icon\r"),
+        *((path, path) for path in ("train/ant/0.png:Zone.Identifier", "test/bee/._x.png", "train/.DS_Store")),
+        ("train/bee/@eaDir/0.png/x.jpg", "train/bee/@eaDir"),
+        ("train/__MACOSX/ant/0.png", "train/__MACOSX"),
+        ("train/ant/.ipynb_checkpoints/0.png", "train/ant/.ipynb_checkpoints"),
+    ],
+)
+def test_what_a_file_system_leaves_is_skipped_with_a_note(tmp_path, path, shown):
+    name = load(made(tmp_path)).name
+    put(tmp_path / path, b"no image")
+    pool = load(tmp_path)
+    assert (pool.name, pool.notes) == (name, (f"skipped 1 hidden or system files or folders: '{shown}'",))
+
+
+def test_classes_whose_names_look_the_same_are_refused(tmp_path):
+    made(tmp_path, (3, 2))
+    for part in ("train", "test"):
+        for name in ("caf\u00e9", "cafe\u0301"):
+            put(tmp_path / part / name / "x.png", encoded(noise(0)))
+    refused(tmp_path, tmp_path, r"classes whose names look the same: 'cafe\u0301', 'caf\xe9'")
+    for part in ("train", "test"):
+        (tmp_path / part / "cafe\u0301").rename(tmp_path / part / "CAF\u00c9")  # upper and lower case are two classes
+    assert load(tmp_path).class_names == ("CAF\u00c9", "ant", "bee", "caf\u00e9")
 
 
 def test_links_are_followed(tmp_path):
@@ -388,11 +418,18 @@ def test_a_format_that_states_its_white_is_not_stretched(tmp_path):
         assert notes(tmp_path / str(white)) == []
 
 
-def png(pixels, colour, *chunks):
-    """A PNG of 16 bits a channel, which Pillow does not write; `colour` as in its header."""
+def packed(samples, bits):
+    """Rows of samples (H, W, C) of so many bits each, the highest first, each row filled up to whole bytes."""
+    values = np.asarray(samples, np.int64).reshape(len(samples), -1, 1)
+    rows = (values >> np.arange(bits)[::-1] & 1).reshape(len(samples), -1).astype(np.uint8)
+    return [row.tobytes() for row in np.packbits(rows, axis=1)]
+
+
+def png(pixels, colour, *chunks, bits=16):
+    """A PNG of any depth, which Pillow does not write; `colour` as in its header."""
     height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+    rows = b"".join(b"\0" + row for row in packed(pixels, bits))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -456,7 +493,9 @@ def test_large_images_are_noted_with_their_size(tmp_path):
 @pytest.mark.parametrize(("kind", "level"), [(np.float32, 1), (np.int32, -1), (np.int32, 1 << 16)])
 def test_grey_of_an_unknown_white_is_refused(tmp_path, kind, level):
     put(made(tmp_path) / "train" / "bee" / "z.tif", encoded(np.full((4, 4), level, kind), "TIFF"))
-    refused(tmp_path, "'train/bee/z.tif' (its grey levels are not 8 or 16 bits)")
+    refused(
+        tmp_path, "'train/bee/z.tif' (TIFF of values other than unsigned ones of at most 16 bits, which is not read)"
+    )
 
 
 def test_what_is_transparent_is_white(tmp_path):
@@ -522,6 +561,259 @@ def test_pillows_warnings_stay_inside(tmp_path, recwarn):
         Image.open(io.BytesIO(with_trash))
     assert np.array_equal(first(tmp_path, with_trash), noise(6))
     assert not recwarn.list
+
+
+# --- pixels known by construction -----------------------------------------------------------------------------------
+
+BYTE_ORDERS = {"<": b"II*\0", ">": b"MM\0*"}
+SIGNED, FLOAT = {339: [2]}, {339: [3]}
+
+
+def backwards(data):
+    return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
+
+
+def tiff(samples, bits, photometric, order="<", deflate=False, tags=()):
+    """A TIFF of samples (H, W, C), eight rows a strip; `tags` are further ones or other values, lists by number."""
+    height, width, channels = samples.shape
+    entries = {256: [width], 257: [height], 258: [bits] * channels, 259: [8 if deflate else 1], 262: [photometric]}
+    entries |= {277: [channels], 278: [8]} | dict(tags)
+    strips = []
+    for plane in [samples] if entries.get(284) != [2] else np.split(samples, channels, axis=2):
+        values = np.diff(plane, axis=1, prepend=0) if 317 in entries else plane  # a predictor
+        kind = {1: "u", 2: "i", 3: "f"}[entries.get(339, [1])[0]]
+        for part in np.split(values, height // 8):
+            raw = b"".join(packed(part, bits)) if bits % 16 else part.astype(f"{order}{kind}{bits // 8}").tobytes()
+            raw = zlib.compress(raw) if deflate else raw
+            strips.append(backwards(raw) if entries.get(266) == [2] else raw)
+    lengths = [len(strip) for strip in strips]
+    entries |= {273: [8 + sum(lengths[:at]) for at in range(len(strips))], 279: lengths}
+    data = b"".join(strips)
+    data += bytes(len(data) % 2)
+    fields, beside, end = b"", b"", 8 + len(data) + 2 + 12 * len(entries) + 4
+    for tag, values in sorted(entries.items()):
+        raw = struct.pack(f"{order}{len(values)}I", *values)
+        place = struct.pack(f"{order}I", end + len(beside))
+        fields += struct.pack(f"{order}HHI", tag, 4, len(values)) + (raw if len(values) == 1 else place)
+        beside += raw if len(values) > 1 else b""
+    directory = struct.pack(f"{order}H", len(entries)) + fields + bytes(4)
+    return BYTE_ORDERS[order] + struct.pack(f"{order}I", 8 + len(data)) + data + directory + beside
+
+
+def random(bits, channels=1, opaque=False):
+    """Samples (32, 32, C) of so many bits, the first of them 0 and the last the largest; or with an opaque alpha."""
+    samples = np.random.default_rng(bits).integers(0, 1 << bits, (32, 32, channels))
+    samples[0, 0], samples[-1, -1] = 0, (1 << bits) - 1
+    if opaque:
+        samples[..., -1] = (1 << bits) - 1
+    return samples
+
+
+def in_colour(samples, bits):
+    """Samples as 8 bits of red, green and blue."""
+    levels = samples >> bits - 8 if bits >= 8 else samples * 255 // ((1 << bits) - 1)
+    return np.broadcast_to(levels[..., :3] if levels.shape[2] > 2 else levels[..., :1], (32, 32, 3))
+
+
+PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3))
+
+
+def colours(bits, scale=257):
+    return {320: (PALETTE[: 1 << bits].T * scale).ravel().tolist()}
+
+
+@pytest.mark.parametrize("order", BYTE_ORDERS)
+@pytest.mark.parametrize("deflate", [False, True])
+def test_a_tiff_is_read_as_it_was_written_or_refused(tmp_path, order, deflate):
+    """Every photometric interpretation and depth, each in both byte orders."""
+    grey = {bits: in_colour(random(bits), bits) for bits in (1, 2, 4, 8, 12, 16)}
+    three, ink = random(8, 3), random(8, 4)
+    printed = np.round((255 - ink[..., :3]) * (255 - ink[..., 3:]) / 255)
+    read = {
+        **{f"white is 0, {bits} bits": (255 - grey[bits], (random(bits), bits, 0)) for bits in (1, 2, 4, 8)},
+        **{f"black is 0, {bits} bits": (grey[bits], (random(bits), bits, 1)) for bits in (1, 2, 4, 8, 16)},
+        **{f"palette, {bits} bits": (PALETTE[random(bits)[..., 0]], (random(bits), bits, 3)) for bits in (1, 2, 4, 8)},
+        **{f"RGB, {bits} bits": (in_colour(random(bits, 3), bits), (random(bits, 3), bits, 2)) for bits in (8, 16)},
+        "CMYK": (printed, (ink, 8, 5)),
+    }
+    for name, (expected, content) in read.items():
+        tags = colours(content[1]) if content[2] == 3 else {}
+        image = first(tmp_path / name, tiff(*content, order, deflate, tags))
+        assert np.abs(image - expected.astype(int)).max() <= (content[2] == 5), name
+    never = {
+        **{f"white is 0, {bits} bits": (random(bits), bits, 0, {}) for bits in (12, 16)},
+        **{f"RGB, {bits} bits": (random(bits, 3), bits, 2, {}) for bits in (1, 2, 4, 12)},
+        **{f"black is 0, {bits} bits": (random(16), bits, 1, {}) for bits in (24, 32)},
+        **{f"signed, {bits} bits": (random(bits - 1), bits, 1, SIGNED) for bits in (8, 16)},
+        "signed, 32 bits": (random(16), 32, 1, SIGNED),
+        "floats": (random(1).astype(float), 32, 1, FLOAT),
+        "half floats": (random(1).astype(float), 16, 1, FLOAT),
+        "mask": (random(1), 1, 4, {}),
+        "YCbCr": (three, 8, 6, {530: [1, 1]}),
+        "CIELab": (three, 8, 8, {}),
+        "ICCLab": (three, 8, 9, {}),
+        "a palette of 8 bits": (random(8), 8, 3, colours(8, 1)),
+        "inks that are not CMYK": (ink, 8, 5, {332: [2]}),
+        "a fourth channel without a meaning": (ink, 8, 2, {}),
+        "a grey alpha of white is 0": (random(8, 2, True), 8, 0, {338: [2]}),
+    }
+    for name, (samples, bits, photometric, tags) in never.items():
+        put(
+            made(tmp_path / "never") / "train" / "ant" / "a.tif", tiff(samples, bits, photometric, order, deflate, tags)
+        )
+        assert "8-bit PNG" in refused(tmp_path / "never", "1 of 8 files", "'train/ant/a.tif'"), name
+
+
+@pytest.mark.parametrize("order", BYTE_ORDERS)
+def test_a_tiff_of_12_bits_has_its_own_white(tmp_path, order):
+    """Its white is 4095 whatever else is in the set, so that a class of such files is not darker than the others."""
+    content = tiff(random(12), 12, 1, order)
+    if order == ">":
+        put(made(tmp_path) / "train" / "ant" / "a.tif", content)
+        refused(tmp_path, "'train/ant/a.tif' (not an image that Pillow can open)")
+        return
+    assert np.array_equal(first(tmp_path, content), in_colour(random(12), 12))
+    put(tmp_path / "train" / "bee" / "b.tif", tiff(random(16), 16, 1))
+    assert np.array_equal(load(tmp_path).train_images[0], in_colour(random(12), 12))
+    assert notes(tmp_path) == []
+
+
+@pytest.mark.parametrize("order", BYTE_ORDERS)
+@pytest.mark.parametrize("deflate", [False, True])
+def test_a_tiff_in_other_arrangements(tmp_path, order, deflate):
+    """Bits from the right, differences, separate planes and further channels."""
+    planes, from_the_right, differences = {284: [2]}, {266: [2]}, {317: [2]}
+    shown = {
+        **{f"from the right, {bits} bits": (random(bits), bits, 0, from_the_right) for bits in (1, 2, 4)},
+        "from the right": (random(8), 8, 1, from_the_right),
+        "RGB from the right": (random(8, 3), 8, 2, from_the_right),
+        "planes": (random(8, 3), 8, 2, planes),
+        "an unused channel": (random(8, 4), 8, 2, {338: [0]}),
+        "alpha": (random(8, 4, True), 8, 2, {338: [2]}),
+        "16 bits and alpha": (random(16, 4, True), 16, 2, {338: [2]}),
+        "multiplied by alpha": (random(8, 4, True), 8, 2, {338: [1]}),
+        "grey and alpha": (random(8, 2, True), 8, 1, {338: [2]}),
+    }
+    hidden = {
+        "grey planes": (random(8), 8, 0, planes),
+        "palette planes": (random(8), 8, 3, planes | colours(8)),
+        "CMYK planes": (random(16, 4), 16, 5, planes),
+        "grey and alpha in planes": (random(8, 2, True), 8, 1, planes | {338: [2]}),
+    }
+    if deflate:
+        shown |= {f"differences, {bits} bits": (random(bits, 3), bits, 2, differences) for bits in (8, 16)}
+        shown |= {"planes of 16 bits": (random(16, 3), 16, 2, planes)}
+    else:  # Pillow itself then reads the strips
+        hidden |= {"planes of 16 bits": (random(16, 3), 16, 2, planes)}
+        hidden |= {"planes from the right": (random(8, 3), 8, 2, planes | from_the_right)}
+    for name, (samples, bits, photometric, tags) in shown.items():
+        expected = in_colour(samples, bits)
+        expected = expected if photometric else 255 - expected
+        image = first(tmp_path / name, tiff(samples, bits, photometric, order, deflate, tags))
+        assert np.array_equal(image, expected), name
+    for name, (samples, bits, photometric, tags) in hidden.items():
+        put(
+            made(tmp_path / "never") / "train" / "ant" / "a.tif", tiff(samples, bits, photometric, order, deflate, tags)
+        )
+        assert "8-bit PNG" in refused(tmp_path / "never", "1 of 8 files", "'train/ant/a.tif'"), name
+
+
+def test_a_colour_tiff_in_jpeg_compression(tmp_path):
+    assert (
+        np.abs(first(tmp_path, encoded(Image.new("RGB", (32, 32), RED), "TIFF", compression="jpeg")) - RED).max() <= 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour"),
+    [*((bits, 0) for bits in (1, 2, 4, 8, 16)), *((bits, 3) for bits in (1, 2, 4, 8)), *((b, 2) for b in (8, 16))],
+)
+def test_a_png_is_read_as_it_was_written(tmp_path, bits, colour):
+    samples = random(bits, 3 if colour == 2 else 1)
+    palette = [chunk(b"PLTE", PALETTE[: 1 << bits].astype(np.uint8).tobytes())] if colour == 3 else []
+    expected = PALETTE[samples[..., 0]] if colour == 3 else in_colour(samples, bits)
+    assert np.array_equal(first(tmp_path / "plain", png(samples, colour, *palette, bits=bits)), expected)
+    gamma = chunk(b"gAMA", struct.pack(">I", 100000))
+    assert np.array_equal(first(tmp_path / "gamma", png(samples, colour, gamma, *palette, bits=bits)), expected)
+    clear = samples[5, 5]  # this level or colour is transparent
+    key = b"\xff" * int(clear[0]) + b"\0" if colour == 3 else struct.pack(f">{len(clear)}H", *clear)
+    content = png(samples, colour, *palette, chunk(b"tRNS", key), bits=bits)
+    if (bits, colour) in ((2, 0), (4, 0), (16, 2)):  # Pillow compares with the level before it is scaled
+        put(made(tmp_path / "key") / "train" / "ant" / "a.png", content)
+        refused(
+            tmp_path / "key", "'train/ant/a.png' (PNG of 2, 4 or 16 bits with a transparent colour, which is not read)"
+        )
+    else:
+        on_white = np.where((samples == clear).all(axis=2)[..., None], 255, expected)
+        assert np.array_equal(first(tmp_path / "key", content), on_white)
+
+
+@pytest.mark.parametrize("white", [1, 100, 255, 1000, 4095, 65535])
+def test_a_netpbm_file_is_read_as_it_was_written(tmp_path, white):
+    samples = np.random.default_rng(white).integers(0, white + 1, (32, 32, 3))
+    for letters, values in (("P2P5", samples[..., :1]), ("P3P6", samples)):
+        text = " ".join(map(str, values.ravel())).encode()
+        for kind, body in ((letters[:2], text), (letters[2:], values.astype(">u2" if white > 255 else "u1").tobytes())):
+            image = first(tmp_path / kind, f"{kind} 32 32 {white}\n".encode() + body)
+            assert np.abs(image - values * 255 / white).max() <= 1
+
+
+def test_a_netpbm_file_of_floats_is_refused(tmp_path):
+    content = b"Pf 32 32 -1.0\n" + np.zeros((32, 32), "<f4").tobytes()
+    put(made(tmp_path) / "train" / "ant" / "a.pfm", content)
+    refused(tmp_path, "'train/ant/a.pfm' (its grey levels are not 8 or 16 bits)")
+
+
+def bmp(bits, rows, masks=(), palette=b"", height=32):
+    """A BMP; `rows` from the bottom up unless the height is negative."""
+    fields = 32, height, 1, bits, 3 if masks else 0, len(rows), 0, 0, len(palette) // 4, 0
+    header = struct.pack("<IiiHHIIiiII", 40, *fields) + struct.pack(f"<{len(masks)}I", *masks) + palette
+    begin = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", begin + len(rows), 0, 0, begin) + header + rows
+
+
+def test_a_bmp_is_read_as_it_was_written(tmp_path):
+    pixels, blue_first = noise(1), noise(1)[::-1, :, ::-1]
+    assert np.array_equal(first(tmp_path / "24", bmp(24, blue_first.tobytes())), pixels)
+    assert np.array_equal(first(tmp_path / "down", bmp(24, pixels[..., ::-1].tobytes(), height=-32)), pixels)
+    padded = np.concatenate([blue_first, np.zeros((32, 32, 1), np.uint8)], axis=2).tobytes()
+    assert np.array_equal(first(tmp_path / "32", bmp(32, padded)), pixels)
+    assert np.array_equal(first(tmp_path / "masks", bmp(32, padded, (0xFF0000, 0xFF00, 0xFF))), pixels)
+    for bits in (1, 4, 8):
+        samples = random(bits)
+        palette = np.pad(PALETTE[: 1 << bits, ::-1], ((0, 0), (0, 1))).astype(np.uint8).tobytes()
+        content = bmp(bits, b"".join(packed(samples[::-1], bits)), palette=palette)
+        assert np.array_equal(first(tmp_path / f"palette{bits}", content), PALETTE[samples[..., 0]])
+    for green in (5, 6):
+        red = green + 5
+        whites = np.array([31, (1 << green) - 1, 31])
+        levels = noise(2) * (whites / 255)
+        levels = levels.astype(int)
+        words = (levels[..., 0] << red | levels[..., 1] << 5 | levels[..., 2])[::-1].astype("<u2").tobytes()
+        content = bmp(16, words, (31 << red, int(whites[1]) << 5, 31))
+        assert np.abs(first(tmp_path / f"words{green}", content) - levels * 255 / whites).max() <= 1
+
+
+def test_a_jpeg_of_four_inks_says_whether_they_are_inverted(tmp_path):
+    ink = (40, 90, 200, 30)
+    content = encoded(Image.new("CMYK", (32, 32), ink), "JPEG", quality=100)
+    marker = content.index(b"Adobe")
+    printed = [(255 - part) * (255 - ink[3]) / 255 for part in ink[:3]]
+    assert np.abs(first(tmp_path / "cmyk", content) - printed).max() <= 2
+    # The same stored levels as YCCK: the three first ones are luma and chroma of inverted inks.
+    luma, blue, red, black = (255 - part for part in ink)
+    inks = luma + np.array([1.402 * (red - 128), -0.344 * (blue - 128) - 0.714 * (red - 128), 1.772 * (blue - 128)])
+    printed = (255 - np.clip(inks, 0, 255)) * black / 255
+    content_ycck = content[: marker + 11] + b"\2" + content[marker + 12 :]
+    assert np.abs(first(tmp_path / "ycck", content_ycck) - printed).max() <= 2
+    put(made(tmp_path / "unmarked") / "train" / "ant" / "a.jpg", content[: marker - 4] + content[marker + 12 :])
+    refused(tmp_path / "unmarked", "'train/ant/a.jpg' (CMYK JPEG without Adobe's marker, which is not read)")
+
+
+@pytest.mark.parametrize("form", ["SGI", "PCX"])
+def test_a_format_whose_pixels_are_untested_is_refused(tmp_path, form):
+    put(made(tmp_path) / "train" / "ant" / "a.png", encoded(noise(0), form))
+    refused(tmp_path, f"'train/ant/a.png' ({form}, which is not read)")
 
 
 # --- damaged files --------------------------------------------------------------------------------------------------
@@ -615,7 +907,7 @@ def test_a_postscript_program_is_not_run(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="was run"), Image.open(io.BytesIO(content)) as image:
         image.load()
     put(made(tmp_path) / "train" / "ant" / "a.png", content)
-    refused(tmp_path, "'train/ant/a.png' (PostScript")
+    refused(tmp_path, "'train/ant/a.png' (EPS, which is not read)")
 
 
 def test_an_error_without_words_is_called_by_its_kind(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Images in memory: a Pool to draw a split from, and the Images of a split."""
 
 import hashlib
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -217,5 +219,10 @@ def checked_pool(
     unexpected = [word for word in names.tolist() if not (word.isprintable() and word)]
     listed = ", ".join(map(ascii, unexpected[:2]))
     require(not unexpected, f"class names that are empty or cannot be printed: {listed}", "printable names")
+    looks = [unicodedata.normalize("NFC", word).strip() for word in names.tolist()]
+    shared = Counter(looks).most_common(1)[0][0]
+    twins = [ascii(word) for word, look in zip(names.tolist(), looks, strict=True) if look == shared]
+    listed = ", ".join(twins[:3])
+    require(len(twins) == 1, f"classes whose names look the same: {listed}", "a name of its own for each class")
     train, test = ((images[part], labels[part].astype(np.int64)) for part in ("train", "test"))
     return Pool(name, *train, *test, tuple(names.tolist()), hold_out, source, tuple(notes))
