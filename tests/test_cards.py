@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -44,8 +43,8 @@ DOCSTRING = """Margins by class
 class Sized(Method):
     __doc__ = DOCSTRING
 
-    title: ClassVar[str] = "Sized"
-    departures: ClassVar[tuple[Departure, ...]] = (
+    title = "Sized"
+    departures = (
         Departure("Margins", paper="m_k ~ N_k", code="none", ours="see 0.5; as the paper"),
         Departure("Bias", paper="not said", code="a bias", ours="none", effect="0.3 +- 0.1 points"),
     )
@@ -144,7 +143,7 @@ class Bare(Method):
     Reduces to: nothing.
     """
 
-    title: ClassVar[str] = "bare"
+    title = "bare"
 
     def loss(self, net, batches, ctx):
         return batches["uniform"].images.sum() * 0

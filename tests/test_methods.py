@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -68,12 +67,11 @@ def test_a_new_file_is_found_and_tested_without_a_further_line(tmp_path, monkeyp
     """What conftest does at its import, with one more method in the folder."""
     text = """
 from dataclasses import dataclass
-from typing import ClassVar
 from lt_repro.methods.base import Method
 
 @dataclass(frozen=True)
 class Plain(Method):
-    title: ClassVar[str] = "plain"
+    title = "plain"
 
     def loss(self, net, batches, ctx):
         return net(batches["uniform"].images)[0].square().mean()
@@ -305,7 +303,7 @@ def test_inactive_fields_are_those_that_change_nothing():
 def test_a_method_needs_a_title_and_a_loss_and_nothing_else():
     @dataclasses.dataclass(frozen=True)
     class Plain(Method):
-        title: ClassVar[str] = "plain"
+        title = "plain"
 
         def loss(self, net, batches, ctx):
             images, labels = batches["uniform"]

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 
 
@@ -33,10 +33,10 @@ class BalancedSoftmax(Method):
         alpha: Of Beta(alpha, alpha), > 0.
     """
 
-    title: ClassVar[str] = "Balanced softmax"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, inf)}
+    title = "Balanced softmax"
+    bounds = {"alpha": (ABOVE_0, inf)}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Training recipe",
             paper="CIFAR with AutoAugment and Cutout, batches of 512, 13,000 steps along a cosine",

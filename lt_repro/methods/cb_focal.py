@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 
 from lt_repro.losses import effective_weights, focal_loss
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, StepContext
 from lt_repro.methods.focal import Focal
 from lt_repro.nets.spec import NetSpec
 
@@ -33,15 +33,15 @@ class CbFocal(Method):
         form: "sigmoid" for one binary loss per class, or "softmax".
     """
 
-    title: ClassVar[str] = "Class-balanced focal loss"
-    bounds: ClassVar[Bounds] = {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)}
-    presets: ClassVar[Mapping[str, Preset]] = Focal.presets
-    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
+    title = "Class-balanced focal loss"
+    bounds = {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)}
+    presets = Focal.presets
+    tuned = {
         ("cifar100", 100.0): {"beta": 0.9},
         ("cifar100", 50.0): {"beta": 0.99},
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Divisor",
             paper="not said",

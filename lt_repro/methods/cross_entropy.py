@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, RandomInput, StepContext
+from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
 from lt_repro.mixing import mixup_inputs, mixup_within
 
 
@@ -32,8 +32,8 @@ class CrossEntropy(Method):
         alpha: Of Beta(alpha, alpha), > 0; 1 draws lam uniformly.
     """
 
-    title: ClassVar[str] = "Cross-entropy"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)}
+    title = "Cross-entropy"
+    bounds = {"alpha": (ABOVE_0, 1e6)}
 
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0

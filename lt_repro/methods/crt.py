@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
 
@@ -48,14 +48,14 @@ class Crt(Method):
         bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
     """
 
-    title: ClassVar[str] = "cRT"
+    title = "cRT"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 10, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Draws",
             paper="class-balanced sampling",

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from torch import Tensor
@@ -71,9 +71,9 @@ class DbnMix(Method):
         RequestError: A value is not allowed, or conventional mixup is asked of two branches.
     """
 
-    title: ClassVar[str] = "DBN-Mix"
+    title = "DBN-Mix"
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Strength of gamma",
             paper="the prose says that re-balancing is stronger as gamma increases; by (2) infinity is "

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -12,7 +12,6 @@ from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross
 from lt_repro.methods.base import (
     DEFERRED,
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
@@ -57,12 +56,12 @@ class Drw(Method):
         alpha: Of Beta(alpha, alpha), > 0.
     """
 
-    title: ClassVar[str] = "CE-DRW / CE-DRS"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
+    title = "CE-DRW / CE-DRS"
+    bounds = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {"published": LDAM_DRW}
+    presets = {"published": LDAM_DRW}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Class weights",
             paper="1 / N_k",

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 
 from lt_repro.losses import focal_loss
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 
@@ -30,9 +30,9 @@ class Focal(Method):
         form: "sigmoid" for one binary loss per class, or "softmax".
     """
 
-    title: ClassVar[str] = "Focal loss"
-    bounds: ClassVar[Bounds] = {"gamma": (0.0, 100.0)}
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "Focal loss"
+    bounds = {"gamma": (0.0, 100.0)}
+    presets = {
         "published": Preset(
             "the scripts of Cui et al. 2019's code; no setting here: pixels as x / 128 - 1, shortcuts that average "
             "instead of sub-sampling, an unseeded subset, batches that run on over the end of an epoch",
@@ -40,7 +40,7 @@ class Focal(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "The factor (1 - p)^gamma",
             paper="a power of 1 - p",

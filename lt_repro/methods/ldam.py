@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -13,11 +13,9 @@ from lt_repro.losses import deferred_weights, ldam_margins, soft_cross_entropy, 
 from lt_repro.methods.base import (
     DEFERRED,
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
-    Preset,
     Sampled,
     StepContext,
     deferred_draws,
@@ -52,14 +50,12 @@ class Ldam(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
     """
 
-    title: ClassVar[str] = "LDAM"
-    bounds: ClassVar[Bounds] = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
+    title = "LDAM"
+    bounds = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})
-    }
+    presets = {"published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure("Scale", paper="not said", code="s = 30 on cosines and margins alike", ours="the code's"),
         Departure(
             "Class weights",

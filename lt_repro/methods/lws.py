@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +55,14 @@ class Lws(Method):
         RequestError: A value is not allowed, or the bias of heads that are not linear is to be dropped.
     """
 
-    title: ClassVar[str] = "LWS"
+    title = "LWS"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 5, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Bias",
             paper="z_k = s_k w_k f, no bias",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, ldam_margins, soft_cross_entropy
 from lt_repro.methods.base import (
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
@@ -68,15 +67,15 @@ class M2m(Method):
         switch: Fraction of training at whose epoch balanced draws and translation begin, in [0, 1].
     """
 
-    title: ClassVar[str] = "M2m"
-    bounds: ClassVar[Bounds] = {
+    title = "M2m"
+    bounds = {
         "steps": (1, 1000),
         "step_size": (0.0, 1e6),
         "noise": (0.0, 1e6),
         "beta": (ABOVE_0, 0.999999),
     } | {"gamma": (0.0, inf), "lam": (0.0, 1e6), "switch": (0.0, 1.0)}
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/alinlab/M2m, run.sh and config.py; no setting here: the first N_k images in file order, 10 % "
             "of the test images as validation images, which choose the epoch; for CIFAR-100 it has normalise=own",
@@ -85,7 +84,7 @@ class M2m(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Source",
             paper="a class is drawn, then one of its images",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from lt_repro.meta import Outputs, Parameters, as_function, sensitive
 from lt_repro.methods.base import (
     DEFERRED,
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
@@ -51,9 +50,9 @@ class Mcw(Method):
             of each class outside it ("held_out").
     """
 
-    title: ClassVar[str] = "MCW"
-    bounds: ClassVar[Bounds] = {"gamma": (0.0, 100.0), "step": (0.0, 1e6)} | DEFERRED
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "MCW"
+    bounds = {"gamma": (0.0, 100.0), "step": (0.0, 1e6)} | DEFERRED
+    presets = {
         "published": Preset(
             "the paper's focal loss under the settings of its authors' code, which has cross-entropy alone (gamma=0); "
             "no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within 0.0002 of normalise=own), "
@@ -64,7 +63,7 @@ class Mcw(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Meta set",
             paper="10 images of each class, held out of the training set",

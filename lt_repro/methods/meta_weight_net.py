@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,8 @@ class MetaWeightNet(Method):
         learned: Whether V is trained; false leaves V as it starts.
     """
 
-    title: ClassVar[str] = "Meta-Weight-Net"
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "Meta-Weight-Net"
+    presets = {
         "published": Preset(
             "the code of Shu et al. 2019 for class imbalance; no setting here: CIFAR-10's statistics for both "
             "sets (for CIFAR-10 within 0.0002 of normalise=own), an unseeded subset, the best epoch on test",
@@ -59,7 +59,7 @@ class MetaWeightNet(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Meta set",
             paper="10 images of each class, held out of the training set",

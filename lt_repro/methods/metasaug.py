@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
 from lt_repro.methods.base import (
     DEFERRED,
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
@@ -114,9 +113,9 @@ class MetaSAug(Method):
             of each class outside it ("held_out").
     """
 
-    title: ClassVar[str] = "MetaSAug"
-    bounds: ClassVar[Bounds] = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6)} | DEFERRED
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "MetaSAug"
+    bounds = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6)} | DEFERRED
+    presets = {
         "published": Preset(
             "the code of Li et al. 2021; no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within "
             "0.0002 of normalise=own), another subset, the best epoch on test",
@@ -125,12 +124,12 @@ class MetaSAug(Method):
             | {"meta": "held_out", "meta_images": 10},
         )
     }
-    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
+    tuned = {
         ("cifar100", 50.0): {"strength": 0.75},
         ("cifar100", 20.0): {"strength": 0.75},
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Meta set",
             paper="10 images of each class, held out of the training set",

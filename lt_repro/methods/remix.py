@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross
 from lt_repro.methods.base import (
     DEFERRED,
     Batch,
-    Bounds,
     Departure,
     Method,
     Net,
@@ -54,10 +53,10 @@ class Remix(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
     """
 
-    title: ClassVar[str] = "Remix"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)} | DEFERRED
+    title = "Remix"
+    bounds = {"alpha": (ABOVE_0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "the paper's settings for CIFAR; which epoch it reports is not said, and nor is a warm-up",
             {"epochs": 300, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.0}
@@ -65,7 +64,7 @@ class Remix(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Code",
             paper="names none",

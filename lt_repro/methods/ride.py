@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import DEFERRED, Batch, Departure, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
@@ -56,15 +56,15 @@ class Ride(Method):
         distill: Factor of the divergence from a teacher's prediction, >= 0, above 0 where there is a teacher; then 1.
     """
 
-    title: ClassVar[str] = "RIDE"
-    bounds: ClassVar[Bounds] = (
+    title = "RIDE"
+    bounds = (
         DEFERRED
         | {"diversity": (-100.0, 0.0), "prior_weight": (0.0, 1.0), "margin": (0.0, 2.0)}
         | {"scale": (ABOVE_0, inf), "distill": (0.0, 100.0)}
     )
-    first_stage: ClassVar[str] = "ride"
+    first_stage = "ride"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/frank-xwang/RIDE-LongTailRecognition at commit ab8be5c, CIFAR-100-LT (100); it keeps the best "
             "epoch on the test images, and with a teacher its warm-up is 0.1",
@@ -73,7 +73,7 @@ class Ride(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Divergence",
             paper="from each of the other experts, averaged",
