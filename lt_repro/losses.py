@@ -126,6 +126,11 @@ def ldam_margins(counts: Tensor, largest: float) -> Tensor:
     return largest * (counts.min() / counts) ** 0.25
 
 
+def less_margins(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+    """Returns logits less the margin of its class at each label, in the precision of the margins (K,) or higher."""
+    return logits - margins * one_hot(labels, len(margins))
+
+
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:
     """Returns the mean of the branches' losses, one scalar each: equation (19) of DBN-Mix."""
     return torch.stack(list(losses)).mean()

@@ -6,7 +6,6 @@ from math import inf
 from typing import Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.fields import ABOVE_0
@@ -106,7 +105,7 @@ class Bbn(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; by linearity the cross-entropy of weighted logits against equally weighted targets."""
         alpha = cumulative(ctx.epoch_progress)
-        y_c, y_r = (one_hot(labels, len(ctx.class_counts)).float() for _, labels in batches.values())
+        y_c, y_r = (ctx.targets(labels) for _, labels in batches.values())
         z_c, z_r = net([images for images, _ in batches.values()])
         return soft_cross_entropy(mix(z_c, z_r, alpha), mix(y_c, y_r, alpha))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lt_repro.losses import effective_weights, focal_loss
 from lt_repro.methods.base import Batch, Departure, Method, Net, StepContext
-from lt_repro.methods.focal import Focal
+from lt_repro.methods.focal import SCHEDULE_DEPARTURE, Focal
 from lt_repro.nets.spec import NetSpec
 
 
@@ -70,12 +70,7 @@ class CbFocal(Method):
             ours="those of BagofTricks-LT's code (commit ce7859a), gamma 1, beta 0.9999 for CIFAR-10, 0.9 and 0.99 "
             "for CIFAR-100 at ratio 100 and 50; elsewhere 0.9999, which on CIFAR-100 is nearly 1 / N_k",
         ),
-        Departure(
-            "Schedule",
-            paper="the rate x0.01 at epochs 160 and 180 of 200",
-            code="the same, set by its scripts",
-            ours='that of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper\'s',
-        ),
+        SCHEDULE_DEPARTURE,
     )
 
     beta: float = 0.9999

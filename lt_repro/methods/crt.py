@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.nets.spec import NetSpec
 
 BAG_OF_TRICKS = Preset(
@@ -94,7 +94,7 @@ class Crt(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
         return (parent or NetSpec())._replace(head="linear")

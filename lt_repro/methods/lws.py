@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS, KANG, KANG_SOURCE
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -107,7 +107,7 @@ class Lws(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.lws import ClassScales
 from lt_repro.nets.spec import NetSpec
 
@@ -115,7 +115,7 @@ class Mislas(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:

@@ -7,20 +7,23 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
-from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
-from lt_repro.methods.base import DEFERRED, Batch, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.losses import (
+    combine,
+    deferred_weights,
+    full_precision,
+    ldam_margins,
+    less_margins,
+    weighted_cross_entropy,
+)
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.drw import DEFERRED
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
-_PUBLISHED: Mapping[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "warmup": 0.025} | {
-    "nesterov": True,
-    "milestones": (0.8, 0.9),
-    "lr_decay": 0.01,
-    "rotation": 15.0,
-}
+_PUBLISHED: dict[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "warmup": 0.025}
+_PUBLISHED |= {"nesterov": True, "milestones": (0.8, 0.9), "lr_decay": 0.01, "rotation": 15.0}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Ride(Method):
             "github.com/frank-xwang/RIDE-LongTailRecognition at commit ab8be5c, CIFAR-100-LT (100); it keeps the best "
             "epoch on the test images, and with a teacher its warm-up is 0.1",
             _PUBLISHED,
-            parent={**_PUBLISHED, "experts": 6},
+            parent=_PUBLISHED | {"experts": 6},
         )
     }
 
@@ -171,12 +174,13 @@ class Ride(Method):
         """Returns L; logs the mean divergence of the experts from their mean."""
         images, labels = batches["uniform"]
         counts = ctx.class_counts
-        margins = self.scale * ldam_margins(counts, self.margin) * one_hot(labels, len(counts))
+        margins = self.scale * ldam_margins(counts, self.margin)
         weights = deferred_weights(counts, self.beta, ctx.epoch_progress, self.switch)
         temperature = class_temperatures(counts, self.prior_weight, ctx.epoch_progress, self.switch)
         experts = [full_precision(logits) for logits in net(images)]
         mean = combine(experts)
-        fits = torch.stack([weighted_cross_entropy(logits - margins, labels, weights) for logits in experts])
+        lowered = [less_margins(logits, labels, margins) for logits in experts]
+        fits = torch.stack([weighted_cross_entropy(logits, labels, weights) for logits in lowered])
         divergences = torch.stack([divergence(mean, logits, temperature) for logits in experts])
         ctx.log("divergence", divergences.mean())
         total = fits.sum() + self.diversity * temperature.mean() ** 2 * divergences.sum()
