@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_repro.canonical import digest
-from lt_repro.errors import DamagedError
+from lt_repro.errors import DamagedError, Kind
 
 SCHEMA = 6
 """Schema 5 had other keys: its recipes held settings without effect. `store.migrate` re-keys its files."""
@@ -64,7 +64,7 @@ class OlderSchema(DamagedError):
         schema: Its schema.
     """
 
-    kind = "older schema"
+    kind: Kind = "older schema"
 
     def __init__(self, path: Path, schema: int) -> None:
         was = f"{path} was written by an older version of ltrepro: schema {schema}"
