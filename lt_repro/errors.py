@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal[
@@ -50,11 +51,25 @@ class RequestError(LtReproError, ValueError):
 
 
 class DamagedError(LtReproError):
-    """A stored file cannot be trusted: it exits with 1, and the file is left as it is."""
+    """A stored file cannot be trusted: it exits with 1, and the file is left as it is.
+
+    Args:
+        given: As every error has it, and so are `allowed` and `fix`.
+        why: What is wrong without the file's name; by default `given`.
+    """
+
+    def __init__(self, given: str, allowed: str = "", fix: str = "", *, why: str = "") -> None:
+        super().__init__(given, allowed, fix)
+        self.why = why or given
 
 
 class FailedError(LtReproError):
     """A job that had started failed: it exits with 1, and what was saved stays."""
+
+
+def damaged(path: Path, why: str, fix: str = "") -> DamagedError:
+    """Returns the error for a file whose content is not what was written."""
+    return DamagedError(f"{path} is damaged: {why}", "", fix, why=why)
 
 
 def unknown(what: str, given: str, allowed: Iterable[str], fix: str = "", kind: Kind = "") -> RequestError:

@@ -26,14 +26,16 @@ class Classes(NamedTuple):
     counts: list[int]
     series: dict[str, list[list[float]]]
 
-    def moments(self, label: str) -> list[tuple[float | None, float | None]]:
-        """Returns the mean and the standard deviation over the seeds of a series, (K,) pairs of fractions or None."""
-        return [mean_sd([seed[k] for seed in self.series[label]]) for k in range(len(self.names))]
+    @property
+    def moments(self) -> dict[str, list[tuple[float | None, float | None]]]:
+        """Returns the mean and the standard deviation over the seeds of each series: {label: K pairs of fractions}."""
+        classes = range(len(self.names))
+        return {label: [mean_sd([seed[k] for seed in seeds]) for k in classes] for label, seeds in self.series.items()}
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Returns the header and a row per class: name, training images, "mean ± sd" in percent of each series."""
         columns = [
-            [MISSING if mean is None else spread(mean, sd) for mean, sd in self.moments(label)] for label in self.series
+            [MISSING if mean is None else spread(mean, sd) for mean, sd in pairs] for pairs in self.moments.values()
         ]
         names = [name if len(name) < 32 else f"{name[:30]}…" for name in self.names]
         rows = zip(names, map(str, self.counts), *columns, strict=True)
@@ -41,34 +43,24 @@ class Classes(NamedTuple):
 
     def csv(self) -> str:
         """Returns one line per class and series, in percent."""
+        moments = self.moments
         rows = (
-            [
-                entry["class"],
-                entry["images"],
-                label,
-                "percent",
-                each["n"],
-                *map(comma.percent, (each["mean"], each["sd"])),
-            ]
-            for entry in self.to_json()
-            for label, each in entry["series"].items()
+            [name, count, label, "percent", len(seeds), *map(comma.percent, moments[label][k])]
+            for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True))
+            for label, seeds in self.series.items()
         )
         return comma.lines(["class", "images", "series", "unit", "n", "mean", "sd"], rows)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns one object per class: class, images, series {label: {n, mean, sd}}, fractions or null."""
-        moments = {label: self.moments(label) for label in self.series}
-        return [
-            {
-                "class": name,
-                "images": count,
-                "series": {
-                    label: {"n": len(self.series[label]), "mean": pairs[k][0], "sd": pairs[k][1]}
-                    for label, pairs in moments.items()
-                },
+        moments, listed = self.moments, []
+        for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
+            series = {
+                label: {"n": len(seeds)} | dict(zip(("mean", "sd"), moments[label][k], strict=True))
+                for label, seeds in self.series.items()
             }
-            for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True))
-        ]
+            listed.append({"class": name, "images": count, "series": series})
+        return listed
 
 
 def by_class(

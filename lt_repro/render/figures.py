@@ -139,7 +139,7 @@ def class_figure(title: str, classes: Classes) -> Figure:
         above.bar_label(bars, fmt="{:,.0f}", fontsize="small")
     above.set_ylim(min(counts) / 2 if steep else 0, max(counts) * (2.5 if steep else 1.2))
     for i, name in enumerate(shown):
-        means, spreads = _percent(classes.moments(name))
+        means, spreads = _percent(classes.moments[name])
         if k > 20:
             _series(below, range(k), means, spreads, i, name, markersize=2.5, linewidth=1.0)
             continue
