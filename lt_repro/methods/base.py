@@ -154,7 +154,7 @@ class Departure(NamedTuple):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What every method has. Methods do not subclass each other: they share `losses` and `mixing`.
+    """What every method has. Methods do not subclass each other, they import what they share.
 
     Raises:
         RequestError: A field has a value of another type or outside `bounds`.
