@@ -56,11 +56,8 @@ class Card:
     reductions: tuple[str, ...]
 
 
-SECTIONS = ("Source", "Equation", "Reduces to", "Args", "Raises")
-REQUIRED = SECTIONS[:3]
-
-_TITLE = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*):(?= |$)(.*)")
-_ARGUMENT = re.compile(r"(\w+):(| .*)")
+REQUIRED = ("Source", "Equation", "Reduces to")
+SECTIONS = (*REQUIRED, "Args", "Raises")
 
 
 def card(method: type[Method]) -> Card:
@@ -74,15 +71,16 @@ def card(method: type[Method]) -> Card:
         raise _malformed(method, f"no section {missing[0]}", f"the sections {', '.join(REQUIRED)}")
     if not sections[""]:
         raise _malformed(method, "no description", "a sentence above the sections")
+    items = re.split(r"^- ", sections["Reduces to"], flags=re.MULTILINE)
     return Card(
         name=method.name(),
         title=method.title,
         about=_joined(sections[""]),
         source=_joined(sections["Source"]),
-        equation=tuple(sections["Equation"]),
+        equation=tuple(sections["Equation"].splitlines()),
         settings=settings(method),
         departures=method.departures,
-        reductions=_items(sections["Reduces to"]),
+        reductions=tuple(_joined(item).removesuffix(".") for item in items if item),
     )
 
 
@@ -95,72 +93,57 @@ def settings(owner: type) -> tuple[Setting, ...]:
     Raises:
         RequestError: A field has no meaning there, a meaning has no field, or a name is there twice.
     """
-    meanings: dict[str, list[str]] = {}
-    entry: list[str] = []
-    for line in _sections(owner).get("Args", []):
-        if result := _ARGUMENT.fullmatch(line):  # continued lines are indented
-            if result[1] in meanings:
-                raise _malformed(owner, f"{result[1]} is twice under Args", "each field once")
-            entry = meanings[result[1]] = [result[2]]
-        elif entry and line[:1] in (" ", ""):
-            entry.append(line)
-        else:
-            raise _malformed(owner, f"Args has the line {line!r}", "name: meaning, continued lines indented")
-    kinds, texts = fields.types(owner), {name: _joined(lines) for name, lines in meanings.items()}
-    if unexpected := [name for name in (*kinds, *texts) if name not in kinds or not texts.get(name)]:
+    kinds, meanings = fields.types(owner), _entries(owner, r"\w+", _sections(owner).get("Args", ""))
+    if above := meanings.pop(""):
+        raise _malformed(owner, f"Args has the line {above.splitlines()[0]!r}", "name: meaning, more lines indented")
+    if unexpected := [name for name in (*kinds, *meanings) if (name in kinds) != (name in meanings)]:
         what = "has no meaning under Args" if unexpected[0] in kinds else "is under Args and no field"
         raise _malformed(owner, f"{unexpected[0]} {what}", f"the fields: {', '.join(kinds) or 'none'}")
     return tuple(
-        Setting(field.name, _default(field), fields.describe(kinds[field.name]), texts[field.name])
+        Setting(
+            field.name,
+            None if field.default is dataclasses.MISSING else fields.text(field.default),
+            fields.describe(kinds[field.name]),
+            _joined(meanings[field.name]),
+        )
         for field in dataclasses.fields(owner)
     )
 
 
-def _default(field: "dataclasses.Field[object]") -> str | None:
-    return None if field.default is dataclasses.MISSING else fields.text(field.default)
-
-
-def _sections(owner: type) -> dict[str, list[str]]:
-    """Returns the lines of each section of a docstring, without their common indentation; the description is ""."""
-    texts: dict[str, list[str]] = {"": []}
-    title = ""
-    for line in inspect.cleandoc(owner.__doc__ or "").splitlines():
-        result = _TITLE.fullmatch(line)
-        if result and (result[1] in SECTIONS or not result[2]):
-            title = result[1]
-            if title not in SECTIONS:
-                raise _malformed(owner, f"a section {title}", f"the sections {', '.join(SECTIONS)}")
-            if title in texts:
-                raise _malformed(owner, f"the section {title} is there twice", "each section once")
-            texts[title] = [result[2]]
-        elif title and line and not line.startswith(" "):
-            raise _malformed(owner, f"the line {line!r} is in no section", "indented lines below a section's title")
-        else:
-            texts[title].append(line)
-    sections = {title: inspect.cleandoc("\n".join(lines)).splitlines() for title, lines in texts.items()}
-    if empty := [title for title, lines in sections.items() if title and not any(lines)]:
-        raise _malformed(owner, f"nothing in the section {empty[0]}", "at least one line")
+def _sections(owner: type) -> dict[str, str]:
+    """Returns the text of each section of a docstring; of the description under ""."""
+    known = "|".join(SECTIONS)
+    sections = _entries(owner, rf"{known}|[A-Z][a-z ]+(?=:$)", inspect.cleandoc(owner.__doc__ or ""))
+    if unknown := [title for title in sections if title not in ("", *SECTIONS)]:
+        raise _malformed(owner, f"a section {unknown[0]}", f"the sections {', '.join(SECTIONS)}")
     return sections
 
 
-def _sentence(text: str) -> str:
-    """Returns a text as it is shown in a cell, without its last full stop."""
-    return text.strip().removesuffix(".")
+def _entries(owner: type, title: str, text: str) -> dict[str, str]:
+    """Returns the text after each "TITLE:" at the beginning of a line, dedented; that above the first under "".
+
+    Args:
+        owner: Whose docstring it is.
+        title: A regular expression.
+        text: Whose lines of an entry are indented, but the first.
+    """
+    above, *rest = re.split(rf"^({title}):(?=\s|\Z)", text, flags=re.MULTILINE)
+    entries = {"": above.strip()}
+    for name, entry in zip(rest[::2], rest[1::2], strict=True):
+        if name in entries:
+            raise _malformed(owner, f"{name} is there twice", "each section and each field once")
+        if outside := re.search(r"\n(\S.*)", entry):
+            raise _malformed(
+                owner, f"the line {outside[1]!r} after {name} is not indented", "indented lines below a title"
+            )
+        if not entry.strip():
+            raise _malformed(owner, f"nothing after {name}", "at least one line")
+        entries[name] = inspect.cleandoc(entry)
+    return entries
 
 
-def _items(lines: list[str]) -> tuple[str, ...]:
-    """Returns the items of a list with hyphens, or the whole text where it is no list."""
-    items: list[list[str]] = []
-    for line in lines:
-        if line.startswith("- ") or not items:
-            items.append([line.removeprefix("- ")])
-        else:
-            items[-1].append(line)
-    return tuple(_sentence(_joined(item)) for item in items)
-
-
-def _joined(lines: list[str]) -> str:
-    return " ".join(" ".join(lines).split())
+def _joined(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _malformed(owner: type, what: str, allowed: str) -> RequestError:

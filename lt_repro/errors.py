@@ -2,6 +2,28 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal[
+    "",
+    "not there",
+    "older schema",
+    "no weights",
+    "unknown method",
+    "no parent",
+    "mixup on two branches",
+    "empty class",
+    "ratio of as-is",
+    "decided by rows",
+    "decided by columns",
+    "other machine",
+    "other split",
+    "no room",
+    "not writable",
+    "runs not writable",
+]
+"""What is wrong, where the command line knows what to type about it; "" elsewhere."""
 
 
 class LtReproError(Exception):
@@ -11,13 +33,13 @@ class LtReproError(Exception):
         given: What is wrong, in one line.
         allowed: What would have been right, in one line.
         fix: What to do about it, in one line.
-        kind: What is wrong in two words, where the command line knows what to type about it; "" elsewhere.
+        kind: See `Kind`.
     """
 
     exit_code = 1
-    kind = ""
+    kind: Kind = ""
 
-    def __init__(self, given: str, allowed: str = "", fix: str = "", *, kind: str = "") -> None:
+    def __init__(self, given: str, allowed: str = "", fix: str = "", *, kind: Kind = "") -> None:
         super().__init__("\n".join(line for line in (given, allowed, fix) if line))
         self.kind = kind or type(self).kind
 
@@ -29,14 +51,28 @@ class RequestError(LtReproError, ValueError):
 
 
 class DamagedError(LtReproError):
-    """A stored file cannot be trusted: it exits with 1, and the file is left as it is."""
+    """A stored file cannot be trusted: it exits with 1, and the file is left as it is.
+
+    Args:
+        given: As every error has it, and so are `allowed` and `fix`.
+        why: What is wrong without the file's name; by default `given`.
+    """
+
+    def __init__(self, given: str, allowed: str = "", fix: str = "", *, why: str = "") -> None:
+        super().__init__(given, allowed, fix)
+        self.why = why or given
 
 
 class FailedError(LtReproError):
     """A job that had started failed: it exits with 1, and what was saved stays."""
 
 
-def unknown(what: str, given: str, allowed: Iterable[str], fix: str = "", kind: str = "") -> RequestError:
+def damaged(path: Path, why: str, fix: str = "") -> DamagedError:
+    """Returns the error for a file whose content is not what was written."""
+    return DamagedError(f"{path} is damaged: {why}", "", fix, why=why)
+
+
+def unknown(what: str, given: str, allowed: Iterable[str], fix: str = "", kind: Kind = "") -> RequestError:
     """Returns the error for a name that is not one of `allowed`, with the nearest one suggested."""
     names = sorted(allowed)
     small = {name.lower(): name for name in names}

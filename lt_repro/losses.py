@@ -19,6 +19,11 @@ def full_precision(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def log_softmax(logits: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """Returns log softmax(z / T), (B, K), in fp32 or higher; T is (K,), one per class, or a number."""
+    return torch.log_softmax(full_precision(logits) / temperature, dim=1)
+
+
 def temperatures(
     counts: Tensor, eta: float, eps: float, formula: Literal["paper", "released", "ride"] = "paper"
 ) -> Tensor:
@@ -50,8 +55,8 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | fl
         targets: Targets, or labels.
         temperature: (K,), one per class, or 1.
     """
-    logits = full_precision(logits)
-    return -(_targets(targets, logits) * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
+    log_p = log_softmax(logits, temperature)
+    return -(_one_hot(targets, log_p) * log_p).sum(dim=1).mean()
 
 
 def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
@@ -65,7 +70,7 @@ def complement_cross_entropy(logits: Tensor, targets: Tensor, temperature: Tenso
         targets: See the legend.
         temperature: (K,), one per class, or 1.
     """
-    log_p = torch.log_softmax(full_precision(logits) / temperature, dim=1)
+    log_p = log_softmax(logits, temperature)
     top = torch.zeros_like(log_p, dtype=torch.bool).scatter(1, log_p.argmax(dim=1, keepdim=True), True)
     others = log_p.masked_fill(top, -torch.inf)
     log_rest = torch.where(top, others.logsumexp(dim=1, keepdim=True), torch.log1p(-others.exp()))  # others: p <= 1/2
@@ -83,13 +88,13 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
         targets: Targets, or labels.
         weights: (K,), >= 0, with a positive one among the classes of the batch.
     """
-    logits = full_precision(logits)
-    weighted = weights * _targets(targets, logits)
-    return -(weighted * torch.log_softmax(logits, dim=1)).sum() / weighted.sum()
+    log_p = log_softmax(logits)
+    weighted = weights * _one_hot(targets, log_p)
+    return -(weighted * log_p).sum() / weighted.sum()
 
 
-def _targets(given: Tensor, logits: Tensor) -> Tensor:
-    return one_hot(given, logits.shape[1]).to(logits.dtype) if given.ndim == 1 else given
+def _one_hot(targets: Tensor, like: Tensor) -> Tensor:
+    return one_hot(targets, like.shape[1]).to(like.dtype) if targets.ndim == 1 else targets
 
 
 def effective_weights(counts: Tensor, beta: float) -> Tensor:
@@ -121,6 +126,11 @@ def ldam_margins(counts: Tensor, largest: float) -> Tensor:
     return largest * (counts.min() / counts) ** 0.25
 
 
+def less_margins(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+    """Returns logits less the margin of its class at each label, in the precision of the margins (K,) or higher."""
+    return logits - margins * one_hot(labels, len(margins))
+
+
 def branch_loss(losses: Sequence[Tensor]) -> Tensor:
     """Returns the mean of the branches' losses, one scalar each: equation (19) of DBN-Mix."""
     return torch.stack(list(losses)).mean()
@@ -144,16 +154,16 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float, form: Literal["sigm
         gamma: >= 0, finite; 0 gives cross-entropy, or the sum of binary cross-entropies.
         form: "sigmoid" or "softmax".
     """
-    logits = full_precision(logits)
     correct = one_hot(labels, logits.shape[1]).bool()
     if form == "sigmoid":
+        logits = full_precision(logits)
         signed = torch.where(correct, logits, -logits)
         return -((gamma * logsigmoid(-signed)).exp() * logsigmoid(signed)).sum(dim=1)
-    log_p = torch.log_softmax(logits, dim=1)
+    log_p = log_softmax(logits)
     log_rest = log_p.masked_fill(correct, -torch.inf).logsumexp(dim=1)
     return -(gamma * log_rest).exp() * log_p.gather(1, labels[:, None]).squeeze(1)
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the cross-entropy of each image, (B,): -log p at the label, p = softmax(z)."""
-    return -torch.log_softmax(full_precision(logits), dim=1).gather(1, labels[:, None]).squeeze(1)
+    return -log_softmax(logits).gather(1, labels[:, None]).squeeze(1)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from lt_repro.losses import cross_entropies
+
 Parameters = Mapping[str, Tensor]
 Outputs = tuple[Tensor, ...]
 
@@ -31,6 +33,10 @@ class Function(NamedTuple):
 
     parameters: Parameters
     call: Callable[[Parameters, Tensor], list[Tensor]]
+
+    def meta_loss(self, images: Tensor, labels: Tensor) -> Callable[[Parameters], Tensor]:
+        """Returns the mean cross-entropy of a meta batch under the first branch, as a function of the parameters."""
+        return lambda parameters: cross_entropies(self.call(parameters, images)[0], labels).mean()
 
 
 class Sensitive(NamedTuple):

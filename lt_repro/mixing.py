@@ -11,11 +11,6 @@ import numpy as np
 from torch import Tensor
 
 
-def draw_lam(rng: np.random.Generator, alpha: float, size: int | tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Returns mixing ratios of shape `size` from Beta(alpha, alpha), alpha > 0: mixup's, equations (5), (8), (21)."""
-    return rng.beta(alpha, alpha, size=size)
-
-
 def draw_keys(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray[Any, Any]:
     """Returns keys (steps, batch) whose order pairs each image of a batch with another of it, see `mixup_within`."""
     return rng.random((steps, batch))
@@ -23,7 +18,7 @@ def draw_keys(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray[An
 
 def mixup_inputs(alpha: float) -> dict[str, Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]]:
     """Returns the random inputs of mixup (Zhang et al. 2018): one lambda a step, and the keys that make partners."""
-    return {"lam": lambda rng, steps, batch: draw_lam(rng, alpha, steps), "partner": draw_keys}
+    return {"lam": lambda rng, steps, batch: rng.beta(alpha, alpha, steps), "partner": draw_keys}
 
 
 def mix(a: Tensor, b: Tensor, lam: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -44,8 +43,8 @@ DOCSTRING = """Margins by class
 class Sized(Method):
     __doc__ = DOCSTRING
 
-    title: ClassVar[str] = "Sized"
-    departures: ClassVar[tuple[Departure, ...]] = (
+    title = "Sized"
+    departures = (
         Departure("Margins", paper="m_k ~ N_k", code="none", ours="see 0.5; as the paper"),
         Departure("Bias", paper="not said", code="a bias", ours="none", effect="0.3 +- 0.1 points"),
     )
@@ -88,14 +87,15 @@ def test_layout_is_free():
         ("Margins by class\n    size.\n", "", "no description"),
         ("    Source:", "    Origin:", "no section Source"),
         ("    Source:", "    Note:\n        more\n    Source:", "a section Note"),
-        ("    Args:", "    Source: twice.\n    Args:", "the section Source is there twice"),
-        ("    Equation:", "    Equation of\n        this:", "in no section"),
-        ("        L = CE(z - m, y)\n            m_k = C / N_k\n", "", "nothing in the section Equation"),
-        ("            Whether both.\n", "", "joint has no meaning under Args"),
+        ("    Args:", "    Source: twice.\n    Args:", "Source is there twice"),
+        ("    Equation:", "    Equation of\n        this:", "the line 'Equation of' after Source is not indented"),
+        ("        L = CE(z - m, y)\n            m_k = C / N_k\n", "", "nothing after Equation"),
+        ("            Whether both.\n", "", "nothing after joint"),
         ("        joint:", "        joined:", "joint has no meaning under Args"),
         ("        joint:", "        other: What.\n        joint:", "other is under Args and no field"),
-        ("        joint:", "        scale: Again.\n        joint:", "scale is twice under Args"),
-        ("        joint:\n", "        joint\n", "Args has the line 'joint'"),
+        ("        joint:", "        scale: Again.\n        joint:", "scale is there twice"),
+        ("        joint:\n", "        joint\n", "the line 'joint' after scale is not indented"),
+        ("    Args:\n", "    Args:\n        Two.\n", "Args has the line 'Two.'"),
     ],
 )
 def test_a_malformed_docstring_is_named_in_a_line(old, new, what):
@@ -144,7 +144,7 @@ class Bare(Method):
     Reduces to: nothing.
     """
 
-    title: ClassVar[str] = "bare"
+    title = "bare"
 
     def loss(self, net, batches, ctx):
         return batches["uniform"].images.sum() * 0

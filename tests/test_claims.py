@@ -29,7 +29,7 @@ from lt_repro.papers.dbn_mix.tables import (
     TABLE6B,
     TESTED,
 )
-from lt_repro.papers.table import UNREAD, Missing
+from lt_repro.papers.table import UNREAD, Missing, ratios
 from lt_repro.recipe import settings
 
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables]
@@ -339,3 +339,10 @@ def test_figures_of_ours_show_the_numbers_of_the_tables():
     trained = {recipe.key() for table in PRINTED_TABLES for recipe in table.recipes()}
     for table in (GROUPS, RELIABILITY, LAMBDAS, TESTED):
         assert {recipe.key() for recipe in table.recipes()} <= trained
+
+
+def test_a_caption_names_the_images_where_the_papers_exhibit_names_them():
+    assert GROUPS.caption == "Accuracy by class group (CIFAR-LT-100 (100); a figure of ours)."
+    moved = GROUPS.on_images("digits", ratios(60))
+    assert moved.caption == "Accuracy by class group (Digits-LT (60); a figure of ours)."
+    assert TABLE4.on_images("digits", ratios(60)).caption == f"{TABLE4.caption} On Digits-LT."  # its columns are ratios

@@ -18,8 +18,9 @@ from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.papers.dbn_mix.tables import LAMBDAS
 from lt_repro.render import lambdas
-from lt_repro.render.cells import measure, points
+from lt_repro.render.cells import measure
 from lt_repro.render.lambdas import Change, changes, csv, fit, remembered, rows, to_json
+from lt_repro.render.percent import points, signed
 from lt_repro.store.runs import load_runs
 from lt_repro.train.batches import Source, draw_epoch, load_batches
 
@@ -303,7 +304,7 @@ def test_the_page_has_the_control_of_seed_0(measured):
         result = [c for c in between(measured, earlier, ["paper"]) if c.run.recipe.seed == 0]
         mixed = [c for c in result if c.moved is not None]
         assert (len(mixed), len(result)) == (4, 6)
-        shown["of x"].append(lambdas._signed(mixed[0].moved, 3))
+        shown["of x"].append(signed(mixed[0].moved, 3))
         shown["four mixed rows"].append(points(np.mean([c.points for c in mixed]) / 100))
         shown["two rows without mixing"].append(points(np.mean([c.points for c in result[4:]]) / 100))
     for title, texts in shown.items():

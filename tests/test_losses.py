@@ -15,6 +15,7 @@ from lt_repro.losses import (
     deferred_weights,
     effective_weights,
     ldam_margins,
+    less_margins,
     soft_cross_entropy,
     temperatures,
     weighted_cross_entropy,
@@ -412,6 +413,12 @@ def test_ldam_margins_fall_with_the_fourth_root_and_the_largest_is_as_given():
     result = ldam_margins(torch.tensor(CIFAR10.tolist()).float(), 0.5)
     assert result.tolist() == pytest.approx([0.5 * (50 / int(n)) ** 0.25 for n in CIFAR10], rel=1e-6)
     assert (result[0].item(), result[-1].item()) == pytest.approx((0.158114, 0.5), abs=1e-6)
+
+
+def test_margins_lower_each_label_and_keep_their_precision():
+    logits, margins = torch.zeros(2, 3, dtype=torch.bfloat16), torch.tensor([0.1, 0.2, 0.3])
+    result = less_margins(logits, torch.tensor([2, 0]), margins)
+    assert torch.equal(result, -torch.tensor([[0.0, 0.0, margins[2]], [margins[0], 0.0, 0.0]]))
 
 
 def test_weighted_cross_entropy_is_divided_by_the_weights_and_not_by_the_batch():

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,8 +21,10 @@ from lt_repro.errors import RequestError
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import Batch, Method, Sampled, StepContext
 from lt_repro.methods.bbn import Bbn
+from lt_repro.methods.cross_entropy import CrossEntropy
 from lt_repro.methods.crt import Crt
 from lt_repro.methods.dbn_mix import DbnMix
+from lt_repro.methods.drw import Drw
 from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
 from lt_repro.papers.dbn_mix.settings import recipe
@@ -68,12 +69,11 @@ def test_a_new_file_is_found_and_tested_without_a_further_line(tmp_path, monkeyp
     """What conftest does at its import, with one more method in the folder."""
     text = """
 from dataclasses import dataclass
-from typing import ClassVar
 from lt_repro.methods.base import Method
 
 @dataclass(frozen=True)
 class Plain(Method):
-    title: ClassVar[str] = "plain"
+    title = "plain"
 
     def loss(self, net, batches, ctx):
         return net(batches["uniform"].images)[0].square().mean()
@@ -272,6 +272,24 @@ def test_bad_hyper_parameters_raise(cls, fields):
     assert len(str(caught.value).splitlines()) <= 3
 
 
+def test_a_method_that_draws_lambda_mixes_every_batch():
+    assert CrossEntropy("mixup").unmixed(0.5) == ("uniform",)
+    assert [Drw("resample", 0.5, mix="mixup").unmixed(t) for t in (0.4, 0.5)] == [("uniform",), ("balanced",)]
+    assert (CrossEntropy().unmixed(0.5), TRIAL["probe"]().unmixed(0.5)) == ((), ())  # the probe draws other numbers
+
+
+def test_a_step_mixes_a_batch_with_itself_by_its_random_inputs():
+    ctx = StepContext(*map(torch.tensor, (0.5, 0.5, 0.1)), torch.ones(3))
+    batch = Batch(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), torch.tensor([2, 0]))
+    images, targets = ctx.mixed(batch, "none")
+    assert images is batch.images
+    assert targets.tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    random = {"lam": torch.tensor(0.75), "partner": torch.tensor([0.9, 0.1])}
+    images, targets = ctx._replace(random=random).mixed(batch, "mixup")
+    assert images.flatten().tolist() == [0.25, 0.75]
+    assert targets.tolist() == [[0.25, 0.0, 0.75], [0.75, 0.0, 0.25]]
+
+
 def test_random_inputs_have_one_number_a_step_or_an_image():
     shapes = {name: s(generator(0, name, 0), 5, 7).shape for name, s in ROWS["sbn+mixup"].random_inputs.items()}
     assert shapes == {"lam": (5,), "partner": (5, 7)}
@@ -305,7 +323,7 @@ def test_inactive_fields_are_those_that_change_nothing():
 def test_a_method_needs_a_title_and_a_loss_and_nothing_else():
     @dataclasses.dataclass(frozen=True)
     class Plain(Method):
-        title: ClassVar[str] = "plain"
+        title = "plain"
 
         def loss(self, net, batches, ctx):
             images, labels = batches["uniform"]

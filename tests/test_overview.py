@@ -5,9 +5,10 @@ from test_tables import ROOT
 
 from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE5, TABLE6
 from lt_repro.papers.table import ratios
-from lt_repro.render.cells import measure, spread
+from lt_repro.render.cells import measure
 from lt_repro.render.intervals import holm, p_value
 from lt_repro.render.overview import overview
+from lt_repro.render.percent import spread
 from lt_repro.store.runs import load_runs
 
 PAGE = (ROOT / "docs/status.md").read_text()

@@ -16,6 +16,7 @@ from scipy import stats
 
 from lt_repro.data.split import make_split
 from lt_repro.papers.dbn_mix import PAPER as PAPER_OF
+from lt_repro.papers.dbn_mix.rivals import TABLE2
 from lt_repro.papers.dbn_mix.tables import FIG3A, TABLE4
 from lt_repro.papers.table import ratios
 from lt_repro.render import text
@@ -467,3 +468,12 @@ def test_the_footer_names_runs_that_were_continued_elsewhere():
     assert foot[-1] == f"Continued elsewhere, so level C (torch 1 then 2): {moved.recipe.key()}."
     old = replace(runs[0], attempts=places)  # of a file that does not say where
     assert not any("elsewhere" in line for line in text.rows(TABLE, measure(TABLE, [old, whole]))[2])
+
+
+def test_a_cell_without_a_reader_for_its_images_says_which_they_are():
+    cells = measure(TABLE2, [])
+    (kinds,) = {(cell["status"], cell["reason"]) for cell in to_json(TABLE2, cells)["cells"] if cell["recipe"]}
+    assert kinds == ("needs data", "needs data imagenet_lt")
+    (line,) = [line for line in text.footer(TABLE2, cells, best=False) if line.startswith("Not measured")]
+    assert line.startswith("Not measured, no reader for the images yet: ")
+    assert f"{TABLE2.rows[-1].title} (imagenet_lt)" in line

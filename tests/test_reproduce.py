@@ -364,6 +364,7 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     document = json.loads(out)
     assert code == 0
     assert [cell["status"] for cell in document["cells"]] == ["done", "done", "no method"]
+    assert [cell["reason"] for cell in document["cells"]][1:] == [None, "no method odd yet"]
     assert [(entry["id"], entry["measured"]) for entry in document["claims"]] == [("order", 1)]
     assert document["claims"][0]["verdict"] in ("holds", "does not hold", "inconclusive")
     assert shlex.split(run("check", "table77")[1])
@@ -488,3 +489,11 @@ def test_train_takes_a_setting_with_or_without_its_method(run):
         for text in ("branch_at=layer3", "dbn_mix.branch_at=layer3")
     )
     assert plain == named
+
+
+def test_a_damaged_run_file_is_noted_once_for_all_exhibits(run):
+    Path("runs").mkdir()
+    Path("runs/broken.json").write_text("{")
+    for words in (["reproduce", "table4", "table5", "--render-only"], ["check", "table4", "table5"]):
+        code, _, err = run(*words)
+        assert (code, err.count("runs/broken.json is damaged")) == (1, 1)

@@ -60,7 +60,7 @@ def compare(
     lines = [f"{method} on {images}", *([] if results else ["ours: no stored run"]), *shown.summary(chosen)]
     table = shown.rows(chosen, results)
     if markdown:
-        for line in [f"**{lines[0]}**", "", *grid(shown.HEADER, table, ["---:", *["---"] * 4]), ""]:
+        for line in [f"**{lines[0]}**", "", *grid(shown.HEADER, table, [0]), ""]:
             put(line)
         for line in lines[1:]:
             put(f"- {line}")

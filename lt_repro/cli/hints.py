@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from lt_repro.errors import LtReproError
+from lt_repro.errors import Kind, LtReproError
 
-_HINTS = {
+_HINTS: dict[Kind, str] = {
     "not there": "`ltrepro make-dataset {error.name}` downloads it; --data-root or LTREPRO_DATA names another folder",
     "older schema": "`ltrepro migrate {error.folder}` re-keys its files",
     "no weights": "train that run again: --force does it in this folder, --out DIR in another",
@@ -15,11 +15,16 @@ _HINTS = {
     "ratio of as-is": "type --ratio as-is, and no imb_type",
     "decided by rows": "choose among them with --rows and --columns",
     "decided by columns": "choose among them with --columns, without --dataset and --ratio",
-    "no room": "make room and rerun: nothing that is stored is lost",
-    "not writable": "make its folder writable and rerun",
     "other machine": "choose them with --device and --data-root, or move the checkpoint away to start over",
-    "other split": "move it away, or train into another folder with --out",
+    "other split": "move it away, or train into another folder with {option}",
+    "no room": "make room and rerun: what is saved is kept",
+    "not writable": "name another folder with {option}",
+    "runs not writable": "name another folder with {option}",
 }
+_WRITES = (("--out",), ("--save-logits", "--confusion"))
+_TRAINS = (("--runs",), ("--out",))
+_OPTIONS = {"not writable": _WRITES, "runs not writable": _TRAINS, "other split": _TRAINS}
+"""Which options name the folder: the first that the command has."""
 
 
 def with_hint(error: LtReproError, options: Collection[str] = ()) -> list[str]:
@@ -32,7 +37,7 @@ def with_hint(error: LtReproError, options: Collection[str] = ()) -> list[str]:
     lines = str(error).splitlines()
     if error.kind not in _HINTS:
         return lines[:3]
-    hint = _HINTS[error.kind].format(error=error)
-    if error.kind == "not writable" and "--out" in options:
-        hint = "name another folder with --out"
-    return [*lines[:2], hint]
+    named = next((each for each in _OPTIONS.get(error.kind, ()) if set(each) <= set(options)), ())
+    if error.kind in _OPTIONS and not named:
+        return [*lines[:2], "make its folder writable and rerun"]
+    return [*lines[:2], _HINTS[error.kind].format(error=error, option=" or ".join(named))]

@@ -149,7 +149,7 @@ def drawn(
         return []
     if table.form not in ("lines", "groups"):  # the foot is on published numbers only where the figure has them
         measured = [entry.unprinted() for entry in measured]
-    foot = [*text.rows(table, measured)[2], *notes]
+    foot = [*text.footer(table, measured, best=False), *notes]
     return figures.save(content.draw(), folder(table, to) / table.file_name, foot)
 
 
@@ -176,7 +176,7 @@ def put_exhibits(
         put(table.caption)
         both = best or table.best
         _print(len(table.columns), 1, functools.partial(_part, table, measured, both))
-        for line in text.rows(table, measured, both)[2]:
+        for line in text.footer(table, measured, both):
             put(line)
     for path in paths:
         put(str(path))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lt_repro.data.images import Pool, checked_pool
 from lt_repro.data.npz import LARGEST_MEMBER, read_npz
-from lt_repro.errors import DamagedError, RequestError, first_line, unknown
+from lt_repro.errors import DamagedError, Kind, RequestError, first_line, unknown
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 _TIMEOUT = 30  # seconds without data
@@ -80,7 +80,7 @@ class NotThere(RequestError):
         name: "cifar10" or "cifar100".
     """
 
-    kind = "not there"
+    kind: Kind = "not there"
     name = ""
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, RandomInput, StepContext
-from lt_repro.mixing import mixup_inputs, mixup_within
+from lt_repro.methods.base import Batch, Departure, Method, Net, RandomInput, StepContext
+from lt_repro.mixing import mixup_inputs
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class BalancedSoftmax(Method):
         alpha: Of Beta(alpha, alpha), > 0.
     """
 
-    title: ClassVar[str] = "Balanced softmax"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, inf)}
+    title = "Balanced softmax"
+    bounds = {"alpha": (ABOVE_0, inf)}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Training recipe",
             paper="CIFAR with AutoAugment and Cutout, batches of 512, 13,000 steps along a cosine",
@@ -63,15 +62,10 @@ class BalancedSoftmax(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
 
-    def unmixed(self, progress: float) -> tuple[str, ...]:
-        return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
-
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        x, labels = batches["uniform"]
-        y = one_hot(labels, len(ctx.class_counts)).float()
-        if self.mix == "mixup":
-            x, y = mixup_within(x, y, ctx.random["partner"], ctx.random["lam"])
-        return soft_cross_entropy(net(x)[0] + ctx.class_counts.log(), y)
+        images, targets = ctx.mixed(batches["uniform"], self.mix)
+        (logits,) = net(images)
+        return soft_cross_entropy(logits + ctx.class_counts.log(), targets)
 
     def inactive_fields(self) -> frozenset[str]:
         return frozenset() if self.mix == "mixup" else frozenset({"alpha"})

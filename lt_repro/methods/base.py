@@ -14,17 +14,19 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from lt_repro import fields
-from lt_repro.data.samplers import ClassBalanced, Sampler, Uniform
+from lt_repro.data.samplers import Sampler, Uniform
 from lt_repro.losses import combine
+from lt_repro.mixing import mixup_within
 from lt_repro.nets.spec import NetSpec
 
 Bounds = Mapping[str, tuple[float, float]]
 """Smallest and largest value of fields, by name, both allowed; `fields.ABOVE_0` for a field that may not be 0."""
 
-DEFERRED: dict[str, tuple[float, float]] = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
-"""The bounds of class weights by the effective number that begin at a fraction of training."""
+SECOND_STAGE: Mapping[str, Any] = {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+"""The recipe's fields of a stage that starts from a trained network."""
 
 RandomInput = Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]]
 """(generator, steps, batch) -> an epoch's numbers: (steps,), one a step, or (steps, batch), one an image."""
@@ -48,18 +50,6 @@ class Sampled(NamedTuple):
     sampler: Sampler
     source: str = "train"
     batch: int | None = None
-
-
-def meta_batch(meta: Literal["resampled", "held_out"]) -> Sampled:
-    """Returns the batch of 100 balanced images that a meta step tests itself on.
-
-    Args:
-        meta: "resampled" for class-balanced draws of the training set; "held_out" for the images that the recipe's
-            `meta_images` keeps outside it.
-    """
-    if meta == "resampled":
-        return Sampled("meta", ClassBalanced(), batch=100)
-    return Sampled("meta", Uniform(), source="meta", batch=100)
 
 
 class Batch(NamedTuple):
@@ -132,6 +122,17 @@ class StepContext(NamedTuple):
     teachers: Mapping[str, Net] = {}
     log: Callable[[str, Tensor], None] = lambda name, value: None
 
+    def targets(self, labels: Tensor) -> Tensor:
+        """Returns one-hot targets (B, K) float32 of labels (B,)."""
+        return one_hot(labels, len(self.class_counts)).float()
+
+    def mixed(self, batch: Batch, mix: Literal["none", "mixup"]) -> tuple[Tensor, Tensor]:
+        """Returns the images and targets of a batch; mixed with itself for "mixup", which needs `mixup_inputs`."""
+        images, targets = batch.images, self.targets(batch.labels)
+        if mix == "none":
+            return images, targets
+        return mixup_within(images, targets, self.random["partner"], self.random["lam"])
+
 
 class Departure(NamedTuple):
     """A point where this project, a paper and its public code differ, or where the paper says nothing.
@@ -153,7 +154,7 @@ class Departure(NamedTuple):
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What every method has. Methods do not subclass each other: they share `losses` and `mixing`.
+    """What every method has. Methods do not subclass each other, they import what they share.
 
     Raises:
         RequestError: A field has a value of another type or outside `bounds`.
@@ -280,12 +281,13 @@ class Method(ABC):
 
         A method that trains on other images than it draws (mixed, translated) names them here. BatchNorm's running
         statistics are then not those of test images, and each run also says what its weights give with statistics of
-        these batches (`train.bn_statistics`). The first is the batch that all branches could share.
+        these batches (`train.bn_statistics`). The first is the batch that all branches could share. A method with the
+        random input "lam" mixes every batch, if it does not say otherwise here.
 
         Args:
             progress: As in `samplers`.
         """
-        return ()
+        return tuple(sampled.name for sampled in self.samplers(progress)) if "lam" in self.random_inputs else ()
 
     @property
     def gathers_mixed(self) -> bool:
@@ -304,16 +306,3 @@ class Method(ABC):
     def inactive_fields(self) -> frozenset[str]:
         """Returns the names of the fields that decide nothing under the present values of the others."""
         return frozenset()
-
-
-def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:
-    """Returns the batch of deferred re-sampling (Cao et al. 2019): uniform, class-balanced from the switch on.
-
-    Args:
-        resample: Whether the method re-samples at all.
-        progress: The fraction of training that has passed.
-        switch: The fraction of training from which on draws are class-balanced: 0.8 of 200 epochs is epoch 160, from 0.
-    """
-    if resample and progress >= switch:
-        return (Sampled("balanced", ClassBalanced()),)
-    return (Sampled("uniform", Uniform()),)

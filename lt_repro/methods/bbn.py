@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, Sampled, StepContext
 from lt_repro.mixing import mix
 from lt_repro.nets.spec import NetSpec
 
@@ -43,9 +42,9 @@ class Bbn(Method):
         bn: Whether the trunk normalises each branch's batch on its own or both together.
     """
 
-    title: ClassVar[str] = "BBN"
-    bounds: ClassVar[Bounds] = {"gamma": (ABOVE_0, inf)}
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "BBN"
+    bounds = {"gamma": (ABOVE_0, inf)}
+    presets = {
         "published": Preset(
             "BBN's code (commit 7992e90) for CIFAR-LT; no setting here: a warm-up from a third of the rate, the short "
             "batch dropped, the best epoch on test",
@@ -53,7 +52,7 @@ class Bbn(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Classifier",
             paper="two matrices without a bias, their outputs weighted by alpha and 1 - alpha and summed",
@@ -106,7 +105,7 @@ class Bbn(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; by linearity the cross-entropy of weighted logits against equally weighted targets."""
         alpha = cumulative(ctx.epoch_progress)
-        y_c, y_r = (one_hot(labels, len(ctx.class_counts)).float() for _, labels in batches.values())
+        y_c, y_r = (ctx.targets(labels) for _, labels in batches.values())
         z_c, z_r = net([images for images, _ in batches.values()])
         return soft_cross_entropy(mix(z_c, z_r, alpha), mix(y_c, y_r, alpha))
 

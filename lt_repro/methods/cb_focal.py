@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
 
 from lt_repro.losses import effective_weights, focal_loss
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, Preset, StepContext
-from lt_repro.methods.focal import Focal
+from lt_repro.methods.base import Batch, Departure, Method, Net, StepContext
+from lt_repro.methods.focal import SCHEDULE_DEPARTURE, Focal
 from lt_repro.nets.spec import NetSpec
 
 
@@ -33,15 +33,15 @@ class CbFocal(Method):
         form: "sigmoid" for one binary loss per class, or "softmax".
     """
 
-    title: ClassVar[str] = "Class-balanced focal loss"
-    bounds: ClassVar[Bounds] = {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)}
-    presets: ClassVar[Mapping[str, Preset]] = Focal.presets
-    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
+    title = "Class-balanced focal loss"
+    bounds = {"beta": (0.0, 0.999999), "gamma": (0.0, 100.0)}
+    presets = Focal.presets
+    tuned = {
         ("cifar100", 100.0): {"beta": 0.9},
         ("cifar100", 50.0): {"beta": 0.99},
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Divisor",
             paper="not said",
@@ -70,12 +70,7 @@ class CbFocal(Method):
             ours="those of BagofTricks-LT's code (commit ce7859a), gamma 1, beta 0.9999 for CIFAR-10, 0.9 and 0.99 "
             "for CIFAR-100 at ratio 100 and 50; elsewhere 0.9999, which on CIFAR-100 is nearly 1 / N_k",
         ),
-        Departure(
-            "Schedule",
-            paper="the rate x0.01 at epochs 160 and 180 of 200",
-            code="the same, set by its scripts",
-            ours='that of every method, x0.1 at 0.6 and 0.8 of training; the preset "published" has the paper\'s',
-        ),
+        SCHEDULE_DEPARTURE,
     )
 
     beta: float = 0.9999

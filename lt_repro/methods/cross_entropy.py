@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Method, Net, RandomInput, StepContext
-from lt_repro.mixing import mixup_inputs, mixup_within
+from lt_repro.methods.base import Batch, Method, Net, RandomInput, StepContext
+from lt_repro.mixing import mixup_inputs
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class CrossEntropy(Method):
         alpha: Of Beta(alpha, alpha), > 0; 1 draws lam uniformly.
     """
 
-    title: ClassVar[str] = "Cross-entropy"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)}
+    title = "Cross-entropy"
+    bounds = {"alpha": (ABOVE_0, 1e6)}
 
     mix: Literal["none", "mixup"] = "none"
     alpha: float = 1.0
@@ -46,14 +45,8 @@ class CrossEntropy(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         return mixup_inputs(self.alpha) if self.mix == "mixup" else {}
 
-    def unmixed(self, progress: float) -> tuple[str, ...]:
-        return ("uniform",) if self.mix == "mixup" else ()
-
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        images, labels = batches["uniform"]
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        if self.mix == "mixup":
-            images, targets = mixup_within(images, targets, ctx.random["partner"], ctx.random["lam"])
+        images, targets = ctx.mixed(batches["uniform"], self.mix)
         (logits,) = net(images)
         return soft_cross_entropy(logits, targets)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, soft_cross_entropy
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.nets.spec import NetSpec
 
 BAG_OF_TRICKS = Preset(
@@ -48,14 +48,14 @@ class Crt(Method):
         bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
     """
 
-    title: ClassVar[str] = "cRT"
+    title = "cRT"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 10, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Draws",
             paper="class-balanced sampling",
@@ -94,7 +94,7 @@ class Crt(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
         return (parent or NetSpec())._replace(head="linear")

@@ -4,19 +4,28 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from lt_repro import fields
 from lt_repro.data.samplers import Reverse, Uniform
 from lt_repro.errors import RequestError
+from lt_repro.fields import ABOVE_0, added_later
 from lt_repro.losses import branch_loss, complement_cross_entropy, soft_cross_entropy, temperatures
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, RandomInput, Sampled, StepContext
+from lt_repro.methods.base import (
+    SECOND_STAGE,
+    Batch,
+    Departure,
+    Method,
+    Net,
+    ParentRole,
+    RandomInput,
+    Sampled,
+    StepContext,
+)
 from lt_repro.methods.cross_entropy import CrossEntropy
-from lt_repro.mixing import bilateral_mixup, draw_keys, draw_lam, mixup, mixup_within
+from lt_repro.mixing import bilateral_mixup, draw_keys, mixup
 from lt_repro.nets.spec import NetSpec
 
 
@@ -71,9 +80,10 @@ class DbnMix(Method):
         RequestError: A value is not allowed, or conventional mixup is asked of two branches.
     """
 
-    title: ClassVar[str] = "DBN-Mix"
+    title = "DBN-Mix"
+    bounds = {"alpha": (ABOVE_0, 1e6), "gamma": (ABOVE_0, inf), "eta": (ABOVE_0, inf), "eps": (0.0, 1.0)}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Strength of gamma",
             paper="the prose says that re-balancing is stronger as gamma increases; by (2) infinity is "
@@ -163,14 +173,12 @@ class DbnMix(Method):
     bn: Literal["per_branch", "joint"] = "per_branch"
     lam_per: Literal["batch", "sample"] = "batch"
     head: Literal["linear", "cosine"] = "linear"
-    frozen: bool = fields.added_later(False)
-    temperature: Literal["paper", "released", "ride"] = fields.added_later("paper")
-    branch_loss: Literal["ce", "ce_complement"] = fields.added_later("ce")
+    frozen: bool = added_later(False)
+    temperature: Literal["paper", "released", "ride"] = added_later("paper")
+    branch_loss: Literal["ce", "ce_complement"] = added_later("ce")
 
     def __post_init__(self) -> None:
-        fields.check(self)
-        bounds = {"alpha": (0.0, 1e6), "gamma": (0.0, inf), "eta": (0.0, inf), "eps": (0.0, 1.0)}
-        fields.check_bounds(self, bounds, open_below=frozenset({"alpha", "gamma", "eta"}))
+        super().__post_init__()
         if self.branches == 2 and self.mix == "mixup":
             raise RequestError(
                 "mix = 'mixup' with branches = 2",
@@ -201,8 +209,7 @@ class DbnMix(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Returns the length and the schedule of a second stage where the features are frozen."""
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0} if self.frozen else {}
+        return SECOND_STAGE if self.frozen else {}
 
     def net_spec(self, parent: NetSpec | None = None) -> NetSpec:
         """Returns one branch, or the conventional and the re-balancing one; on a parent's features where frozen."""
@@ -215,22 +222,19 @@ class DbnMix(Method):
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:
-        """Returns that the features are a parent's where they are frozen."""
         return ("features",) if self.frozen else ()
 
     @property
     def param_groups(self) -> Mapping[str, tuple[float, float]]:
-        """Returns everything, or the heads alone where the features are frozen."""
         return {"heads." if self.frozen else "": (1.0, 1.0)}
 
     @property
     def random_inputs(self) -> Mapping[str, RandomInput]:
-        """Returns lambda where anything is mixed, and for mixup the keys that sort a batch into partners."""
         requested: dict[str, RandomInput] = {} if self.mix == "none" else {"lam": self._lam}
         return requested | ({"partner": draw_keys} if self.mix == "mixup" else {})
 
     def _lam(self, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-        return draw_lam(rng, self.alpha, steps if self.lam_per == "batch" else (steps, batch))
+        return rng.beta(self.alpha, self.alpha, steps if self.lam_per == "batch" else (steps, batch))
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
         """Returns the uniform batch and, with two branches or bilateral mixup, the reverse one."""
@@ -239,9 +243,9 @@ class DbnMix(Method):
 
     def samples(self, batches: Mapping[str, Batch], ctx: StepContext) -> list[tuple[Tensor, Tensor]]:
         """Returns one (images (B, C, H, W), targets (B, K)) per branch: what the network is trained on."""
-        pairs = [(images, one_hot(labels, len(ctx.class_counts)).float()) for images, labels in batches.values()]
         if self.mix == "mixup":
-            return [mixup_within(*pairs[0], ctx.random["partner"], ctx.random["lam"])]
+            return [ctx.mixed(batches["uniform"], self.mix)]
+        pairs = [(images, ctx.targets(labels)) for images, labels in batches.values()]
         if self.mix == "none":
             return pairs
         both = (*pairs[0], *pairs[1], ctx.random["lam"])

@@ -2,32 +2,41 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from lt_repro.data.samplers import ClassBalanced, Uniform
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import (
-    DEFERRED,
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    Preset,
-    RandomInput,
-    Sampled,
-    StepContext,
-    deferred_draws,
-)
-from lt_repro.mixing import mixup_inputs, mixup_within
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, RandomInput, Sampled, StepContext
+from lt_repro.mixing import mixup_inputs
+
+DEFERRED = {"switch": (0.0, 1.0), "beta": (0.0, 0.999999)}
+"""The bounds of class weights by the effective number that begin at a fraction of training."""
+
+INACTIVE = {"none": frozenset({"switch", "beta"}), "resample": frozenset({"beta"}), "reweight": frozenset[str]()}
+"""The fields without effect under each rule of what begins at the switch."""
+
+LDAM_RECIPE: dict[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False}
+LDAM_RECIPE |= {"warmup": 0.025, "milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero"}
+"""What LDAM's code, and that of methods made from it, sets in the recipe."""
 
 LDAM_DRW = Preset(
     "github.com/kaidic/LDAM-DRW at commit 2536330; it reports the best epoch on the test images",
-    {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.025}
-    | {"milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero", "switch": 0.8, "beta": 0.9999},
+    LDAM_RECIPE | {"switch": 0.8, "beta": 0.9999},
+)
+SWITCH_DEPARTURE = Departure(
+    "Switch",
+    paper="the last drop of the rate",
+    code="epoch 160 of 200, counted from 0, the first drop of two",
+    ours="0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule",
+)
+SCHEDULE_DEPARTURE = Departure(
+    "Schedule",
+    paper="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
+    code="the same, the warm-up in steps of an epoch",
+    ours='the shared schedule; preset "published" has the code\'s, the warm-up rising with every step',
 )
 
 
@@ -57,24 +66,19 @@ class Drw(Method):
         alpha: Of Beta(alpha, alpha), > 0.
     """
 
-    title: ClassVar[str] = "CE-DRW / CE-DRS"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
+    title = "CE-DRW / CE-DRS"
+    bounds = {"alpha": (ABOVE_0, 1e6)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {"published": LDAM_DRW}
+    presets = {"published": LDAM_DRW}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Class weights",
             paper="1 / N_k",
             code="the effective number with beta = 0.9999, divided by the sum of the weights in the batch",
             ours="the code's. BBN's code has beta = 0.999999, nearly 1 / N_k",
         ),
-        Departure(
-            "Switch",
-            paper="the last drop of the rate",
-            code="epoch 160 of 200, counted from 0, the first drop of two",
-            ours="0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule",
-        ),
+        SWITCH_DEPARTURE,
         Departure(
             "Re-sampling",
             paper="class-balanced draws",
@@ -82,12 +86,7 @@ class Drw(Method):
             "draw by effective numbers",
             ours="the paper's, N draws with replacement",
         ),
-        Departure(
-            "Schedule",
-            paper="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
-            code="the same, the warm-up in steps of an epoch",
-            ours='the shared schedule; preset "published" has the code\'s, the warm-up rising with every step',
-        ),
+        SCHEDULE_DEPARTURE,
         Departure(
             "Mixup",
             paper="none",
@@ -113,20 +112,40 @@ class Drw(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         return {} if self.mix == "none" else mixup_inputs(self.alpha)
 
-    def unmixed(self, progress: float) -> tuple[str, ...]:
-        return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
-
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        ((images, labels),) = batches.values()
-        targets = one_hot(labels, len(ctx.class_counts)).float()
-        if self.mix == "mixup":
-            images, targets = mixup_within(images, targets, ctx.random["partner"], ctx.random["lam"])
-        (logits,) = net(images)
-        if self.rule == "resample":
-            return soft_cross_entropy(logits, targets)
-        weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
-        return weighted_cross_entropy(logits, targets, weights)
+        (batch,) = batches.values()
+        images, targets = ctx.mixed(batch, self.mix)
+        return deferred_loss(net(images)[0], targets, ctx, self.rule, self.switch, self.beta)
 
     def inactive_fields(self) -> frozenset[str]:
-        inactive = {"alpha"} if self.mix == "none" else set[str]()
-        return frozenset(inactive if self.rule == "reweight" else inactive | {"beta"})
+        return INACTIVE[self.rule] | ({"alpha"} if self.mix == "none" else set())
+
+
+def deferred_draws(resample: bool, progress: float, switch: float) -> tuple[Sampled, ...]:
+    """Returns the batch of deferred re-sampling: uniform, class-balanced from the switch on.
+
+    Args:
+        resample: Whether the method re-samples at all.
+        progress: The fraction of training that has passed.
+        switch: The fraction of training from which on draws are class-balanced: 0.8 of 200 epochs is epoch 160, from 0.
+    """
+    if resample and progress >= switch:
+        return (Sampled("balanced", ClassBalanced()),)
+    return (Sampled("uniform", Uniform()),)
+
+
+def deferred_loss(logits: Tensor, targets: Tensor, ctx: StepContext, rule: str, switch: float, beta: float) -> Tensor:
+    """Returns the mean cross-entropy, under the weights of `deferred_weights` if the rule is "reweight".
+
+    Args:
+        logits: (B, K).
+        targets: (B, K), or labels (B,).
+        ctx: Of the step.
+        rule: "reweight", or another, which weighs no class.
+        switch: As in `deferred_weights`.
+        beta: As in `deferred_weights`.
+    """
+    if rule != "reweight":
+        return soft_cross_entropy(logits, targets)
+    weights = deferred_weights(ctx.class_counts, beta, ctx.epoch_progress, switch)
+    return weighted_cross_entropy(logits, targets, weights)

@@ -3,26 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
-from lt_repro.losses import deferred_weights, ldam_margins, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import (
+from lt_repro.losses import ldam_margins, less_margins
+from lt_repro.methods.base import Batch, Departure, Method, Net, Sampled, StepContext
+from lt_repro.methods.drw import (
     DEFERRED,
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    Preset,
-    Sampled,
-    StepContext,
+    INACTIVE,
+    LDAM_DRW,
+    SCHEDULE_DEPARTURE,
+    SWITCH_DEPARTURE,
     deferred_draws,
+    deferred_loss,
 )
-from lt_repro.methods.drw import LDAM_DRW
 from lt_repro.nets.spec import NetSpec
 
 
@@ -52,14 +48,12 @@ class Ldam(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
     """
 
-    title: ClassVar[str] = "LDAM"
-    bounds: ClassVar[Bounds] = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
+    title = "LDAM"
+    bounds = {"margin": (0.0, 2.0), "scale": (ABOVE_0, inf)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})
-    }
+    presets = {"published": LDAM_DRW._replace(sets={**LDAM_DRW.sets, "margin": 0.5, "scale": 30.0})}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure("Scale", paper="not said", code="s = 30 on cosines and margins alike", ours="the code's"),
         Departure(
             "Class weights",
@@ -67,24 +61,14 @@ class Ldam(Method):
             code="the effective number with beta = 0.9999, divided by the sum of the weights in the batch",
             ours="the code's",
         ),
-        Departure(
-            "Switch",
-            paper="the last drop of the rate",
-            code="epoch 160 of 200, counted from 0, the first drop of two",
-            ours="0.8 of training, epoch 160 of 200, which is the last drop of the shared schedule",
-        ),
+        SWITCH_DEPARTURE,
         Departure(
             "Re-sampling",
             paper="class-balanced draws",
             code="its sampler is made after the loader and never used, so that all draws are uniform",
             ours="the paper's, N draws with replacement",
         ),
-        Departure(
-            "Schedule",
-            paper="warm-up over 5 of 200 epochs, the rate x0.01 at 160 and again at 180",
-            code="the same, the warm-up in steps of an epoch",
-            ours='the shared schedule; preset "published" has the code\'s, the warm-up rising with every step',
-        ),
+        SCHEDULE_DEPARTURE,
     )
 
     margin: float = 0.5
@@ -107,14 +91,9 @@ class Ldam(Method):
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns L; the head's logits are s cos, so the margins are scaled as well."""
         ((images, labels),) = batches.values()
-        (logits,) = net(images)
         margins = self.scale * ldam_margins(ctx.class_counts, self.margin)
-        logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
-        if self.rule != "reweight":
-            return soft_cross_entropy(logits, labels)
-        weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
-        return weighted_cross_entropy(logits, labels, weights)
+        logits = less_margins(net(images)[0], labels, margins)
+        return deferred_loss(logits, labels, ctx, self.rule, self.switch, self.beta)
 
     def inactive_fields(self) -> frozenset[str]:
-        inactive = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}
-        return frozenset(inactive[self.rule])
+        return INACTIVE[self.rule]

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, RandomInput, StepContext
-from lt_repro.mixing import mixup_inputs, mixup_within
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, RandomInput, StepContext
+from lt_repro.mixing import mixup_inputs
 from lt_repro.nets.spec import NetSpec
 
 
@@ -52,10 +51,10 @@ class LogitAdjustment(Method):
         alpha: Of Beta(alpha, alpha), > 0.
     """
 
-    title: ClassVar[str] = "Logit adjustment"
-    bounds: ClassVar[Bounds] = {"tau": (0.0, 1e6), "alpha": (ABOVE_0, inf)}
+    title = "Logit adjustment"
+    bounds = {"tau": (0.0, 1e6), "alpha": (ABOVE_0, inf)}
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/google-research/google-research, logit_adjustment: CIFAR-10; for CIFAR-100 1,419 epochs. No "
             "setting here: its network and how that starts, BatchNorm without weight decay, smaller shifts of the "
@@ -69,7 +68,7 @@ class LogitAdjustment(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Training recipe",
             paper="ResNet-32 for about 120,000 steps",
@@ -113,16 +112,10 @@ class LogitAdjustment(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         return mixup_inputs(self.alpha) if self.mix == "mixup" and not self.frozen else {}
 
-    def unmixed(self, progress: float) -> tuple[str, ...]:
-        return tuple(sampled.name for sampled in self.samplers(progress)) if self.mix == "mixup" else ()
-
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
-        x, labels = batches["uniform"]
-        y = one_hot(labels, len(ctx.class_counts)).float()
-        if self.random_inputs:
-            x, y = mixup_within(x, y, ctx.random["partner"], ctx.random["lam"])
+        images, targets = ctx.mixed(batches["uniform"], "none" if self.frozen else self.mix)
         log_prior = (ctx.class_counts / ctx.class_counts.sum()).log()
-        return soft_cross_entropy(net(x)[0] + self.tau * log_prior, y)
+        return soft_cross_entropy(net(images)[0] + self.tau * log_prior, targets)
 
     def predict(self, net: Net, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         branches = net(images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS, KANG, KANG_SOURCE
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -55,14 +55,14 @@ class Lws(Method):
         RequestError: A value is not allowed, or the bias of heads that are not linear is to be dropped.
     """
 
-    title: ClassVar[str] = "LWS"
+    title = "LWS"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(KANG_SOURCE, {**KANG, "epochs": 5, "bn": "train"}, {**KANG, "epochs": 90}),
         "bagoftricks": BAG_OF_TRICKS,
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Bias",
             paper="z_k = s_k w_k f, no bias",
@@ -107,7 +107,7 @@ class Lws(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:

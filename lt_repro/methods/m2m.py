@@ -5,34 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, one_hot
+from torch.nn.functional import cross_entropy, normalize
 
 from lt_repro.fields import ABOVE_0
-from lt_repro.losses import combine, ldam_margins, soft_cross_entropy
-from lt_repro.methods.base import (
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    ParentRole,
-    Preset,
-    RandomInput,
-    Sampled,
-    StepContext,
-    deferred_draws,
-)
+from lt_repro.losses import combine, ldam_margins, less_margins, soft_cross_entropy
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, RandomInput, Sampled, StepContext
+from lt_repro.methods.drw import LDAM_RECIPE, deferred_draws
 from lt_repro.mixing import draw_keys
 from lt_repro.nets.spec import NetSpec
 
 MARGIN, SCALE = 0.5, 30.0  # of LDAM
-
-_PUBLISHED: dict[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False}
-_PUBLISHED |= {"warmup": 0.025, "milestones": (0.8, 0.9), "lr_decay": 0.01, "crop_pad": "zero"}
 
 
 @dataclass(frozen=True)
@@ -68,24 +54,23 @@ class M2m(Method):
         switch: Fraction of training at whose epoch balanced draws and translation begin, in [0, 1].
     """
 
-    title: ClassVar[str] = "M2m"
-    bounds: ClassVar[Bounds] = {
-        "steps": (1, 1000),
-        "step_size": (0.0, 1e6),
-        "noise": (0.0, 1e6),
-        "beta": (ABOVE_0, 0.999999),
-    } | {"gamma": (0.0, inf), "lam": (0.0, 1e6), "switch": (0.0, 1.0)}
+    title = "M2m"
+    bounds = {"steps": (1, 1000), "step_size": (0.0, 1e6), "noise": (0.0, 1e6), "beta": (ABOVE_0, 0.999999)} | {
+        "gamma": (0.0, inf),
+        "lam": (0.0, 1e6),
+        "switch": (0.0, 1.0),
+    }
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/alinlab/M2m, run.sh and config.py; no setting here: the first N_k images in file order, 10 % "
             "of the test images as validation images, which choose the epoch; for CIFAR-100 it has normalise=own",
-            _PUBLISHED | {"steps": 10, "step_size": 0.1, "beta": 0.999, "gamma": 0.9, "lam": 0.5, "switch": 0.8},
-            parent=_PUBLISHED,
+            LDAM_RECIPE | {"steps": 10, "step_size": 0.1, "beta": 0.999, "gamma": 0.9, "lam": 0.5, "switch": 0.8},
+            parent=LDAM_RECIPE,
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Source",
             paper="a class is drawn, then one of its images",
@@ -191,8 +176,7 @@ class M2m(Method):
             images = self.composed(net, images, labels, ctx)
         (logits,) = net(images)
         if self.base == "ldam":
-            margins = SCALE * ldam_margins(ctx.class_counts, MARGIN)
-            logits = logits - margins * one_hot(labels, len(margins))  # in fp32: bf16 - fp32
+            logits = less_margins(logits, labels, SCALE * ldam_margins(ctx.class_counts, MARGIN))
         return soft_cross_entropy(logits, labels)
 
     def composed(self, net: Net, images: Tensor, labels: Tensor, ctx: StepContext) -> Tensor:

@@ -2,26 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from lt_repro.data.samplers import Uniform
 from lt_repro.losses import cross_entropies, deferred_weights, focal_loss
 from lt_repro.meta import Outputs, Parameters, as_function, sensitive
-from lt_repro.methods.base import (
-    DEFERRED,
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    Preset,
-    Sampled,
-    StepContext,
-    meta_batch,
-)
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, Sampled, StepContext
+from lt_repro.methods.drw import DEFERRED
+from lt_repro.methods.meta_weight_net import META_SET_DEPARTURE, VIRTUAL_RATE_DEPARTURE, meta_samplers
 
 
 @dataclass(frozen=True)
@@ -51,9 +41,9 @@ class Mcw(Method):
             of each class outside it ("held_out").
     """
 
-    title: ClassVar[str] = "MCW"
-    bounds: ClassVar[Bounds] = {"gamma": (0.0, 100.0), "step": (0.0, 1e6)} | DEFERRED
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "MCW"
+    bounds = {"gamma": (0.0, 100.0), "step": (0.0, 1e6)} | DEFERRED
+    presets = {
         "published": Preset(
             "the paper's focal loss under the settings of its authors' code, which has cross-entropy alone (gamma=0); "
             "no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within 0.0002 of normalise=own), "
@@ -64,15 +54,8 @@ class Mcw(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
-        Departure(
-            "Meta set",
-            paper="10 images of each class, held out of the training set",
-            code="the same",
-            ours="by default class-balanced draws of the training set, as the other methods of this project have "
-            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
-            "the split seed",
-        ),
+    departures = (
+        META_SET_DEPARTURE,
         Departure(
             "Sum and mean",
             paper="one objective for both steps",
@@ -94,12 +77,7 @@ class Mcw(Method):
             "logged, and `step` = 0 is the method without it",
             effect="on the digits at ratio 60 that share is 3e-5 on average",
         ),
-        Departure(
-            "Rate of the virtual step",
-            paper="the step's",
-            code="counts epochs from another start, so that it drops an epoch after the step's",
-            ours="the step's",
-        ),
+        VIRTUAL_RATE_DEPARTURE,
     )
 
     switch: float = 0.8
@@ -117,8 +95,7 @@ class Mcw(Method):
         return {"meta_images": 10} if self.step and self.meta == "held_out" else {}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        uniform = Sampled("uniform", Uniform())
-        return (uniform, meta_batch(self.meta)) if self.step and progress >= self.switch else (uniform,)
+        return meta_samplers(self.meta, self.step > 0 and progress >= self.switch)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         images, labels = batches["uniform"]
@@ -133,14 +110,12 @@ class Mcw(Method):
 
     def _eps(self, net: Net, batches: Mapping[str, Batch], weights: Tensor, ctx: StepContext) -> Tensor:
         """Returns the correction of each image's weight, (B,)."""
-        train, meta, function = batches["uniform"], batches["meta"], as_function(net)
+        train, function = batches["uniform"], as_function(net)
+        meta_loss = function.meta_loss(*batches["meta"])
 
         def losses(parameters: Parameters) -> Outputs:
             logits = function.call(parameters, train.images)[0]
             return (focal_loss(logits, train.labels, self.gamma, "softmax"),)
-
-        def meta_loss(parameters: Parameters) -> Tensor:
-            return cross_entropies(function.call(parameters, meta.images)[0], meta.labels).mean()
 
         point = sensitive(losses, lambda outputs: (weights * outputs[0]).sum(), meta_loss, function.parameters, ctx.lr)
         return self.step * ctx.lr * point.derivatives[0]

@@ -2,16 +2,46 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from lt_repro.data.samplers import Uniform
+from lt_repro.data.samplers import ClassBalanced, Uniform
 from lt_repro.losses import cross_entropies
-from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
-from lt_repro.methods.base import Batch, Departure, MetaOptimizer, Method, Net, Preset, Sampled, StepContext, meta_batch
+from lt_repro.meta import Outputs, as_function, meta_gradients
+from lt_repro.methods.base import Batch, Departure, MetaOptimizer, Method, Net, Preset, Sampled, StepContext
 from lt_repro.nets.spec import NetSpec
+
+META_SET_DEPARTURE = Departure(
+    "Meta set",
+    paper="10 images of each class, held out of the training set",
+    code="the same",
+    ours="by default class-balanced draws of the training set, as the other methods of this project have no further "
+    'images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by the split seed',
+)
+VIRTUAL_RATE_DEPARTURE = Departure(
+    "Rate of the virtual step",
+    paper="the step's",
+    code="counts epochs from another start, so that it drops an epoch after the step's",
+    ours="the step's",
+)
+
+
+def meta_samplers(meta: Literal["resampled", "held_out"], active: bool) -> tuple[Sampled, ...]:
+    """Returns the uniform batch and, for a meta step, the batch of 100 balanced images that it tests itself on.
+
+    Args:
+        meta: "resampled" for class-balanced draws of the training set; "held_out" for the images that the recipe's
+            `meta_images` keeps outside it.
+        active: Whether there is a meta step.
+    """
+    uniform = Sampled("uniform", Uniform())
+    if not active:
+        return (uniform,)
+    if meta == "resampled":
+        return uniform, Sampled("meta", ClassBalanced(), batch=100)
+    return uniform, Sampled("meta", Uniform(), source="meta", batch=100)
 
 
 class Weighting(nn.Module):
@@ -48,8 +78,8 @@ class MetaWeightNet(Method):
         learned: Whether V is trained; false leaves V as it starts.
     """
 
-    title: ClassVar[str] = "Meta-Weight-Net"
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "Meta-Weight-Net"
+    presets = {
         "published": Preset(
             "the code of Shu et al. 2019 for class imbalance; no setting here: CIFAR-10's statistics for both "
             "sets (for CIFAR-10 within 0.0002 of normalise=own), an unseeded subset, the best epoch on test",
@@ -59,15 +89,8 @@ class MetaWeightNet(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
-        Departure(
-            "Meta set",
-            paper="10 images of each class, held out of the training set",
-            code="the same, another draw in each run",
-            ours="by default class-balanced draws of the training set, as the other methods of this project have "
-            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
-            "the split seed",
-        ),
+    departures = (
+        META_SET_DEPARTURE._replace(code="the same, another draw in each run"),
         Departure(
             "Divisor of the weights",
             paper="a weighted sum of the losses",
@@ -87,12 +110,7 @@ class MetaWeightNet(Method):
             ours="the code's. V moves so little that its first shape, which is random, may decide: V at the losses "
             "0.05, 1 and 5 is logged for each epoch",
         ),
-        Departure(
-            "Rate of the virtual step",
-            paper="the step's",
-            code="counts epochs from another start, so that it drops an epoch after the step's",
-            ours="the step's",
-        ),
+        VIRTUAL_RATE_DEPARTURE,
         Departure(
             "Gradient of the meta loss",
             paper="exact",
@@ -116,8 +134,7 @@ class MetaWeightNet(Method):
         return {"weighting": Weighting()}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        uniform = Sampled("uniform", Uniform())
-        return (uniform, meta_batch(self.meta)) if self.learned else (uniform,)
+        return meta_samplers(self.meta, self.learned)
 
     @property
     def meta_optimizer(self) -> MetaOptimizer | None:
@@ -127,17 +144,14 @@ class MetaWeightNet(Method):
         train, meta, function = batches["uniform"], batches["meta"], as_function(net)
         names, phi = zip(*net.aux["weighting"].named_parameters(), strict=True)
 
-        def losses(parameters: Parameters, batch: Batch) -> Tensor:
-            return cross_entropies(function.call(parameters, batch.images)[0], batch.labels)
-
         def train_loss(outputs: Outputs) -> Tensor:
             weights: Tensor = net.aux["weighting"](outputs[0])
             return (weights * outputs[0]).sum() / weights.sum()
 
         result = meta_gradients(
-            lambda parameters: (losses(parameters, train),),
+            lambda parameters: (cross_entropies(function.call(parameters, train.images)[0], train.labels),),
             train_loss,
-            lambda parameters: losses(parameters, meta).mean(),
+            function.meta_loss(*meta),
             function.parameters,
             ctx.lr,
             phi,

@@ -2,27 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from lt_repro.data.samplers import Uniform
-from lt_repro.losses import cross_entropies, effective_weights, ldam_margins, weighted_cross_entropy
+from lt_repro.losses import cross_entropies, effective_weights, ldam_margins, less_margins, weighted_cross_entropy
 from lt_repro.meta import Outputs, Parameters, as_function, meta_gradients
-from lt_repro.methods.base import (
-    DEFERRED,
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    Preset,
-    Sampled,
-    StepContext,
-    meta_batch,
-)
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, Sampled, StepContext
+from lt_repro.methods.drw import DEFERRED
+from lt_repro.methods.mcw import Mcw
+from lt_repro.methods.meta_weight_net import META_SET_DEPARTURE, VIRTUAL_RATE_DEPARTURE, meta_samplers
 from lt_repro.nets.spec import NetSpec
 
 WEIGHT = "heads.0.weight"
@@ -114,31 +105,22 @@ class MetaSAug(Method):
             of each class outside it ("held_out").
     """
 
-    title: ClassVar[str] = "MetaSAug"
-    bounds: ClassVar[Bounds] = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6)} | DEFERRED
-    presets: ClassVar[Mapping[str, Preset]] = {
+    title = "MetaSAug"
+    bounds = {"strength": (0.0, 100.0), "meta_lr": (0.0, 1e6)} | DEFERRED
+    presets = {
         "published": Preset(
             "the code of Li et al. 2021; no setting here: CIFAR-10's statistics for both sets (for CIFAR-10 within "
             "0.0002 of normalise=own), another subset, the best epoch on test",
-            {"epochs": 200, "batch": 100, "weight_decay": 5e-4, "nesterov": True, "warmup": 0.0}
-            | {"milestones": (159 / 200, 179 / 200), "lr_decay": 0.01, "crop_pad": "reflect"}
-            | {"meta": "held_out", "meta_images": 10},
+            Mcw.presets["published"].sets,
         )
     }
-    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
+    tuned = {
         ("cifar100", 50.0): {"strength": 0.75},
         ("cifar100", 20.0): {"strength": 0.75},
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
-        Departure(
-            "Meta set",
-            paper="10 images of each class, held out of the training set",
-            code="the same",
-            ours="by default class-balanced draws of the training set, as the other methods of this project have "
-            'no further images; `meta` = "held_out" and the preset "published" hold 10 a class out, drawn by '
-            "the split seed",
-        ),
+    departures = (
+        META_SET_DEPARTURE,
         Departure(
             "LDAM",
             paper="added to the LDAM loss",
@@ -164,12 +146,7 @@ class MetaSAug(Method):
             ours='those, with "ce" too; other cells are not known',
         ),
         Departure("With cross-entropy", paper="a row", code="no training script", ours="as with LDAM, without margins"),
-        Departure(
-            "Rate of the virtual step",
-            paper="the step's",
-            code="counts epochs from another start, so that it drops an epoch after the step's",
-            ours="the step's",
-        ),
+        VIRTUAL_RATE_DEPARTURE,
     )
 
     base: Literal["ldam", "ce"] = "ldam"
@@ -196,8 +173,7 @@ class MetaSAug(Method):
         return {"covariances": Covariances(len(class_counts), spec.widths[-1])}
 
     def samplers(self, progress: float) -> tuple[Sampled, ...]:
-        uniform = Sampled("uniform", Uniform())
-        return (uniform, meta_batch(self.meta)) if self._corrected and progress >= self.switch else (uniform,)
+        return meta_samplers(self.meta, self._corrected and progress >= self.switch)
 
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the cross-entropy before the switch, then that of augmented logits; takes in the batch's features."""
@@ -218,19 +194,17 @@ class MetaSAug(Method):
         logits, weight = outputs[0].to(outputs[1].dtype), outputs[1]
         moved = augmented(logits, weight, labels, covariance, self.strength * ctx.epoch_progress)
         if self.base == "ldam":
-            moved = moved - one_hot(labels, len(ctx.class_counts)) * ldam_margins(ctx.class_counts, 0.5)
+            moved = less_margins(moved, labels, ldam_margins(ctx.class_counts, 0.5))
         return weighted_cross_entropy(moved, labels, effective_weights(ctx.class_counts, self.beta))
 
     def _covariance(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         """Returns the covariance after a meta step, (K, D, D)."""
-        train, meta, function = batches["uniform"], batches["meta"], as_function(net)
+        train, function = batches["uniform"], as_function(net)
+        meta_loss = function.meta_loss(*batches["meta"])
         covariance = cast(Covariances, net.aux["covariances"]).covariance.clone().requires_grad_()
 
         def outputs(parameters: Parameters) -> Outputs:
             return function.call(parameters, train.images)[0], parameters[WEIGHT]
-
-        def meta_loss(parameters: Parameters) -> Tensor:
-            return cross_entropies(function.call(parameters, meta.images)[0], meta.labels).mean()
 
         def train_loss(outputs: Outputs) -> Tensor:
             return self._late_loss(outputs, train.labels, covariance, ctx)

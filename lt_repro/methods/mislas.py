@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from lt_repro.data.samplers import ClassBalanced
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import SECOND_STAGE, Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.lws import ClassScales
 from lt_repro.nets.spec import NetSpec
 
@@ -41,10 +41,10 @@ class Mislas(Method):
         bn: Whether BatchNorm keeps the parent's running statistics ("eval"), or uses the batch's and moves ("train").
     """
 
-    title: ClassVar[str] = "MiSLAS"
-    bounds: ClassVar[Bounds] = {"smooth_most": (0.0, 1.0), "smooth_least": (0.0, 1.0), "head_lr": (0.0, 1e3)}
+    title = "MiSLAS"
+    bounds = {"smooth_most": (0.0, 1.0), "smooth_least": (0.0, 1.0), "head_lr": (0.0, 1e3)}
 
-    tuned: ClassVar[Mapping[tuple[str, float], Mapping[str, Any]]] = {
+    tuned = {
         (dataset, ratio): {"smooth_most": most, "smooth_least": least, "head_lr": head_lr, "bn": bn}
         for dataset, ratios, most, least, head_lr, bn in (
             ("cifar10", (10.0, 20.0), 0.1, 0.0, 0.2, "eval"),
@@ -56,7 +56,7 @@ class Mislas(Method):
         )
         for ratio in ratios
     }
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "the authors' code for CIFAR; not its choice of the best epoch on test in both stages, nor a rate that "
             "moves once an epoch",
@@ -65,7 +65,7 @@ class Mislas(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Smoothing",
             paper="e_y is spread over the K - 1 other classes",
@@ -115,7 +115,7 @@ class Mislas(Method):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {"epochs": 10, "schedule": "cosine", "warmup": 0.0}
+        return SECOND_STAGE
 
     @property
     def parents(self) -> tuple[ParentRole, ...]:

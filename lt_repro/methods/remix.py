@@ -3,27 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
-from lt_repro.losses import deferred_weights, soft_cross_entropy, weighted_cross_entropy
-from lt_repro.methods.base import (
-    DEFERRED,
-    Batch,
-    Bounds,
-    Departure,
-    Method,
-    Net,
-    Preset,
-    RandomInput,
-    Sampled,
-    StepContext,
-    deferred_draws,
-)
+from lt_repro.methods.base import Batch, Departure, Method, Net, Preset, RandomInput, Sampled, StepContext
+from lt_repro.methods.drw import DEFERRED, INACTIVE, deferred_draws, deferred_loss
 from lt_repro.mixing import mix, mixup_inputs
 
 
@@ -54,10 +41,10 @@ class Remix(Method):
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
     """
 
-    title: ClassVar[str] = "Remix"
-    bounds: ClassVar[Bounds] = {"alpha": (ABOVE_0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)} | DEFERRED
+    title = "Remix"
+    bounds = {"alpha": (ABOVE_0, 1e6), "kappa": (1.0, inf), "tau": (0.0, 1.0)} | DEFERRED
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "the paper's settings for CIFAR; which epoch it reports is not said, and nor is a warm-up",
             {"epochs": 300, "batch": 128, "lr": 0.1, "weight_decay": 2e-4, "nesterov": False, "warmup": 0.0}
@@ -65,7 +52,7 @@ class Remix(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Code",
             paper="names none",
@@ -112,27 +99,18 @@ class Remix(Method):
     def random_inputs(self) -> Mapping[str, RandomInput]:
         return mixup_inputs(self.alpha)
 
-    def unmixed(self, progress: float) -> tuple[str, ...]:
-        return tuple(sampled.name for sampled in self.samplers(progress))
-
     def loss(self, net: Net, batches: Mapping[str, Batch], ctx: StepContext) -> Tensor:
         ((images, labels),) = batches.values()
         lam, partner = ctx.random["lam"], ctx.random["partner"].argsort()
-        targets = one_hot(labels, len(ctx.class_counts)).float()
+        targets = ctx.targets(labels)
         sizes = ctx.class_counts[labels]
         lam_y = label_ratios(sizes, sizes[partner], lam, self.kappa, self.tau)
         targets = mix(targets, targets[partner], lam_y)
         (logits,) = net(mix(images, images[partner], lam))
-        if self.rule != "reweight":
-            return soft_cross_entropy(logits, targets)
-        weights = deferred_weights(ctx.class_counts, self.beta, ctx.epoch_progress, self.switch)
-        return weighted_cross_entropy(logits, targets, weights)
+        return deferred_loss(logits, targets, ctx, self.rule, self.switch, self.beta)
 
     def inactive_fields(self) -> frozenset[str]:
-        inactive = {"none": {"switch", "beta"}, "resample": {"beta"}, "reweight": set[str]()}[self.rule]
-        if self.kappa == inf:
-            inactive = inactive | {"tau"}
-        return frozenset(inactive | {"kappa"} if self.tau == 0 else inactive)
+        return INACTIVE[self.rule] | ({"tau"} if self.kappa == inf else set()) | ({"kappa"} if self.tau == 0 else set())
 
 
 def label_ratios(sizes_i: Tensor, sizes_j: Tensor, lam: Tensor, kappa: float, tau: float) -> Tensor:

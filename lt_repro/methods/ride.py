@@ -3,24 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lt_repro.fields import ABOVE_0
-from lt_repro.losses import combine, deferred_weights, full_precision, ldam_margins, weighted_cross_entropy
-from lt_repro.methods.base import DEFERRED, Batch, Bounds, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.losses import (
+    combine,
+    deferred_weights,
+    full_precision,
+    ldam_margins,
+    less_margins,
+    weighted_cross_entropy,
+)
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.drw import DEFERRED
 from lt_repro.nets.spec import NetSpec
 
 DISTILL_TEMPERATURE = 1.5
-_PUBLISHED: Mapping[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "warmup": 0.025} | {
-    "nesterov": True,
-    "milestones": (0.8, 0.9),
-    "lr_decay": 0.01,
-    "rotation": 15.0,
-}
+_PUBLISHED: dict[str, Any] = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 5e-4, "warmup": 0.025}
+_PUBLISHED |= {"nesterov": True, "milestones": (0.8, 0.9), "lr_decay": 0.01, "rotation": 15.0}
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,24 @@ class Ride(Method):
         distill: Factor of the divergence from a teacher's prediction, >= 0, above 0 where there is a teacher; then 1.
     """
 
-    title: ClassVar[str] = "RIDE"
-    bounds: ClassVar[Bounds] = (
+    title = "RIDE"
+    bounds = (
         DEFERRED
         | {"diversity": (-100.0, 0.0), "prior_weight": (0.0, 1.0), "margin": (0.0, 2.0)}
         | {"scale": (ABOVE_0, inf), "distill": (0.0, 100.0)}
     )
-    first_stage: ClassVar[str] = "ride"
+    first_stage = "ride"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/frank-xwang/RIDE-LongTailRecognition at commit ab8be5c, CIFAR-100-LT (100); it keeps the best "
             "epoch on the test images, and with a teacher its warm-up is 0.1",
             _PUBLISHED,
-            parent={**_PUBLISHED, "experts": 6},
+            parent=_PUBLISHED | {"experts": 6},
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Divergence",
             paper="from each of the other experts, averaged",
@@ -171,12 +174,13 @@ class Ride(Method):
         """Returns L; logs the mean divergence of the experts from their mean."""
         images, labels = batches["uniform"]
         counts = ctx.class_counts
-        margins = self.scale * ldam_margins(counts, self.margin) * one_hot(labels, len(counts))
+        margins = self.scale * ldam_margins(counts, self.margin)
         weights = deferred_weights(counts, self.beta, ctx.epoch_progress, self.switch)
         temperature = class_temperatures(counts, self.prior_weight, ctx.epoch_progress, self.switch)
         experts = [full_precision(logits) for logits in net(images)]
         mean = combine(experts)
-        fits = torch.stack([weighted_cross_entropy(logits - margins, labels, weights) for logits in experts])
+        lowered = [less_margins(logits, labels, margins) for logits in experts]
+        fits = torch.stack([weighted_cross_entropy(logits, labels, weights) for logits in lowered])
         divergences = torch.stack([divergence(mean, logits, temperature) for logits in experts])
         ctx.log("divergence", divergences.mean())
         total = fits.sum() + self.diversity * temperature.mean() ** 2 * divergences.sum()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from lt_repro.data.samplers import ClassBalanced
 from lt_repro.errors import RequestError
 from lt_repro.fields import ABOVE_0
 from lt_repro.losses import combine, full_precision
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, Sampled, StepContext
 from lt_repro.methods.ride import Ride
 from lt_repro.nets.spec import NetSpec
 
@@ -84,11 +84,11 @@ class RideRouting(Method):
         RequestError: A value is not allowed, or the parent has one branch.
     """
 
-    title: ClassVar[str] = "RIDE, routed"
-    bounds: ClassVar[Bounds] = {"top_k": (1, 100_000), "pos_weight": (ABOVE_0, 1e6)}
-    first_stage: ClassVar[str] = "ride"
+    title = "RIDE, routed"
+    bounds = {"top_k": (1, 100_000), "pos_weight": (ABOVE_0, 1e6)}
+    first_stage = "ride"
 
-    presets: ClassVar[Mapping[str, Preset]] = {
+    presets = {
         "published": Preset(
             "github.com/frank-xwang/RIDE-LongTailRecognition at commit ab8be5c, CIFAR-100-LT (100); it keeps the best "
             "epoch on the test images",
@@ -97,7 +97,7 @@ class RideRouting(Method):
         )
     }
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure("Gate", paper="not checked", code="reads logits at their scale of 30", ours="as the code"),
         Departure("Rare targets", paper="not checked", code="100 times the weight where t_i = 1", ours="as the code"),
         Departure(

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
 from torch.nn.functional import linear
 
 from lt_repro.losses import branch_loss, combine, soft_cross_entropy
-from lt_repro.methods.base import Batch, Bounds, Departure, Method, Net, ParentRole, Preset, StepContext
+from lt_repro.methods.base import Batch, Departure, Method, Net, ParentRole, Preset, StepContext
 from lt_repro.methods.crt import BAG_OF_TRICKS
 from lt_repro.nets.spec import NetSpec, require_linear
 
@@ -36,14 +36,12 @@ class TauNorm(Method):
         RequestError: A value is not allowed, or the parent's heads are not linear.
     """
 
-    title: ClassVar[str] = "Tau-normalisation"
-    bounds: ClassVar[Bounds] = {"tau": (0.0, 100.0)}
+    title = "Tau-normalisation"
+    bounds = {"tau": (0.0, 100.0)}
 
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "bagoftricks": Preset(BAG_OF_TRICKS.source, {"tau": 1.0, "bias": "kept"}, BAG_OF_TRICKS.parent)
-    }
+    presets = {"bagoftricks": Preset(BAG_OF_TRICKS.source, {"tau": 1.0, "bias": "kept"}, BAG_OF_TRICKS.parent)}
 
-    departures: ClassVar[tuple[Departure, ...]] = (
+    departures = (
         Departure(
             "Choice of tau",
             paper="on validation images",

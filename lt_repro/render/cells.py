@@ -1,6 +1,5 @@
 """The cells of a table, measured: which runs belong to each, their mean and spread, and which runs may not be mixed."""
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,8 @@ from typing import Any
 from lt_repro.data.split import Split
 from lt_repro.papers.table import Cell, Published, Table
 from lt_repro.recipe import Recipe
-from lt_repro.render.intervals import interval
+from lt_repro.render.intervals import interval, mean_sd
+from lt_repro.render.percent import spread
 from lt_repro.store.runs import Run
 
 MISSING = "—"
@@ -64,12 +64,12 @@ class Measured:
     @property
     def mean(self) -> float | None:
         """Returns the mean over the seeds, a fraction; None where there is no value."""
-        return statistics.fmean(self.values.values()) if self.values else None
+        return mean_sd(self.values.values())[0]
 
     @property
     def sd(self) -> float | None:
         """Returns the standard deviation over the seeds (ddof 1), a fraction; None with fewer than two values."""
-        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+        return mean_sd(self.values.values())[1]
 
     @property
     def status(self) -> str:
@@ -105,8 +105,7 @@ class Measured:
         """
         if self.cell.metric != "all" or self.cell.branch:
             return None, None
-        values = [run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result]
-        return (statistics.fmean(values) if values else None), (statistics.stdev(values) if len(values) > 1 else None)
+        return mean_sd([run.result["best"]["all"] for run in self.runs if run.result and "best" in run.result])
 
     def unprinted(self) -> "Measured":
         """Returns the same without what the paper prints."""
@@ -119,18 +118,6 @@ class Measured:
         if self.mean is None:
             return ABSENT if self.runs else MISSING
         return f"{spread(self.mean, self.sd)} ({self.n})"
-
-
-def spread(mean: float, sd: float | None, sign: bool = False) -> str:
-    """Returns "38.20 ± 0.31" in percent of fractions, or the mean alone; with `sign`, as `points` writes it."""
-    first = points(mean) if sign else f"{100 * mean:.2f}"
-    return first if sd is None else f"{first} ± {100 * sd:.2f}"
-
-
-def points(value: float) -> str:
-    """Returns a difference of fractions in percentage points, two decimals with sign: "+5.90", "−0.20", "0.00"."""
-    text = f"{100 * value:+.2f}"
-    return "0.00" if text[1:] == "0.00" else text.replace("-", "−")
 
 
 def measure(table: Table, runs: Iterable[Run]) -> list[Measured]:

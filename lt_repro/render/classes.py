@@ -1,7 +1,6 @@
 """Accuracy by class, as numbers: the runs of each series, and rows, CSV and JSON of them."""
 
 import dataclasses
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,9 @@ from lt_repro import fields
 from lt_repro.papers.settings import Settings
 from lt_repro.recipe import Recipe, role_fields
 from lt_repro.render import comma
-from lt_repro.render.cells import MISSING, series_key, spread
+from lt_repro.render.cells import MISSING, series_key
+from lt_repro.render.intervals import mean_sd
+from lt_repro.render.percent import spread
 from lt_repro.store.runs import Run
 
 
@@ -25,31 +26,38 @@ class Classes(NamedTuple):
     counts: list[int]
     series: dict[str, list[list[float]]]
 
+    @property
+    def moments(self) -> dict[str, list[tuple[float | None, float | None]]]:
+        """Returns the mean and the standard deviation over the seeds of each series: {label: K pairs of fractions}."""
+        classes = range(len(self.names))
+        return {label: [mean_sd([seed[k] for seed in seeds]) for k in classes] for label, seeds in self.series.items()}
+
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Returns the header and a row per class: name, training images, "mean ± sd" in percent of each series."""
-        header = ["class", "images", *self.series]
-        cells = [[_text(values, k) for values in self.series.values()] for k in range(len(self.names))]
-        pairs = zip(self.names, self.counts, cells, strict=True)
-        return header, [
-            [name if len(name) < 32 else f"{name[:30]}…", str(count), *texts] for name, count, texts in pairs
+        columns = [
+            [MISSING if mean is None else spread(mean, sd) for mean, sd in pairs] for pairs in self.moments.values()
         ]
+        names = [name if len(name) < 32 else f"{name[:30]}…" for name in self.names]
+        rows = zip(names, map(str, self.counts), *columns, strict=True)
+        return ["class", "images", *self.series], [list(row) for row in rows]
 
     def csv(self) -> str:
         """Returns one line per class and series, in percent."""
+        moments = self.moments
         rows = (
-            [name, count, label, "percent", len(values), *map(comma.percent, _moments(values, k))]
+            [name, count, label, "percent", len(seeds), *map(comma.percent, moments[label][k])]
             for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True))
-            for label, values in self.series.items()
+            for label, seeds in self.series.items()
         )
         return comma.lines(["class", "images", "series", "unit", "n", "mean", "sd"], rows)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns one object per class: class, images, series {label: {n, mean, sd}}, fractions or null."""
-        listed = []
+        moments, listed = self.moments, []
         for k, (name, count) in enumerate(zip(self.names, self.counts, strict=True)):
             series = {
-                label: dict(zip(("n", "mean", "sd"), (len(values), *_moments(values, k)), strict=True))
-                for label, values in self.series.items()
+                label: {"n": len(seeds)} | dict(zip(("mean", "sd"), moments[label][k], strict=True))
+                for label, seeds in self.series.items()
             }
             listed.append({"class": name, "images": count, "series": series})
         return listed
@@ -105,13 +113,3 @@ def _flat(recipe: Recipe, settings: Settings) -> dict[str, str]:
     inherited = {"method": parent.method.name()} | _flat(parent, settings) if parent else {}
     flat = {name: fields.text(value) for name, value in (chosen | away).items()}
     return flat | {f"on {name}": value for name, value in inherited.items()}
-
-
-def _moments(values: Sequence[Sequence[float]], k: int) -> tuple[float | None, float | None]:
-    column = [seed[k] for seed in values]
-    return (statistics.fmean(column) if column else None), (statistics.stdev(column) if len(column) > 1 else None)
-
-
-def _text(values: Sequence[Sequence[float]], k: int) -> str:
-    mean, sd = _moments(values, k)
-    return MISSING if mean is None else spread(mean, sd)

@@ -8,6 +8,7 @@ from lt_repro.papers.claim import Paper
 from lt_repro.papers.comparison import Entry, column_of, compared
 from lt_repro.papers.rows import names
 from lt_repro.render.cells import Measured, length, marks_of, measure, published_json, published_text
+from lt_repro.render.percent import percent
 from lt_repro.store.runs import Run
 
 HEADER = ("top-1 accuracy, percent", "where", "as", "protocol", "source")
@@ -116,4 +117,4 @@ def to_json(method: str, column: str, entries: Sequence[Entry], result: Sequence
 
 def _range(entries: Sequence[Entry]) -> str:
     result = field_spread(entries)
-    return f"{100 * result['min']:.2f} to {100 * result['max']:.2f} % (n = {result['n']})"
+    return f"{percent(result['min'])} to {percent(result['max'])} % (n = {result['n']})"

@@ -32,6 +32,6 @@ def page(cards: Iterable[Card]) -> str:
         ]
         lines += ["", f"## {card.title} (`{card.name}`)", "", f"{card.about} Source: {card.source}", ""]
         # names of settings are code, as in a docstring
-        table = [line.replace("\\`", "`") for line in grid(_HEADER, rows, ["---:", *["---"] * 5])]
+        table = [line.replace("\\`", "`") for line in grid(_HEADER, rows, [0])]
         lines += table if rows else ["None known."]
     return "\n".join([*lines, "", "This page is what `ltrepro methods --markdown` prints."])

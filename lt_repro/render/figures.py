@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from lt_repro.errors import FailedError, first_line
 from lt_repro.papers.table import Table, Variant
-from lt_repro.render.cells import Measured, spread
+from lt_repro.render.cells import Measured
 from lt_repro.render.classes import Classes
 from lt_repro.render.lambdas import Change, Fit
+from lt_repro.render.percent import spread
 from lt_repro.render.reliability import Panel
 from lt_repro.store import files
 
@@ -96,7 +97,7 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         cells = dict(zip(values, measured[i * len(values) : (i + 1) * len(values)], strict=True))
         aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points do not overlap
         places = [place[value] + aside for value in ticks]
-        means, spreads = _moments(cells[value] for value in ticks)
+        means, spreads = _percent((cells[value].mean, cells[value].sd) for value in ticks)
         _series(axes, places, means, spreads, i, _line_label(table, row))
         paper = {value: 100 * entry.cell.published.value for value, entry in cells.items() if entry.cell.published}
         for value, height in paper.items():
@@ -125,7 +126,7 @@ def class_figure(title: str, classes: Classes) -> Figure:
             are several seeds; a series without runs is skipped.
     """
     class_names, counts, k = classes.names, classes.counts, len(classes.counts)
-    seeds = {name: np.asarray(values, dtype=float) for name, values in classes.series.items() if len(values)}
+    shown = [name for name, seeds in classes.series.items() if len(seeds)]
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     bars = above.bar(range(k), counts, width=0.8, color="0.6")
@@ -137,25 +138,24 @@ def class_figure(title: str, classes: Classes) -> Figure:
     if k <= 20:
         above.bar_label(bars, fmt="{:,.0f}", fontsize="small")
     above.set_ylim(min(counts) / 2 if steep else 0, max(counts) * (2.5 if steep else 1.2))
-    for i, (name, values) in enumerate(seeds.items()):
-        means = 100 * values.mean(axis=0)
-        spreads = 100 * values.std(axis=0, ddof=1) if len(values) > 1 else np.full(k, np.nan)
+    for i, name in enumerate(shown):
+        means, spreads = _percent(classes.moments[name])
         if k > 20:
             _series(below, range(k), means, spreads, i, name, markersize=2.5, linewidth=1.0)
             continue
-        width = 0.8 / len(seeds)
-        places = np.arange(k) + (i - (len(seeds) - 1) / 2) * width
+        width = 0.8 / len(shown)
+        places = np.arange(k) + (i - (len(shown) - 1) / 2) * width
         below.bar(places, means, width, label=name, **_bar(i))
         _whiskers(below, places, means, spreads, "black")
     below.set(ylim=(0, 105), ylabel="top-1 accuracy (%)", xlabel="class", axisbelow=True)
     below.grid(axis="y", alpha=0.3)
-    if not seeds:
+    if not shown:
         below.text(0.5, 0.5, _NOTHING, transform=below.transAxes, ha="center")
-    shown = range(0, k, math.ceil(k / 20) if k > 30 else 1)
-    names = [_short(class_names[i], 20) for i in shown]
+    ticks = range(0, k, math.ceil(k / 20) if k > 30 else 1)
+    names = [_short(class_names[i], 20) for i in ticks]
     long = max(map(len, names)) * len(names) > 80
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    below.set_xticks(list(shown), names, parse_math=False, **turned)
+    below.set_xticks(list(ticks), names, parse_math=False, **turned)
     below.set_xlim(-0.8, k - 0.2)
     return _with_legend(figure, title)
 
@@ -180,7 +180,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
     for i, row in enumerate(table.rows):
         cells = [measured[i * wide + j] for j, _ in columns]
         places = np.arange(len(columns)) + (i - (len(table.rows) - 1) / 2) * width
-        means, spreads = _moments(cells)
+        means, spreads = _percent((cell.mean, cell.sd) for cell in cells)
         axes.bar(places, means, width, label=row.title, **_bar(i))
         _whiskers(axes, places, means, spreads, "black")
         printed = [(x, 100 * c.cell.published.value) for x, c in zip(places, cells, strict=True) if c.cell.published]
@@ -401,9 +401,9 @@ def _short(name: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _moments(cells: Iterable[Measured]) -> NDArray[np.float64]:
-    """Returns the means and the standard deviations in percent, (2, cells), NaN where there is none."""
-    return 100 * np.array([(cell.mean, cell.sd) for cell in cells], dtype=float).T
+def _percent(moments: Iterable[tuple[float | None, float | None]]) -> NDArray[np.float64]:
+    """Returns means and standard deviations in percent, (2, N), NaN where there is none."""
+    return 100 * np.array(list(moments), dtype=float).T
 
 
 def _symbol(setting: str, name: bool = False) -> str:

@@ -2,7 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+
+def mean_sd(values: Collection[float]) -> tuple[float | None, float | None]:
+    """Returns the mean and the standard deviation (ddof 1); None without a value, and for the latter with only one."""
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
 def quantile(n: int) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lt_repro.data.samplers import generator
 from lt_repro.render import comma
+from lt_repro.render.percent import signed
 
 if TYPE_CHECKING:
     from lt_repro.render.cells import Measured
@@ -76,8 +77,8 @@ class Fit(NamedTuple):
     def words(self) -> list[str]:
         """Returns the fit in three short lines."""
         return [
-            f"r = {_plain(self.r, 2)}, n = {self.n} runs of {self.seeds} seeds",
-            f"{_plain(self.slope, 1)} points per unit of x",
+            f"r = {signed(self.r, 2).removeprefix('+')}, n = {self.n} runs of {self.seeds} seeds",
+            f"{signed(self.slope, 1).removeprefix('+')} points per unit of x",
             f"other seeds' lambdas reach this r in {100 * self.chance:.1f} % of tries",
         ]
 
@@ -185,9 +186,9 @@ def rows(result: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
     for change in result:
         x = ["—", "—"]
         if change.x and change.moved is not None:
-            x = [f"{change.x[0]:.3f} to {change.x[1]:.3f}", _signed(change.moved, 3)]
+            x = [f"{change.x[0]:.3f} to {change.x[1]:.3f}", signed(change.moved, 3)]
         epochs = "{} to {}".format(*change.epochs)
-        listed.append([change.series, str(change.run.recipe.seed), epochs, *x, _signed(change.points, 2)])
+        listed.append([change.series, str(change.run.recipe.seed), epochs, *x, signed(change.points, 2)])
     return header, listed
 
 
@@ -238,11 +239,3 @@ def _place(change: Change) -> tuple[Any, ...]:
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.mean((a - a.mean()) * (b - b.mean())) / (a.std() * b.std()))
-
-
-def _signed(value: float, digits: int) -> str:
-    return "+" * (round(value, digits) > 0) + _plain(value, digits)
-
-
-def _plain(value: float, digits: int) -> str:
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no -0.00

@@ -18,7 +18,7 @@ def overview(shown: Iterable[tuple[Table, Sequence[Measured]]], root: str = ".."
         [_linked(table, root) if _count(cells) else table.id, table.caption.rstrip("."), _state(cells), *_runs(cells)]
         for table, cells in shown
     ]
-    return grid(("exhibit", "what it shows", "cells measured", "seeds", "epochs"), rows, ["---"] * 5)
+    return grid(("exhibit", "what it shows", "cells measured", "seeds", "epochs"), rows)
 
 
 def _linked(table: Table, root: str) -> str:

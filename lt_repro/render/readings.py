@@ -68,7 +68,7 @@ def page(paper: Paper, runs: Sequence[Run]) -> str:
             f"A setting after `--set` switches {sum(row[3] != 'none' for row in rows)} of the {len(rows)} points. The "
             "last column says whether and how the authors' code was run to check the point.",
             "",
-            *grid(["point", "the paper's text", "the released code", "setting", "run beside ours"], rows, ["---"] * 5),
+            *grid(["point", "the paper's text", "the released code", "setting", "run beside ours"], rows),
             "",
             *(line for reading in paper.settings.readings.values() for note in reading.notes for line in (note, "")),
             "## What each gives",
@@ -106,4 +106,4 @@ def _judged(table: Table, measured: Sequence[Measured]) -> list[str]:
         if any(result and result.status != "not run" for result in checked[at : at + wide])
     ]
     header = ["is the published number reproduced?", *(table.columns[i].title for i in columns)]
-    return [*grid(header, rows, ["---"] * len(header)), ""] if rows else []
+    return [*grid(header, rows), ""] if rows else []

@@ -1,6 +1,5 @@
 """Reliability by confidence, as numbers: the bins of each series, pooled over seeds, and its calibration error."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 from lt_repro.metrics import Reliability
 from lt_repro.render import comma
 from lt_repro.render.cells import Measured
+from lt_repro.render.intervals import mean_sd
 
 
 class Panel(NamedTuple):
@@ -22,8 +22,7 @@ class Panel(NamedTuple):
     @property
     def error(self) -> tuple[float | None, float | None]:
         """Returns mean and standard deviation (ddof 1) of the expected calibration error over seeds, as fractions."""
-        several = statistics.stdev(self.errors) if len(self.errors) > 1 else None
-        return (statistics.fmean(self.errors) if self.errors else None), several
+        return mean_sd(self.errors)
 
 
 def panels(measured: Sequence[Measured]) -> list[Panel]:

@@ -1,7 +1,7 @@
 """A measured table in words: rows of strings, Markdown, CSV, and two sentences on it. All in percent."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lt_repro import fields
@@ -9,8 +9,9 @@ from lt_repro.papers.settings import Settings
 from lt_repro.papers.table import Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render import comma
-from lt_repro.render.cells import Measured, gain_of, points, published_text, spread, to_json
+from lt_repro.render.cells import Measured, gain_of, published_text, to_json
 from lt_repro.render.intervals import holm, p_value
+from lt_repro.render.percent import points, spread
 from lt_repro.store import provenance
 from lt_repro.store.runs import Run
 
@@ -19,6 +20,7 @@ CSV_FIELDS = (
     *("published", "source", "measured_by_paper", "gain", "gain_ci95", "gain_n", "status", "keys"),
     *("tier", "protocol", "published_sd", "published_n"),
 )
+_FRACTIONS = {"mean", "sd", "best_mean", "best_sd", "published", "gain", "gain_ci95", "published_sd"}
 _UNJUDGED = "with no spread to judge it by"
 _LEVEL = 0.05  # of significance
 
@@ -49,13 +51,14 @@ def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = 
     """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
     header, lines, foot = rows(table, measured, best)
     listed = [f"- {_plain(line)}" for line in (*foot, *notes)]
-    shown = grid(header, lines, ["---", *["---:"] * (len(header) - 1)])
+    shown = grid(header, lines, range(1, len(header)))
     return "\n".join([f"**{_plain(table.caption)}**", "", *shown, "", *listed]) + "\n"
 
 
-def grid(header: Sequence[str], lines: Sequence[Sequence[str]], rule: Sequence[str]) -> list[str]:
-    """Returns the lines of a GitHub table; `rule` says how each column is aligned."""
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
+    """Returns the lines of a GitHub table; the columns `numbers`, from 0, are aligned right."""
     plain = [[_plain(cell) for cell in row] for row in (header, *lines)]
+    rule = ["---:" if i in numbers else "---" for i in range(len(header))]
     return [f"| {' | '.join(row)} |" for row in (plain[0], rule, *plain[1:])]
 
 
@@ -69,23 +72,16 @@ def document(
 
 def csv(table: Table, measured: Sequence[Measured]) -> str:
     """Returns one line per cell under `CSV_FIELDS`, in percent; an ablation has gains over its first row, in points."""
-    rows: list[list[object]] = []
-    for i, entry in enumerate(measured):
-        cell, published = entry.cell, entry.cell.published
-        *gains, pairs = gain_of(table, entry, measured[i % len(table.columns)])
-        source = (published.source, str(published.measured).lower()) if published else ("", "")
-        protocol = (published.tier, published.protocol) if published else ("", "")
-        rows.append(
-            [
-                *(table.id, cell.row.label, cell.column.label, cell.metric, cell.branch, "percent", entry.n),
-                " ".join(map(str, entry.seeds)),
-                *map(comma.percent, (entry.mean, entry.sd, *entry.best, published and published.value)),
-                *(*source, *map(comma.percent, gains), pairs, entry.status),
-                " ".join(run.recipe.key() for run in entry.runs),
-                *(*protocol, comma.percent(published and published.sd), published and published.n),
-            ]
-        )
-    return comma.lines(CSV_FIELDS, rows)
+    cells = (cell | {"unit": "percent"} for cell in to_json(table, measured)["cells"])
+    return comma.lines(CSV_FIELDS, ([_csv_value(name, cell[name]) for name in CSV_FIELDS] for cell in cells))
+
+
+def _csv_value(name: str, value: Any) -> object:
+    if name in _FRACTIONS:
+        return comma.percent(value)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def sentences(table: Table, measured: Sequence[Measured]) -> str:
@@ -264,27 +260,17 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     )
     if departs:
         yield f"Departs from the defaults (the paper's settings, as read here): {', '.join(departs)}."
-    missing: dict[str, list[str]] = {}
-    for entry in measured:
-        if entry.cell.missing and entry.cell.missing.name:  # a cell that is published only says so
-            missing.setdefault(entry.status, []).append(f"{entry.cell.row.title} ({entry.cell.missing.name})")
-    for status, places in missing.items():
+    absent = [(entry.cell.row.title, entry.cell.missing) for entry in measured if entry.cell.missing]
+    named = ((lack.status, f"{title} ({lack.name})") for title, lack in absent if lack.name)  # else the cell says so
+    for status, places in _grouped(named).items():
         why = {"no method": "no method yet", "needs data": "no reader for the images yet"}[status]
         yield f"Not measured, {why}: {', '.join(_distinct(places))}."
-    reasons: dict[str, list[str]] = {}
-    for entry in measured:
-        if entry.reason and not entry.cell.missing:
-            reasons.setdefault(entry.reason, []).append(f"{entry.cell.row.title}, {entry.cell.column.title}")
-    for reason, places in reasons.items():
+    for reason, places in _grouped((entry.reason, _where(entry)) for entry in measured if entry.reason).items():
         yield f"Not measured: {'; '.join(places)}: {reason}."
     for entry in measured:
         for run in entry.diverged:
-            place = f"{entry.cell.row.title}, {entry.cell.column.title}, seed {run.recipe.seed}"
-            yield f"Diverged, in no mean: {place} ({run.recipe.key()})."
-    moved: dict[str, list[str]] = {}
-    for run in used:
-        moved.setdefault(provenance.changes_words(run.attempts), []).append(run.recipe.key())
-    for words, keys in moved.items():
+            yield f"Diverged, in no mean: {_where(entry)}, seed {run.recipe.seed} ({run.recipe.key()})."
+    for words, keys in _grouped((provenance.changes_words(run.attempts), run.recipe.key()) for run in used).items():
         if words:
             yield f"Continued elsewhere, so level C ({words}): {', '.join(keys)}."
 
@@ -324,10 +310,11 @@ def _by_text(cells: Sequence[tuple[Measured, str]]) -> dict[str, str]:
     rows: dict[str, dict[str, list[str]]] = {}
     for entry, text in cells:
         rows.setdefault(entry.cell.row.title, {}).setdefault(text, []).append(entry.cell.column.title)
-    places: dict[str, list[str]] = {}
-    for row, texts in rows.items():
-        for text, columns in texts.items():
-            places.setdefault(text, []).append(row + (f" ({', '.join(columns)})" if len(texts) > 1 else ""))
+    places = _grouped(
+        (text, row + (f" ({', '.join(columns)})" if len(texts) > 1 else ""))
+        for row, texts in rows.items()
+        for text, columns in texts.items()
+    )
     return {text: "; ".join(words) for text, words in places.items()}
 
 
@@ -342,15 +329,12 @@ def _tested(table: Table, measured: Sequence[Measured], used: Iterable[Run]) -> 
         if without:
             yield f"This reading's code tests with {bn} statistics, which these rows' runs lack: {', '.join(without)}."
     for i, entry in enumerate(measured):
-        place = f"{entry.cell.row.title}, {entry.cell.column.title}"
         trained, before = entry.precisions, measured[i % len(table.columns)].precisions
         if len(trained) > 1:
-            yield f"Mixes runs trained in {' and '.join(trained)}: {place}."
+            yield f"Mixes runs trained in {' and '.join(trained)}: {_where(entry)}."
         elif table.ablation and trained and before and trained != before:
-            yield f"A gain over runs trained in {' and '.join(before)}, not {trained[0]}: {place}."
-    tested: dict[str, list[str]] = {}
-    for run in used:
-        tested.setdefault(run.test_precision or run.precision, []).append(run.recipe.key())
+            yield f"A gain over runs trained in {' and '.join(before)}, not {trained[0]}: {_where(entry)}."
+    tested = _grouped((run.test_precision or run.precision, run.recipe.key()) for run in used)
     if len(tested) > 1:
         older = next(precision for precision in tested if precision != "fp32")
         yield f"Tested in {older}, the others in fp32: {', '.join(tested[older])}."
@@ -385,6 +369,18 @@ def _origin(used: Iterable[Run]) -> str:
 
 def _epochs(recipe: Recipe) -> str:
     return " + ".join(str(stage.epochs) for stage in reversed(recipe.lineage()) if stage.method.param_groups)
+
+
+def _where(entry: Measured) -> str:
+    return f"{entry.cell.row.title}, {entry.cell.column.title}"
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Returns the second words by the first."""
+    groups: dict[str, list[str]] = {}
+    for first, second in pairs:
+        groups.setdefault(first, []).append(second)
+    return groups
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

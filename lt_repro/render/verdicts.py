@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, get_args
 
 from lt_repro.papers.claim import Claim, Comparison, Place
 from lt_repro.papers.table import Table
-from lt_repro.render.cells import Measured, points, spread
+from lt_repro.render.cells import Measured
 from lt_repro.render.intervals import interval, one_more, values_needed
+from lt_repro.render.percent import percent, points, spread
 
 Status = Literal["reproduced", "within one more run", "outside", "too few seeds", "not run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -153,13 +154,11 @@ def checked_line(checked: Checked) -> str:
     """
     cell = checked.measured.cell
     line = f"{checked.status}: {cell.row.title}, {cell.column.title}: {checked.measured.text()}"
-    line += f", published {100 * cell.published.value:.2f}" if cell.published else ""
+    line += f", published {percent(cell.published.value)}" if cell.published else ""
     if checked.mean_half is None or checked.run_half is None:
         return line
-    halves = (
-        f"95 % interval of our mean ± {100 * checked.mean_half:.2f}, of one more run ± {100 * checked.run_half:.2f}"
-    )
-    return f"{line}; {halves}, n = {len(checked.measured.values)}"
+    line += f"; 95 % interval of our mean ± {percent(checked.mean_half)}, of one more run ± {percent(checked.run_half)}"
+    return f"{line}, n = {len(checked.measured.values)}"
 
 
 def checked_text(checked: Checked) -> str:
@@ -170,7 +169,7 @@ def checked_text(checked: Checked) -> str:
     measured, published = checked.measured, checked.measured.cell.published
     if measured.mean is None or published is None:
         return checked.status
-    halves = [f"± {100 * half:.2f}" for half in (checked.mean_half, checked.run_half) if half is not None]
+    halves = [f"± {percent(half)}" for half in (checked.mean_half, checked.run_half) if half is not None]
     widths = f" ({', '.join(halves)})" if halves else ""
     return f"{checked.status}: {points(measured.mean - published.value)}{widths}, n = {len(measured.values)}"
 
@@ -241,7 +240,7 @@ def _fact(judged: Judged) -> str:
     claim, measured = judged.claim, [compared for compared in judged.details if compared.half is not None]
     if not measured:
         return ""
-    limit = "" if claim.equivalence_margin is None else f", alike within {100 * claim.equivalence_margin:.2f}"
+    limit = "" if claim.equivalence_margin is None else f", alike within {percent(claim.equivalence_margin)}"
     worst = min(measured, key=lambda compared: _support(compared, claim.equivalence_margin))
     number = f"{spread(worst.mean or 0.0, worst.half, sign=True)} points{limit}, n = {worst.n}"
     if judged.total == 1:

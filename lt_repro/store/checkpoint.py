@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_repro.canonical import canonical
-from lt_repro.errors import DamagedError
+from lt_repro.errors import DamagedError, damaged
 from lt_repro.store import files
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def load_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
         same = False
     if not same:
         fix = "it was not changed; move it and its run file away, then train that run again"
-        raise DamagedError(f"{path} is damaged: its tensors do not match the digest in the run file", "", fix)
+        raise damaged(path, "its tensors do not match the digest in the run file", fix)
     return weights
 
 
@@ -154,7 +154,7 @@ def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
     content, result = stored[:-_HEX], stored[-_HEX:]
     if hashlib.sha256(content).hexdigest().encode() != result:
-        raise DamagedError(f"{path} is damaged: its content does not match its digest")
+        raise damaged(path, "its content does not match its digest")
     tensors, _, line = content[:-1].rpartition(b"\n")
     try:
         position = json.loads(line)
@@ -162,7 +162,7 @@ def _parts(path: Path) -> tuple[bytes, dict[str, Any]]:
     except (ValueError, TypeError, KeyError):
         whole = False
     if not whole:
-        raise DamagedError(f"{path} is damaged: its JSON line is missing or names another run")
+        raise damaged(path, "its JSON line is missing or names another run")
     return tensors, position
 
 
@@ -175,5 +175,5 @@ def _loaded(content: bytes, path: Path) -> dict[str, Any]:
                 raise ValueError("it would grow when opened")
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle made by hand can raise anything
-        raise DamagedError(f"{path} is damaged: {type(error).__name__} when opening it") from error
+        raise damaged(path, f"{type(error).__name__} when opening it") from error
     return state

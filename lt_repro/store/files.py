@@ -6,7 +6,7 @@ import glob
 import os
 from pathlib import Path
 
-from lt_repro.errors import RequestError
+from lt_repro.errors import Kind, RequestError
 
 
 def write(path: Path, data: bytes, *, replace: bool = True, before: Path | None = None) -> None:
@@ -82,11 +82,11 @@ class CannotWrite(RequestError):
     """A file or folder cannot be written; existing files are unchanged."""
 
 
-def cannot_write(path: Path, why: OSError | str) -> CannotWrite:
-    """Returns the error for a path that cannot be written."""
-    full = isinstance(why, OSError) and why.errno in (errno.ENOSPC, errno.EDQUOT)
-    text = why if isinstance(why, str) else why.strerror or str(why)
-    kind, fix = ("no room", "make room") if full else ("not writable", "choose another output folder")
+def cannot_write(path: Path, why: OSError | str, kind: Kind = "not writable") -> CannotWrite:
+    """Returns the error for a path that cannot be written; on a full disk its kind is "no room"."""
+    text, fix = why if isinstance(why, str) else why.strerror or str(why), "choose another output folder"
+    if isinstance(why, OSError) and why.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind, fix = "no room", "make room"
     return CannotWrite(f"cannot write {path}: {text}", "nothing was changed", fix, kind=kind)
 
 

@@ -27,7 +27,7 @@ def lock(folder: Path, key: str) -> Iterator[bool]:
     try:
         descriptor = _locked(path)
     except OSError as error:
-        raise files.cannot_write(path, error) from error
+        raise files.cannot_write(path, error, "runs not writable") from error
     if descriptor is None:
         yield False
         return

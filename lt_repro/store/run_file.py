@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lt_repro import errors
 from lt_repro.canonical import digest
-from lt_repro.errors import DamagedError
+from lt_repro.errors import DamagedError, Kind
 
 SCHEMA = 6
 """Schema 5 had other keys: its recipes held settings without effect. `store.migrate` re-keys its files."""
@@ -64,7 +65,7 @@ class OlderSchema(DamagedError):
         schema: Its schema.
     """
 
-    kind = "older schema"
+    kind: Kind = "older schema"
 
     def __init__(self, path: Path, schema: int) -> None:
         was = f"{path} was written by an older version of ltrepro: schema {schema}"
@@ -75,7 +76,7 @@ class OlderSchema(DamagedError):
 def damaged(path: Path, error: Exception) -> DamagedError:
     """Returns the error for a run file that cannot be trusted."""
     why = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DamagedError(f"{path} is damaged: {why}", "", "it was not changed; move it away and train the run again")
+    return errors.damaged(path, why, "it was not changed; move it away and train the run again")
 
 
 def _refuse(word: str) -> None:

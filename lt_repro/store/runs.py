@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from lt_repro.errors import DamagedError, RequestError
+from lt_repro.errors import DamagedError, Kind, RequestError
 from lt_repro.metrics import balanced_accuracy
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
@@ -164,7 +164,7 @@ class Run:
 class MissingWeights(RequestError):
     """A finished run has no weights file beside it."""
 
-    kind = "no weights"
+    kind: Kind = "no weights"
 
 
 def run_folders(given: Sequence[Path] | None) -> list[Path]:

@@ -79,9 +79,13 @@ def check_files(folder: Path) -> Iterator[FileCheck]:
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
-            result = _ended(path.stem, path)
-            digests[path.stem] = ((result.content or {}).get("weights") or {}).get("sha256")
-            yield FileCheck(path, result.note.partition(" is damaged: ")[2] or result.note)
+            content, wrong = {}, ""
+            try:
+                content = run_file.read(path)
+            except DamagedError as error:
+                wrong = error.why
+            digests[path.stem] = (content.get("weights") or {}).get("sha256")
+            yield FileCheck(path, wrong)
     for path in sorted(folder.glob("*.pt")):
         yield FileCheck(path, _weights(path, digests))
     for path in sorted(folder.glob(f"*{checkpoint.SUFFIX}")):
@@ -89,7 +93,7 @@ def check_files(folder: Path) -> Iterator[FileCheck]:
             checkpoint.check(path)
             yield FileCheck(path, "")
         except DamagedError as error:
-            yield FileCheck(path, str(error).partition(" is damaged: ")[2] or str(error))
+            yield FileCheck(path, error.why)
 
 
 def without_weights(folders: Iterable[Path]) -> list[tuple[RunStatus, list[str]]]:
@@ -153,5 +157,5 @@ def _weights(path: Path, digests: dict[str, str | None]) -> str:
     try:
         checkpoint.load_weights(path, expected)
     except DamagedError as error:
-        return str(error).splitlines()[0].partition(" is damaged: ")[2] or str(error).splitlines()[0]
+        return error.why
     return ""

@@ -1,7 +1,6 @@
 """A method of the tests' own, with all that the contract knows: modules, a buffer, a stage switch, logged values."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -31,7 +30,7 @@ class Probe(Method):
         width: Of the hidden layer.
     """
 
-    title: ClassVar[str] = "probe"
+    title = "probe"
     width: int = 3
 
     def aux_modules(self, class_counts, spec):
