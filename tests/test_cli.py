@@ -216,7 +216,9 @@ def test_plan_commands_train_exactly_the_missing_cells(run, monkeypatch):
     assert "ltrepro train --arch dbn --mix bilateral --tscale" in lines
     labels = np.repeat(np.arange(100), 500)
     names = tuple(map(str, range(100)))
-    monkeypatch.setattr(load, "load_pool", lambda name, root: Pool("cifar100", None, labels, None, None, names, 0, root))
+    monkeypatch.setattr(
+        load, "load_pool", lambda name, root: Pool("cifar100", None, labels, None, None, names, 0, root)
+    )
     asked = []
 
     def note(recipes, *args, **kwargs):
