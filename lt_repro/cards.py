@@ -103,7 +103,7 @@ def settings(owner: type) -> tuple[Setting, ...]:
         Setting(
             field.name,
             None if field.default is dataclasses.MISSING else fields.text(field.default),
-            fields.describe(kinds[field.name]),
+            fields.describe(kinds[field.name], getattr(owner, "bounds", {}).get(field.name)),
             _joined(meanings[field.name]),
         )
         for field in dataclasses.fields(owner)

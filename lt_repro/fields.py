@@ -65,7 +65,8 @@ def parse(owner: type, name: str, text: str) -> Any:
             return tuple(float(part) for part in text.split(",") if part)
         return kind(text)
     except (ValueError, KeyError) as error:
-        raise RequestError(f"{name} = {text!r}", f"allowed: {describe(kind)}") from error
+        allowed = describe(kind, getattr(owner, "bounds", {}).get(name))
+        raise RequestError(f"{name} = {text!r}", f"allowed: {allowed}") from error
 
 
 def text(value: Any) -> str:
@@ -77,12 +78,25 @@ def text(value: Any) -> str:
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def describe(kind: Any) -> str:
-    """Returns the allowed values of a field's type in words, for help and errors."""
+def describe(kind: Any, bounds: tuple[float, float] | None = None) -> str:
+    """Returns the allowed values of a field in words, for help and errors: "a number from 0 to 1".
+
+    Args:
+        kind: The field's type.
+        bounds: Its smallest and largest value, where it has any.
+    """
     if typing.get_origin(kind) is Literal:
         return ", ".join(str(choice) for choice in typing.get_args(kind))
-    words = {bool: "true or false", int: "a whole number", float: "a number, or inf", str: "a name"}
-    return words.get(kind, "numbers separated by commas" if typing.get_origin(kind) is tuple else "a run")
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
+    if kind not in words:
+        return "numbers separated by commas" if typing.get_origin(kind) is tuple else "a run"
+    low, high = bounds or (-math.inf, math.inf)
+    if math.isinf(low):
+        return words[kind] + (", or inf" if kind is float else "")
+    least = " above 0" if low == ABOVE_0 else f" from {text(low)}"
+    if math.isinf(high):
+        return words[kind] + least + (", or inf" if kind is float else " up" if low != ABOVE_0 else "")
+    return f"{words[kind]}{least}{' up' if low == ABOVE_0 else ''} to {text(high)}"
 
 
 def check(settings: Any) -> None:
@@ -100,17 +114,17 @@ def check(settings: Any) -> None:
             if value not in choices or isinstance(value, bool):
                 raise unknown(name, str(value), map(str, choices))
         elif type(value) is not kind or value != value:  # NaN
-            object.__setattr__(settings, name, _converted(name, value, kind, origin))
+            object.__setattr__(settings, name, _converted(name, value, kind, origin, getattr(settings, "bounds", {})))
 
 
-def _converted(name: str, value: Any, kind: Any, origin: Any) -> Any:
+def _converted(name: str, value: Any, kind: Any, origin: Any, bounds: Mapping[str, tuple[float, float]]) -> Any:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         value = float(value)
     elif origin is tuple and isinstance(value, list | tuple):
         value = tuple(float(part) for part in value)
     right = isinstance(value, origin) and (kind is bool or not isinstance(value, bool))
     if not right or (isinstance(value, float) and math.isnan(value)):
-        raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind)}")
+        raise RequestError(f"{name} = {value!r}", f"allowed: {describe(kind, bounds.get(name))}")
     return value
 
 
@@ -130,22 +144,19 @@ ABOVE_0 = math.ulp(0.0)
 """The smallest number above 0: the lower bound of a field that may not be 0."""
 
 
-def check_bounds(
-    settings: Any, bounds: Mapping[str, tuple[float, float]], *, open_below: frozenset[str] = frozenset()
-) -> None:
+def check_bounds(settings: Any, bounds: Mapping[str, tuple[float, float]]) -> None:
     """Checks that fields lie inside closed intervals.
 
     Args:
         settings: A dataclass instance.
         bounds: Smallest and largest value by field name, both allowed.
-        open_below: Fields that must be above 0, whose smallest value is written as 0 and not as `ABOVE_0`.
 
     Raises:
         RequestError: A value is outside.
     """
     for name, (low, high) in bounds.items():
-        value, above = getattr(settings, name), name in open_below or low == ABOVE_0
-        if not low <= value <= high or (above and value == 0):
-            least = "> 0" if above else f">= {low:g}"
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            least = "> 0" if low == ABOVE_0 else f">= {low:g}"
             top = "" if math.isinf(high) else f" and <= {high:g}"
             raise RequestError(f"{name} = {value:g}", f"allowed: {name} {least}{top}")

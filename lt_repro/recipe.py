@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from lt_repro import fields
 from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import ALIASES, METHODS
-from lt_repro.methods.base import Method
+from lt_repro.methods.base import Bounds, Method
 from lt_repro.nets.spec import NetSpec
 from lt_repro.schedules import learning_rate
 
@@ -33,10 +33,10 @@ class Recipe:
         epochs: Passes over the training set, >= 1.
         batch: Images per step and draw, >= 1.
         lr: Learning rate between warm-up and the first milestone, > 0.
-        weight_decay: Of SGD, on every parameter, >= 0.
+        weight_decay: Weight decay of SGD, on every parameter, >= 0.
         imb_type: How class sizes fall from the first class to the last; "as_is" takes all images there are.
         split_seed: Which draw of the long-tailed split; 0 is the field's. Typed "run", it is the run's seed.
-        momentum: Of SGD, in [0, 1).
+        momentum: Momentum of SGD, in [0, 1).
         warmup: Fraction of training with a linearly rising rate.
         milestones: Fractions of training at which the rate is multiplied by `lr_decay`.
         lr_decay: What each milestone multiplies the rate by.
@@ -44,7 +44,7 @@ class Recipe:
         normalise: "shared" has CIFAR-10's constants; "own" the data set's own mean and deviation.
         crop: Pixels around an image within which random crops are taken; 0 for none.
         flip: Whether half of the images are flipped left to right.
-        seed: Of the initial weights and of every draw.
+        seed: Random seed of the initial weights and of every draw.
         precision: "auto" is bf16 where the hardware gains by it; then it is not in the key, and the run file says what
             it became.
         schedule: "steps" drops the rate at `milestones`; "cosine" takes it to 0 along half a cosine.
@@ -62,6 +62,24 @@ class Recipe:
     Raises:
         RequestError: A value is not allowed, or a parent is missing, not allowed, or has other images.
     """
+
+    bounds: ClassVar[Bounds] = {
+        "ratio": (1.0, 1e9),
+        "epochs": (1, 10**6),
+        "batch": (1, 10**6),
+        "lr": (fields.ABOVE_0, 1e3),
+        "weight_decay": (0.0, 1.0),
+        "split_seed": (0, 2**32 - 1),
+        "momentum": (0.0, 0.999),
+        "warmup": (0.0, 1.0),
+        "lr_decay": (0.0, 1.0),
+        "crop": (0, math.inf),
+        "seed": (0, 2**63),
+        "epoch_steps": (0, math.inf),
+        "rotation": (0.0, 180.0),
+        "meta_images": (0, math.inf),
+        "bn_parts": (1, math.inf),
+    }
 
     dataset: str
     ratio: float
@@ -94,28 +112,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         fields.check(self)
-        least = {
-            "ratio": 1.0,
-            "epochs": 1,
-            "batch": 1,
-            "split_seed": 0,
-            "seed": 0,
-            "crop": 0,
-            "lr": 0.0,
-            "epoch_steps": 0,
-            "meta_images": 0,
-            "bn_parts": 1,
-        }
-        most = {"ratio": 1e9, "split_seed": 2**32 - 1, "seed": 2**63, "epochs": 10**6, "batch": 10**6, "lr": 1e3}
-        bounds = {name: (low, most.get(name, math.inf)) for name, low in least.items()}
-        bounds |= {
-            "momentum": (0.0, 0.999),
-            "weight_decay": (0.0, 1.0),
-            "warmup": (0.0, 1.0),
-            "lr_decay": (0.0, 1.0),
-            "rotation": (0.0, 180.0),
-        }
-        fields.check_bounds(self, bounds, open_below=frozenset({"lr"}))
+        fields.check_bounds(self, self.bounds)
         if list(self.milestones) != sorted(self.milestones) or not all(
             0 < fraction < 1 for fraction in self.milestones
         ):
@@ -182,7 +179,7 @@ class Recipe:
             if role in self.parents and "weights" in (parent := self.parents[role]).method.parents:
                 raise RequestError(
                     f"a parent of method {parent.method.name()} for {name}",
-                    "allowed: a run that predicts with its network alone, without scales, gates or adjusted logits",
+                    "allowed: a parent that does not change its logits (no scales, gates or adjustments)",
                     f"use its own parent, {parent.parents['weights'].key()}",
                 )
         if "weights" in self.parents and self.spec != (parent_spec := self.parents["weights"].spec):
@@ -227,7 +224,7 @@ class Recipe:
         return self.method.net_spec(parent.spec if parent else None)
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the names of the fields that decide nothing under the present values of the others."""
+        """Returns the names of the fields that have no effect with the values of the others."""
         inactive = self.method.inactive_fields() | ({"milestones", "lr_decay"} if self.schedule == "cosine" else set())
         inactive |= set() if self.crop else {"crop_pad"}
         return inactive if self.method.param_groups else inactive | TRAINING
@@ -286,7 +283,7 @@ class Recipe:
         """Returns the recipe of JSON values that may have inactive fields too, as run files before schema 6 have.
 
         Raises:
-            RequestError: As `from_json`, but for a missing field, which has its default.
+            RequestError: As `from_json`, except for a missing field, which has its default.
         """
         if not isinstance(values, Mapping):
             raise RequestError(f"a recipe of {values!r}", "allowed: a JSON object")
@@ -328,7 +325,8 @@ class Recipe:
         """Returns the value of everything that can be set, by name: the recipe's fields and its method's."""
         method_fields = fields.types(type(self.method))
         return {
-            name: getattr(self.method if name in method_fields else self, name) for name in settings(type(self.method))
+            name: getattr(self.method if name in method_fields else self, name)
+            for name in field_types(type(self.method))
         }
 
 
@@ -358,7 +356,7 @@ def find(name: str) -> type[Method]:
 
 
 @functools.cache  # a plan asks a hundred thousand times
-def settings(method: type[Method]) -> Mapping[str, Any]:
+def field_types(method: type[Method]) -> Mapping[str, Any]:
     """Returns the type of everything that can be set: the recipe's fields and the method's, by name."""
     recipe_types = {name: kind for name, kind in fields.types(Recipe).items() if name != "method"}
     return MappingProxyType(recipe_types | fields.types(method))
@@ -411,7 +409,7 @@ def _without_legacy(owner: Recipe | Method, values: Mapping[str, Any]) -> dict[s
 def _by_owner(method: type[Method], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the values of the recipe's own fields and those of the method's."""
     for name in values:
-        if name not in settings(method):
-            raise unknown("setting", name, settings(method))
+        if name not in field_types(method):
+            raise unknown("setting", name, field_types(method))
     recipe_values = {name: value for name, value in values.items() if name in fields.types(Recipe)}
     return recipe_values, {name: value for name, value in values.items() if name not in recipe_values}

@@ -30,7 +30,7 @@ from lt_repro.papers.dbn_mix.tables import (
     TESTED,
 )
 from lt_repro.papers.table import UNREAD, Missing, ratios
-from lt_repro.recipe import settings
+from lt_repro.recipe import field_types
 
 TABLES = [table for tables in PAPER.exhibits.values() for table in tables]
 BY_ID = {table.id: table for table in TABLES}
@@ -326,7 +326,7 @@ def test_the_best_point_of_a_figure_is_compared_with_every_other(claim):
 
 
 def test_questions_are_about_settings():
-    known = {name for method in METHODS.values() for name in settings(method)}
+    known = {name for method in METHODS.values() for name in field_types(method)}
     assert [question.setting for question in QUESTIONS if question.setting not in known] == []
     assert len({question.setting for question in QUESTIONS}) == len(QUESTIONS)
     assert all(question.asked.endswith("?") and question.why.endswith(".") for question in QUESTIONS)
@@ -342,7 +342,7 @@ def test_figures_of_ours_show_the_numbers_of_the_tables():
 
 
 def test_a_caption_names_the_images_where_the_papers_exhibit_names_them():
-    assert GROUPS.caption == "Accuracy by class group (CIFAR-LT-100 (100); a figure of ours)."
+    assert GROUPS.caption == "Accuracy by class group (CIFAR-LT-100 (100); not in the paper)."
     moved = GROUPS.on_images("digits", ratios(60))
-    assert moved.caption == "Accuracy by class group (Digits-LT (60); a figure of ours)."
+    assert moved.caption == "Accuracy by class group (Digits-LT (60); not in the paper)."
     assert TABLE4.on_images("digits", ratios(60)).caption == f"{TABLE4.caption} On Digits-LT."  # its columns are ratios

@@ -26,7 +26,7 @@ from lt_repro.methods.dbn_mix import DbnMix
 from lt_repro.papers.dbn_mix.settings import SETTINGS
 from lt_repro.papers.dbn_mix.tables import FIG3, TABLE4
 from lt_repro.papers.table import ratios
-from lt_repro.recipe import find, settings
+from lt_repro.recipe import field_types, find
 from lt_repro.store.runs import Run
 from lt_repro.sweep.cost import COSTS
 from lt_repro.train import signals
@@ -365,8 +365,8 @@ def test_methods_are_listed_with_their_settings(run):
     _, out, _ = run("methods", "--json")
     listed = json.loads(out)["methods"]
     settings = {entry["name"]: entry["settings"] for entry in listed}
-    assert {"name": "gamma", "default": "inf", "allowed": "a number, or inf"} in settings["dbn_mix"]
-    assert {"name": "gamma", "default": "1.0", "allowed": "a number, or inf"} in settings["bbn"]
+    assert {"name": "gamma", "default": "inf", "allowed": "a number above 0, or inf"} in settings["dbn_mix"]
+    assert {"name": "gamma", "default": "1.0", "allowed": "a number above 0, or inf"} in settings["bbn"]
 
 
 def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
@@ -540,8 +540,8 @@ MESSAGES = json.loads((Path(__file__).parent / "wrong_requests.json").read_text(
 LISTS = {
     "METHODS": sorted(METHODS),
     "DATASETS": [*load.NAMES, "folder:DIR", "npz:FILE"],
-    "SETTINGS": sorted(settings(DbnMix).keys() - {"dataset", "parents"}),
-    "BBN": list(settings(METHODS["bbn"])),
+    "SETTINGS": sorted(field_types(DbnMix).keys() - {"dataset", "parents"}),
+    "BBN": list(field_types(METHODS["bbn"])),
 }
 
 

@@ -19,7 +19,7 @@ from lt_repro.papers.comparison import read_file
 from lt_repro.papers.quoted import AS_QUOTED, as_printed, published, under_own_recipes
 from lt_repro.papers.rows import KNOWN, names, row
 from lt_repro.papers.table import DEFAULT, Missing, Published
-from lt_repro.recipe import settings
+from lt_repro.recipe import field_types
 from lt_repro.render import text
 from lt_repro.render.cells import measure, published_text
 
@@ -166,7 +166,9 @@ def test_known_methods_have_their_shared_name_in_every_table(table):
 def test_known_rows_have_methods_and_their_settings():
     for known in KNOWN.values():
         method = known.edits.get("method", DEFAULT)
-        assert {name.rpartition(".")[2] for name in known.edits} - {"method", "mix"} <= set(settings(METHODS[method]))
+        assert {name.rpartition(".")[2] for name in known.edits} - {"method", "mix"} <= set(
+            field_types(METHODS[method])
+        )
 
 
 def test_names_of_exhibits_resolve(run, refused, added):

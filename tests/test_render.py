@@ -436,9 +436,9 @@ def test_sentences_on_a_loss_and_on_nothing():
 def test_sentences_on_one_seed_on_ties_and_on_unshared_seeds():
     first, second = two({VANILLA: (0.8,), MIXUP: (0.9,), DUAL: (0.9,), SCALED: (0.8,)})
     assert '"Single branch + mixup" (level with "Dual branch"), reaches 90.00 % (n = 1)' in first
-    assert "a gain of +10.00 points on one seed, with no spread to judge it by" in first
+    assert "a gain of +10.00 points on one seed, with one seed, no interval" in first
     assert "mixup adds 10.00 points, temperature changes less than 0.01 points and dual branch adds 10.00" in second
-    assert "points, on one seed, with no spread to judge it by; bilateral mixup cannot be compared yet." in second
+    assert "points, on one seed, with one seed, no interval; bilateral mixup cannot be compared yet." in second
     first, second = two({VANILLA: (0.8, None), MIXUP: (None, 0.9)})
     assert first.endswith("reaches 90.00 % (n = 1), but the two share no seed to pair.")
     assert second == "Taken one at a time, mixup, temperature, bilateral mixup and dual branch cannot be compared yet."

@@ -11,7 +11,7 @@ _HINTS: dict[Kind, str] = {
     "unknown method": "`ltrepro methods` lists them",
     "no parent": "add --set parent=RUN",
     "mixup on two branches": "type --arch dbn --mix bilateral, or leave --arch dbn out",
-    "empty class": "--ratio as-is takes all images in the numbers that they have",
+    "empty class": "--ratio as-is uses every image",
     "ratio of as-is": "type --ratio as-is, and no imb_type",
     "decided by rows": "choose among them with --rows and --columns",
     "decided by columns": "choose among them with --columns, without --dataset and --ratio",

@@ -87,7 +87,7 @@ def put_all(
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
-        put("The paper's claims with its numbers, then what these cells give:")
+        put("The paper's claims with its numbers, and our result:")
         for line in claim_lines(measured_claims):
             put(line)
     if failed:

@@ -61,7 +61,7 @@ def methods(
     measured = json.loads(COSTS.read_text(encoding="utf-8"))
     listed: list[dict[str, Any]] = []
     for method, cls in METHODS.items():
-        allowed = {field: fields.describe(kind) for field, kind in fields.types(cls).items()}
+        allowed = {field: fields.describe(kind, cls.bounds.get(field)) for field, kind in fields.types(cls).items()}
         settings = [
             {"name": field.name, "default": str(field.default), "allowed": allowed[field.name]}
             for field in dataclasses.fields(cls)

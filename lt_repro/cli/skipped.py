@@ -15,7 +15,7 @@ _NAMED = 3  # groups, the largest first
 
 
 def skipped_line(table: "Table", runs: "Iterable[Run]") -> str | None:
-    """Returns how many runs match no cell, the settings that set them apart, and what shows them; None without any."""
+    """Returns how many runs have other settings, which, and what shows them; None without any."""
     from lt_repro.fields import text
     from lt_repro.render.cells import matches, unmatched
 

@@ -141,8 +141,7 @@ def train(
     from lt_repro import fields
     from lt_repro.data import load
     from lt_repro.papers import default_paper
-    from lt_repro.recipe import Recipe, find
-    from lt_repro.recipe import settings as fields_of
+    from lt_repro.recipe import Recipe, field_types, find
     from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
     from lt_repro.sweep.runner import Failed, run_all, split_of
@@ -157,7 +156,7 @@ def train(
     if method is not None and any(value is not None for value in short.values()):
         raise RequestError(
             "--method and --arch, --mix or --tscale together",
-            "allowed: one way of saying it; the latter are short for the fields of method dbn_mix",
+            "allowed: either form; the latter are short for fields of method dbn_mix",
             f"type --method {method} --set field=value, or leave --method out",
         )
     if imb_factor is not None:
@@ -178,8 +177,8 @@ def train(
             raise RequestError(f"{plain} is given twice", "allowed: an option or --set, and each setting once")
         given[plain] = value
     for name in given:
-        if name not in fields_of(cls):
-            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(fields_of(cls))}")
+        if name not in field_types(cls):
+            raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(field_types(cls))}")
     pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
     given |= ratio_settings(ratio, pool)
     if parent:
@@ -265,6 +264,6 @@ def _refuse_inactive(recipe: "Recipe", base: Mapping[str, Any], cls: "type[Metho
     if without_effect := sorted(given.keys() & inactive):
         raise RequestError(
             f"{', '.join(without_effect)} has no effect with the other settings",
-            "allowed: settings that have an effect",
-            "leave it out, or add the setting that it belongs to",
+            "allowed: settings that have an effect here",
+            "remove it, or add the setting that it belongs to",
         )

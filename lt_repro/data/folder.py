@@ -129,7 +129,7 @@ def read_folder(folder: Path) -> Folder:
 
 
 def _part(folder: Path, choices: Sequence[Sequence[str]], missing: str) -> Path:
-    """Returns the sub-folder with the first name that there is, in capitals or not; names of one rank are a choice."""
+    """Returns the sub-folder with the first name that there is, in capitals or not; equal names are ambiguous."""
     for names in choices:
         result = sorted(place for place in folder.iterdir() if place.name.lower() in names and place.is_dir())
         if len(result) > 1:

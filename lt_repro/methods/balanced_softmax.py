@@ -29,7 +29,7 @@ class BalancedSoftmax(Method):
 
     Args:
         mix: "none", or "mixup" of a batch with itself.
-        alpha: Of Beta(alpha, alpha), > 0.
+        alpha: Parameter of the Beta distribution that mixup draws lambda from, > 0.
     """
 
     title = "Balanced softmax"

@@ -98,7 +98,7 @@ class Net(Protocol):
         """Returns the pooled features of every branch."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """Yields the network and all its parts, whose mode a method may change for a while."""
+        """Yields the network and all its parts, whose mode a method may change temporarily."""
 
 
 class StepContext(NamedTuple):
@@ -304,5 +304,5 @@ class Method(ABC):
         return combine(branches), branches
 
     def inactive_fields(self) -> frozenset[str]:
-        """Returns the names of the fields that decide nothing under the present values of the others."""
+        """Returns the names of the fields that have no effect with the values of the others."""
         return frozenset()

@@ -28,7 +28,7 @@ class CrossEntropy(Method):
 
     Args:
         mix: "none", or "mixup" within the batch.
-        alpha: Of Beta(alpha, alpha), > 0; 1 draws lam uniformly.
+        alpha: Parameter of the Beta distribution that mixup draws lambda from, > 0; 1 draws lam uniformly.
     """
 
     title = "Cross-entropy"

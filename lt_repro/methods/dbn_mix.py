@@ -95,7 +95,7 @@ class DbnMix(Method):
             "Where the branches part",
             paper='"the DBN structure used in BBN"',
             code="each branch has its own third stage, pooling and linear layer",
-            ours='`branch_at` = "block" gives each its own last residual block, as BBN\'s code does; "layer3" is as '
+            ours='`branch_at` = "block" gives each its own last block, as BBN\'s code does; "layer3" is as '
             "the released code",
         ),
         Departure(

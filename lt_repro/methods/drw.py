@@ -63,7 +63,7 @@ class Drw(Method):
         switch: Fraction of training at whose epoch it begins, in [0, 1].
         beta: Of the effective number of images, in [0, 0.999999]; 0 gives equal weights.
         mix: "none", or "mixup" within the batch.
-        alpha: Of Beta(alpha, alpha), > 0.
+        alpha: Parameter of the Beta distribution that mixup draws lambda from, > 0.
     """
 
     title = "CE-DRW / CE-DRS"

@@ -48,7 +48,7 @@ class LogitAdjustment(Method):
         tau: Strength of the adjustment, >= 0.
         frozen: Whether a parent's whole network stays as it is and its predictions are adjusted (post-hoc).
         mix: "none", or "mixup" of a batch with itself.
-        alpha: Of Beta(alpha, alpha), > 0.
+        alpha: Parameter of the Beta distribution that mixup draws lambda from, > 0.
     """
 
     title = "Logit adjustment"

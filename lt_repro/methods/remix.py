@@ -33,7 +33,7 @@ class Remix(Method):
         - "reweight" at beta = 0: the loss of rule = "none".
 
     Args:
-        alpha: Of Beta(alpha, alpha), > 0; the authors take 1, on iNaturalist 0.4.
+        alpha: Parameter of mixup's Beta distribution of lambda, > 0; the authors take 1, on iNaturalist 0.4.
         kappa: How many times as many images one class of a pair must have, >= 1, infinity allowed.
         tau: The share of the image below which the larger class loses its label, in [0, 1].
         rule: What begins at the switch: nothing, class weights ("reweight"), or class-balanced draws ("resample").

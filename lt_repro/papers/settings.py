@@ -10,7 +10,7 @@ from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import ALIASES
 from lt_repro.methods.base import Method, ParentRole
 from lt_repro.papers.reading import Reading
-from lt_repro.recipe import SHARED, Recipe, find, role_fields, settings
+from lt_repro.recipe import SHARED, Recipe, field_types, find, role_fields
 
 INHERITED = (*SHARED, "crop", "crop_pad", "flip", "rotation", "seed", "precision", "epoch_steps")
 """What a run takes from its parent by default."""
@@ -117,12 +117,12 @@ class Settings:
     ) -> dict[str, tuple[Any, Any]]:
         """Returns every setting that differs from the paper's under one of its readings: name -> (actual, default).
 
-        With a preset of the method, or with `sets`, those that differ from these. What an experiment chooses is no
-        departure: data set, ratio, seed, parents, what decides them and the `chosen` fields. Where a parent departs, so
-        does the run, under "parent NAME".
+        With a preset of the method, or with `sets`, those that differ from these. These never count as departures: data
+        set, ratio, seed, parents, what decides them and the `chosen` fields. Where a parent departs, so does the run,
+        under "parent NAME".
         """
         method = type(actual.method)
-        free = {name: getattr(actual.method, name) for name in self.chosen if name in settings(method)}
+        free = {name: getattr(actual.method, name) for name in self.chosen if name in field_types(method)}
         free |= role_fields(actual.method)
         if actual.parents:
             free["parents"] = actual.parents
@@ -131,11 +131,11 @@ class Settings:
         defaults = {f.name: f.default for f in dataclasses.fields(method)} | dict(
             default.values
         )  # it may be spelled simpler
-        pairs = {name: (actual.values[name], defaults[name]) for name in settings(method)}
+        pairs = {name: (actual.values[name], defaults[name]) for name in field_types(method)}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         chosen = method.presets[preset].parent if preset else {}
         for parent in actual.parents.values():
-            known = {name: value for name, value in chosen.items() if name in settings(type(parent.method))}
+            known = {name: value for name, value in chosen.items() if name in field_types(type(parent.method))}
             inner = self.departures(parent, reading, sets=known)
             pairs |= {f"parent {name}": pair for name, pair in inner.items()}
         return pairs
@@ -196,7 +196,7 @@ def resolve(method: type[Method], *layers: Mapping[str, Any]) -> Recipe:
         RequestError: A name in the last layer is unknown, or a value not allowed.
     """
     *below, given = layers
-    known = settings(method)
+    known = field_types(method)
     return Recipe.create(method, **{n: v for n, v in _merged(*below).items() if n in known} | dict(given))
 
 
@@ -214,7 +214,9 @@ def _role(method: type[Method], values: Mapping[str, Any]) -> ParentRole:
         RequestError: With these fields it takes none.
     """
     if not (roles := method(**values).parents):
-        raise RequestError(f"a parent with method {method.name()}", "allowed: no parent, with these settings")
+        raise RequestError(
+            f"a parent with method {method.name()}", "allowed: this method takes no parent, with these settings"
+        )
     return roles[0]
 
 

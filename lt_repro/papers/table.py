@@ -10,7 +10,7 @@ from lt_repro import fields
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
 from lt_repro.papers.settings import Settings
-from lt_repro.recipe import Recipe, settings
+from lt_repro.recipe import Recipe, field_types
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -147,7 +147,7 @@ class Table:
         columns: From left to right.
         published: What the paper prints, by (row label, column label).
         seeds: Trained for each cell.
-        ablation: Whether every row is to be read as a change of the first, so that gains over it make sense.
+        ablation: Whether every row changes the first, so that gains over it make sense.
         axis: For a figure, the setting that the columns vary, whose values are numbers; None for a table.
         lines: For a figure, the setting that the rows vary, or None when there is one row.
         form: How it is shown: "table"; "lines" along `axis`; "classes", accuracies class by class, "groups", bars by
@@ -189,7 +189,7 @@ class Table:
 
     @property
     def caption(self) -> str:
-        """Returns the text above it: "Accuracy by class group (CIFAR-LT-100 (100); a figure of ours)."."""
+        """Returns the text above it: "Accuracy by class group (CIFAR-LT-100 (100); not in the paper)."."""
         return self.heading.replace("{place}", _place_name(self.base)) if "{place}" in self.heading else self.heading
 
     @property
@@ -257,7 +257,7 @@ class Table:
 
         The id says what differs, so that the paper's exhibit is never written over; so does the caption. What the paper
         prints stays only where every setting is the paper's. A row whose method has no such setting stays as it is, and
-        a setting that changes no recipe of the exhibit is forgotten.
+        a setting that changes no recipe of the exhibit is ignored.
 
         Args:
             columns: In place of the paper's.
@@ -404,7 +404,7 @@ class Table:
     def profiled(self, profile: str) -> Self:
         """Returns the exhibit with runs of another length: its name is in id and caption, and nothing published stays.
 
-        A row that is n times as long as the others stays so.
+        Longer rows keep their ratio.
 
         Args:
             profile: One of `PROFILES`.
@@ -455,9 +455,9 @@ class Table:
 
 def _takes(method: str | None, name: str) -> bool:
     """Returns whether a setting applies to a row: not if its method lacks what another has."""
-    if method is None or "." in name or name in settings(METHODS[method]):
+    if method is None or "." in name or name in field_types(METHODS[method]):
         return True
-    return not any(name in settings(other) for other in METHODS.values())
+    return not any(name in field_types(other) for other in METHODS.values())
 
 
 def _values(name: str, recipes: Iterable[Recipe]) -> list[Any]:

@@ -188,7 +188,7 @@ def conflicts(
 
 
 def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
-    """Returns the runs that are a cell's but for the seed and fewer epochs; they are never mixed into the table."""
+    """Returns the runs that are a cell's except for the seed and fewer epochs; they are never mixed into the table."""
     runs, epochs = list(runs), dict[str, set[int]]()
     if not runs:  # a plan from nothing
         return []
@@ -201,10 +201,10 @@ def short_runs(table: Table, runs: Iterable[Run]) -> list[Run]:
 
 
 def unmatched(table: Table, runs: Iterable[Run]) -> list[tuple[Run, dict[str, tuple[Any, Any]]]]:
-    """Returns the runs on a cell's data set by its method that match no cell, with what sets each apart.
+    """Returns the runs on a cell's data set by its method that have other settings, with what sets each apart.
 
     That is every setting in which it differs from the nearest cell, name -> (the run's value, the cell's). A run that
-    differs in what experiments choose or what rows and columns decide, but for the ratio of columns, belongs to
+    differs in what experiments choose or what rows and columns decide, except the ratio of columns, belongs to
     another table and is not returned; nor are `short_runs`, nor runs that differ in the seed only.
     """
     decided = {name.rpartition(".")[2] for variant in (*table.rows, *table.columns) for name in variant.edits}
@@ -228,7 +228,7 @@ def matches(table: Table, recipe: Recipe) -> bool:
 
 
 def differences(recipe: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]] | None:
-    """Returns every setting in which two recipes differ, but for the seed: name -> (the first's value, the other's).
+    """Returns every setting in which two recipes differ, except the seed: name -> (the first's value, the other's).
 
     A parent's setting is "parent NAME", and left out where the run differs in the same way. None if the data sets, the
     methods or the roles of parents differ.

@@ -21,7 +21,7 @@ CSV_FIELDS = (
     *("tier", "protocol", "published_sd", "published_n"),
 )
 _FRACTIONS = {"mean", "sd", "best_mean", "best_sd", "published", "gain", "gain_ci95", "published_sd"}
-_UNJUDGED = "with no spread to judge it by"
+_UNJUDGED = "with one seed, no interval"
 _LEVEL = 0.05  # of significance
 
 
@@ -85,7 +85,7 @@ def _csv_value(name: str, value: Any) -> object:
 
 
 def sentences(table: Table, measured: Sequence[Measured]) -> str:
-    """Returns what one sees in an ablation: the best row against the first, then what each ingredient does alone.
+    """Returns a short summary of an ablation: the best row against the first, then what each ingredient does alone.
 
     It speaks of the first column in which the first row and another have a number. A gain is named with its 95 %
     confidence interval. It is significant where the p value of its paired t test is below 0.05 after Holm's correction:

@@ -27,7 +27,7 @@ COSTS = Path(__file__).with_name("costs.json")
 
 
 class Cost(NamedTuple):
-    """Seconds on one kind of device; how many recipes are not in them for want of a speed, and their `work`."""
+    """Seconds on one kind of device; how many recipes are not in them, as their speed is unknown, and their `work`."""
 
     seconds: float
     unknown: int

@@ -22,7 +22,7 @@ def missing(tables: Iterable[Table], runs: Iterable[Run]) -> Missing:
     """Returns the recipes of tables that have no run yet, seed by seed, each after its parents.
 
     A parent that has run counts as missing if a recipe needs its weights and the file is missing. A diverged run is a
-    result, not a gap; it is no parent.
+    result, not a gap; it cannot be a parent.
     """
     stored: dict[str, Run] = {}
     for run in runs:

@@ -6,7 +6,7 @@ import torch
 
 
 class SGD(torch.optim.SGD):
-    """`torch.optim.SGD`, called directly: its methods stand in wrappers that import `torch._dynamo`, unused here.
+    """`torch.optim.SGD`, called directly: its methods are wrapped by what imports `torch._dynamo`, unused here.
 
     Importing that takes two seconds, a third of the time from a command to its first step.
     """

@@ -113,7 +113,7 @@ class TrainState:
         return batches, StepContext(*where, random, self.teachers, self._log)
 
     def record(self, loss: Tensor) -> None:
-        """Takes in the loss of the step that was made, on the device: nothing is read back inside an epoch."""
+        """Adds the step's loss, on the device: nothing is read back inside an epoch."""
         self.loss_sum += loss
         fresh = (self.first_nonfinite < 0) & ~torch.isfinite(loss)
         self.first_nonfinite.copy_(torch.where(fresh, self.step, self.first_nonfinite))

@@ -12,7 +12,7 @@ QUESTIONS = (
     Question(
         "branch_at",
         "Where do the branches part?",
-        "block: BBN's layout, its own last residual block, pooling and head.",
+        "block: BBN's layout, its own last block, pooling and head.",
     ),
     Question("bn", "How does BatchNorm in the trunk see two batches?", "per_branch: BBN passes them one by one."),
     Question("lam_per", "One lambda per batch or per sample?", "batch: the code of the mixup paper."),

@@ -1,4 +1,4 @@
-"""Tables 1 to 3 of DBN-Mix: its rivals, whose numbers it quotes; and all rivals under one recipe, a table of ours."""
+"""Tables 1 to 3 of DBN-Mix: its rivals, whose numbers it quotes; and rivals under one recipe, not in the paper."""
 
 from math import inf
 from typing import Any
@@ -222,7 +222,7 @@ def _rival(label: str, title: str, method: str, **edits: Any) -> Variant:
 
 RIVALS = paper_table(
     exhibit="rivals",
-    heading="Every method under one recipe ({place}; a table of ours): top-1 test accuracy in percent.",
+    heading="Every method under one recipe ({place}; not in the paper): top-1 test accuracy in percent.",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),
@@ -284,7 +284,7 @@ RIVALS = paper_table(
 
 PARTS = paper_table(
     exhibit="parts",
-    heading="Methods without their moving part ({place}; a table of ours): top-1 test accuracy in percent.",
+    heading="Methods without their key component ({place}; not in the paper): top-1 test accuracy in percent.",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(
         Variant("sbn", "Cross-entropy"),

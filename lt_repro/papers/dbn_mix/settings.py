@@ -73,7 +73,7 @@ READINGS: dict[str, Reading] = {
                 Point(
                     "branch_at",
                     "branches of a whole stage",
-                    '"the DBN structure used in BBN": read as: each branch has its own last residual block',
+                    '"the DBN structure used in BBN": read as: each branch has its own last block',
                     "each branch has its own third stage, pooling and linear layer",
                     {"branch_at": "layer3"},
                     "dbn_mix",

@@ -210,7 +210,7 @@ FIG1 = paper_table(
 _BBN = Variant("bbn", "BBN", {"method": "bbn"})
 GROUPS = paper_table(
     exhibit="groups",
-    heading="Accuracy by class group ({place}; a figure of ours).",
+    heading="Accuracy by class group ({place}; not in the paper).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[4], ROWS[5], _BBN, ROWS[8]),
     columns=(
@@ -229,7 +229,7 @@ GROUPS = paper_table(
 )
 TESTED = paper_table(
     exhibit="statistics",
-    heading="The same weights, tested with four statistics of BatchNorm ({place}; a figure of ours).",
+    heading="The same weights, tested with four statistics of BatchNorm ({place}; not in the paper).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=tuple(ROWS[i] for i in (1, 3, 4, 7, 8)),
     columns=tuple(Variant(bn, bn, bn=bn) for bn in STATISTICS),
@@ -237,7 +237,7 @@ TESTED = paper_table(
 )
 RELIABILITY = paper_table(
     exhibit="reliability",
-    heading="Accuracy by confidence, all seeds together ({place}; a figure of ours).",
+    heading="Accuracy by confidence, all seeds together ({place}; not in the paper).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(ROWS[0], ROWS[1], _BBN, ROWS[8]),
     columns=(Variant("accuracy", "accuracy"),),
@@ -253,7 +253,7 @@ RELIABILITY = paper_table(
 LAMBDAS = paper_table(
     exhibit="lambdas",
     heading="Change of test accuracy between the last two tests of a run, by the change of its last lambdas "
-    "({place}; a figure of ours).",
+    "({place}; not in the paper).",
     base={"dataset": "cifar100", "ratio": SETTINGS.ratio},
     rows=(*(row for row in ROWS if "mix" in row.edits), *(row for row in ROWS if "mix" not in row.edits)),
     columns=(Variant("accuracy", "accuracy"),),
@@ -288,7 +288,7 @@ def _readings(name: str, title: str, variant: Mapping[str, Any], columns: Sequen
     return paper_table(
         exhibit=f"readings_{name}",
         heading=f"Two readings of {title} on {{place}}, each point between them, and settings of neither "
-        "(a table of ours).",
+        "(not in the paper).",
         base={"dataset": "cifar100", "ratio": SETTINGS.ratio} | dict(variant),
         rows=rows,
         columns=columns,
