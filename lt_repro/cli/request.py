@@ -131,7 +131,7 @@ def carry_out(request: Request) -> None:
 
     until = time.monotonic() + _seconds(request.budget)
     pool = None
-    if request.dataset is not None and (request.dataset not in load.NAMES or "as-is" in request.ratio):
+    if request.dataset is not None and (load.is_own(request.dataset) or "as-is" in request.ratio):
         pool = load.load_pool(request.dataset, load.data_root(request.data_root))
     tables, inactive = requested_tables(request, pool)
     stored = stored_in(request.runs, may_be_new=request.train or request.plan)
@@ -231,14 +231,14 @@ def requested_tables(request: Request, pool: "Pool | None" = None) -> "tuple[lis
 def _images(request: Request, requested: "Sequence[Recipe]", pool: "Pool | None") -> "dict[str, Pool]":
     """Returns the images of all recipes by name, after each split that they want has been made once."""
     from lt_repro.data import load
-    from lt_repro.sweep.runner import split_of
+    from lt_repro.data.images import split_of
 
     root = load.data_root(request.data_root)
     images = {} if pool is None else {pool.name: pool}
     needed = {recipe.dataset for recipe in requested} - images.keys()
     images |= {name: load.load_pool(name, root) for name in sorted(needed)}
     for recipe in {recipe.subset: recipe for recipe in requested}.values():
-        split_of(recipe, images[recipe.dataset])
+        split_of(recipe.subset, images[recipe.dataset])
     return images
 
 
