@@ -26,7 +26,7 @@ class Recipe:
     `papers.settings.Settings.recipe` fills it in.
 
     Args:
-        dataset: "cifar10", "cifar100", "digits", or what `npz:FILE` or `folder:DIR` is called after it was read.
+        dataset: A known data set (`data.sets`), or what `npz:FILE` or `folder:DIR` is called after it was read.
         ratio: n_max / n_min of the training set, >= 1.
         method: How batches become a loss.
         net: resnet8, resnet14, resnet20, resnet32, resnet44 or resnet56.

@@ -11,8 +11,8 @@ from chaos import small
 from conftest import EVERY
 from trial import TRIAL
 
+from lt_repro.data.images import images_of
 from lt_repro.methods import METHODS
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import fit
 from lt_repro.train.signals import Interrupted, Stop
 
@@ -69,7 +69,7 @@ def main(mode: str, out: Path) -> None:
     beside = out / "parents"
     with small.quick(), patch.dict(METHODS, TRIAL):
         for name, made in CASES:
-            images = images_of(made, small.pool())
+            images = images_of(made.subset, small.pool())
             for parent in made.parents.values():
                 if not (beside / f"{parent.key()}.json").exists():
                     fit(parent, images, out=beside, device="cpu")

@@ -15,6 +15,7 @@ from lt_repro import fields
 from lt_repro.bench import compare, costs, floor, growth, start, textbook
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
+from lt_repro.data.images import images_of
 from lt_repro.data.samplers import Uniform
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method, Sampled
@@ -23,7 +24,6 @@ from lt_repro.render.costs import rows
 from lt_repro.store import provenance
 from lt_repro.sweep import workers
 from lt_repro.sweep.cost import COSTS
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import train_step
 
 
@@ -43,7 +43,7 @@ def small_images(monkeypatch):
     monkeypatch.setattr(textbook, "WORKERS", 1)
     monkeypatch.setattr(floor, "COPIED", 1 << 20)
     monkeypatch.setitem(floor.MATRIX_SIZE, "cpu", 64)
-    return images_of(recipe(), pool)
+    return images_of(recipe().subset, pool)
 
 
 def flops(net, *batches):

@@ -11,13 +11,13 @@ import torch
 from conftest import EVERY, METHODS, ROWS
 from torch import nn
 
+from lt_repro.data.images import images_of
 from lt_repro.errors import RequestError
 from lt_repro.methods.base import StepContext
 from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.papers.dbn_mix.tables import TABLE4
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
-from lt_repro.sweep.runner import images_of
 from lt_repro.train import evaluate
 from lt_repro.train.batches import load_batches
 from lt_repro.train.bn_statistics import GATHERED, regathered
@@ -159,9 +159,9 @@ def test_a_run_stores_all_four_and_its_weights_give_them_again(name, small, pool
     method = EVERY[name]
     default = dataclasses.replace(small(epochs=2), method=method) if not method.parents else None
     if default is None:
-        fit(small(epochs=2), images_of(small(epochs=2), pool), out=tmp_path)
+        fit(small(epochs=2), images_of(small(epochs=2).subset, pool), out=tmp_path)
         default = dataclasses.replace(small(epochs=2), method=method, parents={"teacher": small(epochs=2)})
-    images = images_of(default, pool)
+    images = images_of(default.subset, pool)
     run = fit(default, images, out=tmp_path)
     assert run.result_bn.keys() == set(GATHERED)
     assert run.test_precision == "fp32"

@@ -18,7 +18,8 @@ from typer.main import get_command
 
 from lt_repro.cli.app import PANELS, app
 from lt_repro.cli.plan import command
-from lt_repro.data import cifar, load
+from lt_repro.data import load, sets
+from lt_repro.data.cifar import Cifar
 from lt_repro.data.images import Pool
 from lt_repro.methods import METHODS
 from lt_repro.methods.cross_entropy import CrossEntropy
@@ -79,7 +80,7 @@ def test_cifar_that_is_missing_is_downloaded_or_the_ways_on_are_named(run, refus
         assert word in err
     assert "ltrepro make-dataset cifar100" in refused("train", "--arch", "dbn", "--mix", "bilateral", "--tscale")
     fetched = []
-    monkeypatch.setattr(cifar, "download", lambda name, root, report: (fetched.append(name), report(5, 10)))
+    monkeypatch.setattr(Cifar, "download", lambda self, root, report: (fetched.append(self.name), report(5, 10)))
     code, _, err = run("make-dataset", "cifar100", "--ratio", 100)
     assert (code, fetched) == (2, ["cifar100"])  # what was fetched here left nothing behind
     assert err.startswith("downloading cifar100")
@@ -539,7 +540,7 @@ MESSAGES = json.loads((Path(__file__).parent / "wrong_requests.json").read_text(
 """What each of them prints: read by a person before it was stored. A text alone is what a message of typer's names."""
 LISTS = {
     "METHODS": sorted(METHODS),
-    "DATASETS": [*load.NAMES, "folder:DIR", "npz:FILE"],
+    "DATASETS": [*sets.names(), "folder:DIR", "npz:FILE"],
     "SETTINGS": sorted(field_types(DbnMix).keys() - {"dataset", "parents"}),
     "BBN": list(field_types(METHODS["bbn"])),
 }

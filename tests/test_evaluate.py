@@ -11,11 +11,11 @@ import torch
 from conftest import EVERY, ROWS
 from test_dataset import saved
 
+from lt_repro.data.images import images_of
 from lt_repro.errors import DamagedError
 from lt_repro.papers.dbn_mix.settings import SETTINGS, recipe
 from lt_repro.store import checkpoint
 from lt_repro.store.runs import Run
-from lt_repro.sweep.runner import images_of
 from lt_repro.train import network
 from lt_repro.train.loop import fit
 from lt_repro.train.stored import differences, evaluate_run
@@ -57,7 +57,7 @@ def test_stored_weights_give_exactly_the_stored_accuracies(name, small, pool, tm
     default = replace(small(epochs=1, precision="auto"), method=method)
     if any(sampled.source == "meta" for sampled in method.samplers(0.0)):
         default = default.replace(meta_images=2)
-    images = images_of(default, pool)
+    images = images_of(default.subset, pool)
     trained = fit(default, images, out=tmp_path)
     evaluation = evaluate_run(trained, weights_of(trained), images, torch.device("cpu"))
     assert evaluation.scores == {part: trained.result[part] for part in ACCURACIES}

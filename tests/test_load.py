@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_repro.data import cifar
-from lt_repro.data.cifar import download
+from lt_repro.data import cifar, sets
 from lt_repro.data.images import Pool, select
 from lt_repro.data.load import data_root, known_split, load_pool
 from lt_repro.data.split import class_sizes, make_split, natural_ratio
@@ -168,7 +167,6 @@ def test_unknown_names(tmp_path):
         "cifar10, cifar100, digits, folder:DIR, npz:FILE",
     )
     refused(lambda: load_pool("imagenet", tmp_path), "unknown data set 'imagenet'")
-    refused(lambda: download("digits", tmp_path, print), "'digits'", "cifar10, cifar100")
 
 
 def test_missing_cifar_names_the_places_and_the_ways_on(tmp_path):
@@ -362,11 +360,11 @@ def test_npz_with_pickled_objects_runs_nothing(tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """CIFAR-10 of 50 + 10 images and CIFAR-100 of 100 + 100; returns what to call with the archive's content."""
-    sizes = {"cifar10": {"n_train": 50, "n_test": 10}, "cifar100": {"n_train": 100, "n_test": 100}}
+    sizes = {"cifar10": {"sizes": (5,) * 10, "n_test": 10}, "cifar100": {"sizes": (1,) * 100, "n_test": 100}}
 
     def accept(name, content=b""):
         changes = {**sizes[name], "sha256": hashlib.sha256(content).hexdigest()}
-        monkeypatch.setitem(cifar.CIFAR, name, replace(cifar.CIFAR[name], **changes))
+        monkeypatch.setattr(f"lt_repro.data.sets.{name}.DATASET", replace(sets.find(name), **changes))
 
     return accept
 
@@ -416,7 +414,7 @@ def cifar10(**changes):
 
 def placed(root, small, members, name="cifar10"):
     content = packed(members)
-    path = root / cifar.CIFAR[name].archive
+    path = root / sets.find(name).archive
     path.write_bytes(content)
     small(name, content)
     return path
@@ -501,7 +499,7 @@ def test_an_extracted_archive_gives_the_same_data(tmp_path, small, monkeypatch):
     files = ", ".join([*(f"data_batch_{batch}" for batch in range(1, 6)), "test_batch", "batches.meta"])
     assert pool.notes == (f"{folder}: not the published files, by their MD5: {files}",)
     known = {name: hashlib.md5(content).hexdigest() for name, content in members.items() if "html" not in name}
-    monkeypatch.setitem(cifar.CIFAR, "cifar10", replace(cifar.CIFAR["cifar10"], md5=known))
+    monkeypatch.setattr("lt_repro.data.sets.cifar10.DATASET", replace(sets.find("cifar10"), md5=known))
     assert load_pool("cifar10", tmp_path).notes == ()
     path.write_bytes(b"half an archive")  # what is packed comes first, and a damaged file is never passed over
     refused(lambda: load_pool("cifar10", tmp_path), path, "damaged or truncated", kind=DamagedError)
@@ -565,7 +563,7 @@ def test_a_gadget_in_an_extracted_archive_runs_nothing(tmp_path, small):
 
 
 def test_an_archives_files_are_in_the_order_of_training_images_test_images_names():
-    ten, hundred = ([Path(path).name for path in known.md5] for known in cifar.CIFAR.values())
+    ten, hundred = ([Path(path).name for path in known.md5] for known in map(sets.find, ("cifar10", "cifar100")))
     assert ten == [*(f"data_batch_{batch}" for batch in range(1, 6)), "test_batch", "batches.meta"]
     assert hundred == ["train", "test", "meta"]
 
@@ -592,11 +590,11 @@ def test_npz_that_is_not_cifar(tmp_path, small):
 
 
 def test_the_pinned_digests_and_sizes_are_the_published_ones():
-    ten, hundred = cifar.CIFAR["cifar10"], cifar.CIFAR["cifar100"]
+    ten, hundred = sets.find("cifar10"), sets.find("cifar100")
     assert ten.sha256 == "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
     assert hundred.sha256 == "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
     for known, classes in ((ten, 10), (hundred, 100)):
-        assert (known.n_train, known.n_test, known.classes) == (50_000, 10_000, classes)
+        assert (sum(known.sizes), known.n_test, len(known.sizes)) == (50_000, 10_000, classes)
     assert cifar._ADDRESS.startswith("https://")
 
 
@@ -760,7 +758,7 @@ def test_download(tmp_path, monkeypatch, archive):
         reports.append((done, total))
 
     with serving(monkeypatch, sending(archive)):
-        path = download("cifar10", root, report)
+        path = sets.find("cifar10").download(root, report)
     assert path == root / "cifar-10-python.tar.gz"
     assert path.read_bytes() == archive
     assert listing(root) == [path.name]
@@ -773,32 +771,34 @@ def test_download(tmp_path, monkeypatch, archive):
 def test_download_of_unknown_length(tmp_path, monkeypatch, archive):
     reports = []
     with serving(monkeypatch, sending(archive, length=0)):
-        download("cifar10", tmp_path, lambda done, total: reports.append((done, total)))
+        sets.find("cifar10").download(tmp_path, lambda done, total: reports.append((done, total)))
     assert reports[-1] == (len(archive), 0)
 
 
 def test_download_of_something_else(tmp_path, monkeypatch, archive):
     with serving(monkeypatch, sending(archive + b"x")):
-        refused(lambda: download("cifar10", tmp_path, lambda *_: None), "is not the published archive", *WAYS_ON)
+        refused(
+            lambda: sets.find("cifar10").download(tmp_path, lambda *_: None), "is not the published archive", *WAYS_ON
+        )
     assert listing(tmp_path) == []
 
 
 def test_download_that_ends_early(tmp_path, monkeypatch, archive):
     with serving(monkeypatch, sending(archive[:-100], length=len(archive))):
-        refused(lambda: download("cifar10", tmp_path, lambda *_: None), *WAYS_ON)
+        refused(lambda: sets.find("cifar10").download(tmp_path, lambda *_: None), *WAYS_ON)
     assert listing(tmp_path) == []
 
 
 def test_download_from_a_server_that_has_it_not(tmp_path, monkeypatch, archive):
     with serving(monkeypatch, lambda request: request.send_error(404)):
-        refused(lambda: download("cifar10", tmp_path, lambda *_: None), "404", *WAYS_ON)
+        refused(lambda: sets.find("cifar10").download(tmp_path, lambda *_: None), "404", *WAYS_ON)
     assert listing(tmp_path) == []
 
 
 def test_download_without_a_connection(tmp_path, monkeypatch, archive):
     with serving(monkeypatch, sending(archive)):
         pass
-    refused(lambda: download("cifar10", tmp_path, lambda *_: None), "127.0.0.1", "refused", *WAYS_ON)
+    refused(lambda: sets.find("cifar10").download(tmp_path, lambda *_: None), "127.0.0.1", "refused", *WAYS_ON)
     assert listing(tmp_path) == []
 
 
@@ -808,7 +808,7 @@ def test_download_that_is_interrupted(tmp_path, monkeypatch, archive):
         raise KeyboardInterrupt
 
     with serving(monkeypatch, sending(archive)), pytest.raises(KeyboardInterrupt):
-        download("cifar10", tmp_path, stop)
+        sets.find("cifar10").download(tmp_path, stop)
     assert listing(tmp_path) == []
 
 
@@ -816,7 +816,7 @@ def test_download_that_fails_leaves_the_older_file(tmp_path, monkeypatch, archiv
     path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(b"older")
     with serving(monkeypatch, sending(b"other")):
-        refused(lambda: download("cifar10", tmp_path, lambda *_: None), *WAYS_ON)
+        refused(lambda: sets.find("cifar10").download(tmp_path, lambda *_: None), *WAYS_ON)
     assert path.read_bytes() == b"older"
     assert listing(tmp_path) == [path.name]
 
@@ -824,7 +824,7 @@ def test_download_that_fails_leaves_the_older_file(tmp_path, monkeypatch, archiv
 def test_download_into_what_is_no_folder(tmp_path, monkeypatch, archive):
     (tmp_path / "file").write_bytes(b"")
     with serving(monkeypatch, sending(archive)):
-        refused(lambda: download("cifar10", tmp_path / "file", lambda *_: None), tmp_path / "file")
+        refused(lambda: sets.find("cifar10").download(tmp_path / "file", lambda *_: None), tmp_path / "file")
 
 
 # --- known_split ---------------------------------------------------------------------------------------------------

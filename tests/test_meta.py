@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lt_repro.data.images import select
+from lt_repro.data.images import images_of, select
 from lt_repro.data.load import known_split
 from lt_repro.data.samplers import ClassBalanced, Uniform
 from lt_repro.data.split import make_split
@@ -24,7 +24,6 @@ from lt_repro.nets.resnet_cifar import ResNet
 from lt_repro.nets.spec import NetSpec
 from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.recipe import Recipe
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import fit, train_step
 from lt_repro.train.state import TrainState
 
@@ -245,7 +244,7 @@ def test_a_recipe_with_a_meta_set_is_another_recipe_and_gives_its_parents_split(
 
 
 def test_plain_methods_train_on_the_split_with_a_meta_set(small, pool, tmp_path):
-    runs = [fit(made, images_of(made, pool), out=tmp_path) for made in (small(), small(meta_images=2))]
+    runs = [fit(made, images_of(made.subset, pool), out=tmp_path) for made in (small(), small(meta_images=2))]
     assert runs[0].split["digest"] != runs[1].split["digest"]
     assert runs[0].data_digest != runs[1].data_digest
 
@@ -547,7 +546,7 @@ def test_the_published_preset_of_mcw():
 def test_mcw_trains_through_its_switch_in_both_protocols(small, pool, tmp_path):
     for method in (Mcw(switch=0.5), Mcw(switch=0.5, meta="held_out")):
         made = replace(small(meta_images=2 if method.meta == "held_out" else 0), method=method)
-        run = fit(made, images_of(made, pool), out=tmp_path)
+        run = fit(made, images_of(made.subset, pool), out=tmp_path)
         assert run.status == "done"
         sizes = run.history["max |eps| / w"]
         assert sizes[:2] == [None, None]

@@ -19,7 +19,7 @@ MAY = {  # beyond PURE, which any room may import; a dotted name is the only mod
     "recipe": {"methods", "nets.spec"},
     "store": {"recipe"},
     "train": {"nets", "data", "methods", "store", "recipe"},
-    "papers": {"recipe", "methods"},
+    "papers": {"recipe", "methods", "data.sets"},
     "render": {"cards", "papers", "store", "recipe", "data.samplers", "data.split"},
     "bench": {"sweep", "train", "nets", "data", "methods", "store", "recipe"},
     "sweep": {"train", "papers", "store", "recipe", "data", "nets"},

@@ -11,10 +11,9 @@ import torch
 from lt_repro.bench import floor, ours, textbook
 from lt_repro.bench.turn import Contender, Turn
 from lt_repro.data.augment import as_input
-from lt_repro.data.images import Images, Pool
+from lt_repro.data.images import Images, Pool, images_of
 from lt_repro.recipe import Recipe, find
 from lt_repro.store import provenance
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.device import pick_device, pick_precision
 
 TESTED = 2000  # images tested in a turn; a whole test is charged at this rate
@@ -65,7 +64,7 @@ def compare(
         RequestError: There is no such device, or torchvision is missing.
     """
     place, pool = pick_device(device), random_pool()
-    images = images_of(recipe(), pool)
+    images = images_of(recipe().subset, pool)
     contenders: dict[str, Contender] = {}
     timed: dict[str, ours.Ours] = {}
     for branches, kind in enumerate(_KINDS, 1):

@@ -22,12 +22,11 @@ from lt_repro import fields
 from lt_repro.bench import compare
 from lt_repro.bench.ours import Ours
 from lt_repro.bench.turn import Turn
-from lt_repro.data.images import Images, Pool
+from lt_repro.data.images import Images, Pool, images_of
 from lt_repro.methods import METHODS
 from lt_repro.methods.base import Method
 from lt_repro.recipe import Recipe
 from lt_repro.store import provenance
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.bn_statistics import GATHERED, regathered
 from lt_repro.train.device import pick_device, pick_precision
 from lt_repro.train.loop import fit, train_step
@@ -68,7 +67,7 @@ def measure(
     """
     place, plain = pick_device(device), compare.recipe(precision=precision)
     pool = compare.random_pool(100, 500, TESTED)
-    images = images_of(plain, pool)
+    images = images_of(plain.subset, pool)
     reference = Ours(plain, images, place)
     reference.turn(2, 0)  # the first steps choose kernels and ask for memory
     fixed = _fixed(reference.state)

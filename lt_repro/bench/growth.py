@@ -11,9 +11,8 @@ import torch
 from lt_repro.bench import compare
 from lt_repro.bench.ours import Ours
 from lt_repro.data import load
-from lt_repro.data.images import Images
+from lt_repro.data.images import Images, images_of
 from lt_repro.recipe import Recipe
-from lt_repro.sweep.runner import images_of
 from lt_repro.sweep.workers import pin
 from lt_repro.train.device import pick_device
 from lt_repro.train.state import TrainState
@@ -28,7 +27,7 @@ def by_classes(device: str, steps: int) -> dict[int, float]:
     for classes in CLASSES:
         pool = compare.random_pool(classes, max(2, 2_000 // classes), classes)
         flat = compare.recipe(ratio=1.0)
-        ours = Ours(flat, images_of(flat, pool), pick_device(device))
+        ours = Ours(flat, images_of(flat.subset, pool), pick_device(device))
         ours.turn(2, 0)
         turn = ours.turn(steps, 0)
         result[classes] = turn.images / turn.train
@@ -40,7 +39,7 @@ def by_images(device: str) -> dict[int, tuple[float, float]]:
     result = {}
     for number in IMAGES:
         flat = compare.recipe(ratio=1.0)
-        images = images_of(flat, compare.random_pool(100, number // 100, 100))
+        images = images_of(flat.subset, compare.random_pool(100, number // 100, 100))
         times = [time.perf_counter()]
         state = TrainState(flat, images, Path("unwritten"), pick_device(device))
         times.append(time.perf_counter())
@@ -89,7 +88,7 @@ def _train(name: str, place: tuple[int, int, int], steps: int) -> tuple[int, flo
 def _case(name: str) -> tuple[Recipe, Images]:
     if name.startswith("ResNet-32"):
         requested = compare.recipe()
-        return requested, images_of(requested, compare.random_pool())
+        return requested, images_of(requested.subset, compare.random_pool())
     digits = load.load_pool("digits", load.data_root(None))
     requested = compare.recipe(dataset="digits", ratio=60.0, net="resnet8", normalise="own", crop=1, flip=False)
-    return requested, images_of(requested, digits)
+    return requested, images_of(requested.subset, digits)

@@ -68,14 +68,14 @@ def begin(file: str, device: str, steps: str) -> None:
     """
     from lt_repro.bench import compare
     from lt_repro.data import load
-    from lt_repro.sweep.runner import images_of
+    from lt_repro.data.images import images_of
     from lt_repro.train.device import pick_device
     from lt_repro.train.loop import train_step
     from lt_repro.train.state import TrainState
 
     pool = load.load_pool(f"npz:{file}", load.data_root(None))
     requested = compare.recipe().replace(dataset=pool.name)
-    state = TrainState(requested, images_of(requested, pool), Path("unwritten"), pick_device(device))
+    state = TrainState(requested, images_of(requested.subset, pool), Path("unwritten"), pick_device(device))
     state.start_epoch()
     train_step(state)
     state.loss_sum.item()

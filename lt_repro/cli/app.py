@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleDimensions
 
 from lt_repro import __version__
 from lt_repro.cli.hints import with_hint
+from lt_repro.data import sets
 from lt_repro.errors import LtReproError
 
 # Two seconds of a command that trains go into looking for unused cycles among torch's objects, as they are imported and
@@ -90,7 +91,7 @@ Runs = Annotated[
     ),
 ]
 DATASETS = (
-    "Images: cifar10, cifar100, digits, npz:FILE (MedMNIST's layout) or folder:DIR (train/CLASS/ and test/CLASS/)."
+    f"Images: {', '.join(sets.names())}, npz:FILE (MedMNIST's layout) or folder:DIR (train/CLASS/ and test/CLASS/)."
 )
 Dataset = Annotated[str, typer.Option(help=DATASETS)]
 Device = Annotated[

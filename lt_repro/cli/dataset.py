@@ -1,4 +1,4 @@
-"""`make-dataset`: makes the long-tailed split and downloads CIFAR."""
+"""`make-dataset`: makes the long-tailed split and downloads the images."""
 
 import json
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def make_dataset(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a long-tailed split; downloads CIFAR if missing.
+    """Make a long-tailed split; downloads the images if missing.
 
     [bold]ltrepro make-dataset cifar100 --ratio 100[/bold]
 
@@ -60,14 +60,15 @@ def make_dataset(
     Writes which training images are used, for you and for other programs;
     `ltrepro train` makes the same split by itself.
     """
-    from lt_repro.data import cifar, images, load
+    from lt_repro.data import images, load
+    from lt_repro.data.dataset import NotThere
     from lt_repro.data.split import make_split
     from lt_repro.store import files
 
     root = load.data_root(data_root)
     try:
         pool = load.load_pool(name, root)
-    except cifar.NotThere:
+    except NotThere:
         if no_download:
             raise
         _download(name, root)
@@ -122,16 +123,17 @@ def _ratio(ratio: str | None, factor: float) -> float:
 
 
 def _download(name: str, root: Path) -> None:
-    from lt_repro.data.cifar import download
+    from lt_repro.data import sets
 
+    download = sets.find(name).download
     if not err.is_terminal:
         say(f"downloading {name} to {root}")
-        download(name, root, lambda done, total: None)
+        download(root, lambda done, total: None)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(f"downloading {name}", total=None)
-        download(name, root, lambda done, total: bar.update(task, completed=done, total=total or None))
+        download(root, lambda done, total: bar.update(task, completed=done, total=total or None))
 
 
 def _histogram(split: "Split", class_names: Sequence[str]) -> None:

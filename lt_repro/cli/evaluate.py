@@ -57,8 +57,8 @@ def evaluate(
     DBN-Mix does with one branch (blend).
     """
     from lt_repro.data import load
+    from lt_repro.data.images import images_of
     from lt_repro.store import runs as stored
-    from lt_repro.sweep.runner import images_of
     from lt_repro.train.device import pick_device
     from lt_repro.train.stored import differences, evaluate_run
 
@@ -74,7 +74,7 @@ def evaluate(
             f"{result.recipe.key()} was trained on {result.recipe.dataset}, not on {pool.name}",
             "allowed: the images it was trained on",
         )
-    images = images_of(result.recipe, pool)
+    images = images_of(result.recipe.subset, pool)
     evaluation = evaluate_run(result, weights, images, pick_device(device), bn, parents)
     paths = _save_logits(logits, result, images, evaluation) if logits else []
     paths += _draw_confusion(confusion, result, images, evaluation) if confusion else []

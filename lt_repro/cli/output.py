@@ -214,14 +214,14 @@ def classes_of(
     table: "Table", series: "dict[str, Sequence[Run]]", pool: "Pool | None", bn: str | None = None
 ) -> "Classes":
     """Returns the classes of a table's split, which is known before anything has run, and what its runs reach."""
+    from lt_repro.data.images import split_of
     from lt_repro.data.load import known_split
     from lt_repro.render.classes import by_class
-    from lt_repro.sweep.runner import split_of
 
     recipe = table.recipes()[0]
     split = known_split(*recipe.subset)
     if pool is not None:
-        split = split_of(recipe, pool)
+        split = split_of(recipe.subset, pool)
     assert split is not None, "the images are read whenever the data set is not a known one"
     stored_names = [run.split["class_names"] for runs in series.values() for run in runs]
     names = (

@@ -132,7 +132,7 @@ def carry_out(request: Request) -> None:
 
     until = time.monotonic() + _seconds(request.budget)
     pool = None
-    if request.dataset is not None and (request.dataset not in load.NAMES or "as-is" in request.ratio):
+    if request.dataset is not None and (load.is_own(request.dataset) or "as-is" in request.ratio):
         pool = load.load_pool(request.dataset, load.data_root(request.data_root))
     tables, inactive = requested_tables(request, pool)
     stored = stored_in(request.runs, may_be_new=request.train or request.plan)
@@ -249,8 +249,8 @@ def _splits(requested: "Sequence[Recipe]", pools: "Mapping[str, Pool]") -> list[
     Raises:
         RequestError: A split cannot be made, or images are too small: a plan refuses what training would refuse.
     """
+    from lt_repro.data.images import split_of
     from lt_repro.data.load import is_own, known_split
-    from lt_repro.sweep.runner import split_of
     from lt_repro.train.state import check_size
 
     for recipe in requested:
@@ -259,7 +259,7 @@ def _splits(requested: "Sequence[Recipe]", pools: "Mapping[str, Pool]") -> list[
     lines = []
     for subset, recipe in {recipe.subset: recipe for recipe in requested}.items():
         pool = pools.get(recipe.dataset)
-        split = split_of(recipe, pool) if pool else known_split(*subset)
+        split = split_of(subset, pool) if pool else known_split(*subset)
         if pool and split and is_own(pool.name):
             lines += dropped(pool, split)
     return lines

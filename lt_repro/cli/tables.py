@@ -103,12 +103,14 @@ def pages(stored: StoredRuns, shown: "Sequence[Exhibit]") -> dict[str, str]:
 
 
 def _status(text: str, shown: "Sequence[Exhibit]") -> str:
-    """Returns the page on what is measured with its two tables, of the papers' images and of the digits, made again."""
+    """Returns the page on what is measured, its two tables made again: of the papers' images, and of bundled ones."""
+    from lt_repro.data import sets
     from lt_repro.render.overview import overview
 
     parts = re.split(r"(?m)(?:^\| exhibit .*\n)(?:^\|.*\n)+", text)
+    bundled = [name for name in sets.names() if sets.find(name).bundled]
     ordered = sorted(shown, key=lambda pair: pair[0].id)
-    for i, on_digits in enumerate((False, True)[: len(parts) - 1]):
-        chosen = [pair for pair in ordered if (pair[0].base.get("dataset") == "digits") is on_digits]
+    for i, on_bundled in enumerate((False, True)[: len(parts) - 1]):
+        chosen = [pair for pair in ordered if (pair[0].base.get("dataset") in bundled) is on_bundled]
         parts[i] += "\n".join(overview(chosen)) + "\n"
     return "".join(parts)

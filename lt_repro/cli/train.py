@@ -140,11 +140,12 @@ def train(
     """
     from lt_repro import fields
     from lt_repro.data import load
+    from lt_repro.data.images import split_of
     from lt_repro.papers import default_paper
     from lt_repro.recipe import Recipe, field_types, find
     from lt_repro.store.locks import lock
     from lt_repro.store.runs import set_aside
-    from lt_repro.sweep.runner import Failed, run_all, split_of
+    from lt_repro.sweep.runner import Failed, run_all
     from lt_repro.train.device import make_deterministic
 
     short: dict[str, Any] = {"branches": _branches(arch), "mix": mix, "tscale": tscale or None}
@@ -193,7 +194,7 @@ def train(
             f"method {name} without a parent", f"allowed: a run in the role {role!r}", "add --set parent=RUN"
         )
     _refuse_inactive(recipe, settings.method_of(method, given)[1], cls, given)
-    split = split_of(recipe, pool)
+    split = split_of(recipe.subset, pool)
     counts = [] if as_json else dropped(pool, split)  # the JSON document has them
     beside = [parent.path.parent] if parent and parent.path else []
     if deterministic:

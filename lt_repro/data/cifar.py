@@ -18,112 +18,102 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_repro.data.dataset import DataSet, NotThere
 from lt_repro.data.images import Pool, checked_pool
 from lt_repro.data.npz import LARGEST_MEMBER, read_npz
-from lt_repro.errors import DamagedError, Kind, RequestError, first_line, unknown
+from lt_repro.errors import DamagedError, RequestError, first_line
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 _TIMEOUT = 30  # seconds without data
 _CHUNK = 1 << 20  # bytes
 
 
-@dataclass(frozen=True)
-class Cifar:
-    """A published archive; `md5` is that of each file in it, by its path: training images, test images, names."""
+@dataclass(frozen=True, kw_only=True)
+class Cifar(DataSet):
+    """CIFAR-10 or CIFAR-100, as a published archive.
 
+    Attributes:
+        archive: Its file.
+        sha256: Of the archive.
+        md5: Of each file in it, by its path: training images, test images, names.
+        labels: What its files call the labels.
+        class_names: What they call the names.
+        n_test: Test images.
+    """
+
+    side: int = 32
     archive: str
     sha256: str
     md5: Mapping[str, str]
     labels: str
     class_names: str
-    classes: int
-    n_train: int = 50_000
     n_test: int = 10_000
 
+    def read(self, root: Path) -> Pool:
+        """Returns the images of `<root>/<name>.npz`, else of the published archive or its folder in `root`.
 
-CIFAR = {
-    "cifar10": Cifar(
-        archive="cifar-10-python.tar.gz",
-        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        md5={
-            "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
-            "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
-            "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        labels="labels",
-        class_names="label_names",
-        classes=10,
-    ),
-    "cifar100": Cifar(
-        archive="cifar-100-python.tar.gz",
-        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        md5={
-            "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
-            "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-            "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
-        },
-        labels="fine_labels",
-        class_names="fine_label_names",
-        classes=100,
-    ),
-}
+        Raises:
+            NotThere: None of them is in `root`.
+            RequestError: The `.npz` or the folder is not the data set, or a file or folder may not be read.
+            DamagedError: The archive is not the published one, or the archive or the folder cannot be read.
+        """
+        try:
+            pool = _load(self, root)
+        except OSError as error:
+            raise RequestError(
+                f"{error.filename or root} cannot be read: {first_line(error)}",
+                f"allowed: files of {self.name} that can be read",
+                "make it readable, or use a copy that is",
+            ) from error
+        _check(self, pool)
+        return pool
 
+    def download(self, root: Path, report: Callable[[int, int], None]) -> Path:
+        """Returns the path of the published archive after downloading it into `root`.
 
-class NotThere(RequestError):
-    """A data set that can be downloaded is not on this machine.
-
-    Attributes:
-        name: "cifar10" or "cifar100".
-    """
-
-    kind: Kind = "not there"
-    name = ""
-
-
-def read_cifar(name: str, root: Path) -> Pool:
-    """Returns CIFAR-10 or CIFAR-100 from `<root>/<name>.npz`, else from the published archive or its folder in `root`.
-
-    Raises:
-        NotThere: None of them is in `root`.
-        RequestError: The `.npz` or the folder is not the data set, or a file or folder may not be read.
-        DamagedError: The archive is not the published one, or the archive or the folder cannot be read.
-    """
-    cifar = CIFAR[name]
-    try:
-        pool = _load(name, root, cifar)
-    except OSError as error:
-        raise RequestError(
-            f"{error.filename or root} cannot be read: {first_line(error)}",
-            f"allowed: files of {name} that can be read",
-            "make it readable, or use a copy that is",
-        ) from error
-    _check_cifar(pool, cifar)
-    return pool
+        The file gets its final name only when the whole archive is on disk and its SHA-256 matches.
+        """
+        address, final = _ADDRESS + self.archive, root / self.archive
+        part = root / f".{self.archive}.{os.getpid()}.part"
+        try:
+            new = not root.exists()
+            root.mkdir(parents=True, exist_ok=True)
+            try:
+                result = _fetch(address, part, report)
+                if result != self.sha256:
+                    raise _not_there(self, f"{address} is not the published archive: its SHA-256 is {result}")
+                part.replace(final)
+            finally:
+                part.unlink(missing_ok=True)
+                if new:
+                    with contextlib.suppress(OSError):  # not if the archive is in it
+                        root.rmdir()
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is also the server's response, still open
+            raise _not_there(self, f"{address} could not be downloaded into {root}: {first_line(error)}") from error
+        return final
 
 
-def _load(name: str, root: Path, cifar: Cifar) -> Pool:
-    npz, archive, folder = root / f"{name}.npz", root / cifar.archive, root / _folder(cifar)
+def _load(cifar: Cifar, root: Path) -> Pool:
+    npz, archive, folder = root / f"{cifar.name}.npz", root / cifar.archive, root / _folder(cifar)
     if npz.exists():
-        return read_npz(npz, name)
+        return read_npz(npz, cifar.name)
     if archive.exists():
-        return _load_archive(archive, name, cifar)
+        return _load_archive(cifar, archive)
     if folder.is_dir():
-        return _load_folder(folder, name, cifar)
-    raise _not_there(f"no {name} in {root}: no {npz.name}, {archive.name} or {folder.name}/", name)
+        return _load_folder(cifar, folder)
+    raise _not_there(cifar, f"no {cifar.name} in {root}: no {npz.name}, {archive.name} or {folder.name}/")
 
 
-def _not_there(given: str, name: str) -> NotThere:
+def _not_there(cifar: Cifar, given: str) -> NotThere:
     error = NotThere(
         given,
-        f"allowed: {CIFAR[name].archive}, {_folder(CIFAR[name])}/ or {name}.npz in that folder; "
+        f"allowed: {cifar.archive}, {_folder(cifar)}/ or {cifar.name}.npz in that folder; "
         "`folder:DIR` or `npz:FILE` for your own images",
         "download it, or put one of the three into that folder",
     )
-    error.name = name
+    error.name = cifar.name
     return error
 
 
@@ -132,23 +122,23 @@ def _folder(cifar: Cifar) -> str:
     return PurePosixPath(next(iter(cifar.md5))).parts[0]
 
 
-def _check_cifar(pool: Pool, cifar: Cifar) -> None:
+def _check(cifar: Cifar, pool: Pool) -> None:
     for part, images, labels, total in (
-        ("training", pool.train_images, pool.train_labels, cifar.n_train),
+        ("training", pool.train_images, pool.train_labels, sum(cifar.sizes)),
         ("test", pool.test_images, pool.test_labels, cifar.n_test),
     ):
-        sizes = np.bincount(labels)
-        if images.shape != (total, 32, 32, 3) or sizes.tolist() != [total // cifar.classes] * cifar.classes:
+        sizes, classes = np.bincount(labels), len(cifar.sizes)
+        if images.shape != (total, 32, 32, 3) or sizes.tolist() != [total // classes] * classes:
             raise RequestError(
                 f"{pool.source} is not {pool.name}: {part} images {images.shape}, "
                 f"{len(sizes)} classes of {sizes.min()} to {sizes.max()}",
-                f"allowed: {(total, 32, 32, 3)}, {cifar.classes} classes of {total // cifar.classes}",
+                f"allowed: {(total, 32, 32, 3)}, {classes} classes of {total // classes}",
                 "move it away; use `folder:DIR` or `npz:FILE` for your own images",
             )
 
 
-def _load_archive(path: Path, name: str, cifar: Cifar) -> Pool:
-    fix = f"move it away and download {name} again"
+def _load_archive(cifar: Cifar, path: Path) -> Pool:
+    fix = f"move it away and download {cifar.name} again"
     with path.open("rb") as file:
         result = hashlib.file_digest(file, "sha256").hexdigest()
         if result != cifar.sha256:
@@ -163,13 +153,13 @@ def _load_archive(path: Path, name: str, cifar: Cifar) -> Pool:
         # As for .npz: gzip, tarfile, pickle and NumPy each raise their own errors.
         except Exception as error:
             raise DamagedError(f"{path} cannot be read: {first_line(error)}", fix=fix) from error
-    return checked_pool(name, arrays, path, hold_out=0)
+    return checked_pool(cifar.name, arrays, path, hold_out=0)
 
 
-def _load_folder(folder: Path, name: str, cifar: Cifar) -> Pool:
+def _load_folder(cifar: Cifar, folder: Path) -> Pool:
     """Returns the pool of an extracted archive; a note names the files that are not the published ones."""
     contents, changed = {}, []
-    fix = f"move {folder} away and download {name} again"
+    fix = f"move {folder} away and download {cifar.name} again"
     for inside, published in cifar.md5.items():
         path = folder.parent / inside
         try:
@@ -189,7 +179,7 @@ def _load_folder(folder: Path, name: str, cifar: Cifar) -> Pool:
     except Exception as error:
         raise DamagedError(f"{folder} cannot be read: {first_line(error)}", fix=fix) from error
     notes = [f"{folder}: not the published files, by their MD5: {', '.join(changed)}"] if changed else []
-    return checked_pool(name, arrays, folder, 0, notes)
+    return checked_pool(cifar.name, arrays, folder, 0, notes)
 
 
 def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:
@@ -254,45 +244,6 @@ def _unpickle(content: bytes) -> dict[str, Any]:
     # The archives were written by Python 2, whose byte strings latin1 maps one to one.
     stored = _Unpickler(io.BytesIO(content), encoding="latin1").load()
     return {key.decode() if isinstance(key, bytes) else key: value for key, value in stored.items()}
-
-
-def download(name: str, root: Path, report: Callable[[int, int], None]) -> Path:
-    """Returns the path of the published archive after downloading it into `root`.
-
-    The file gets its final name only when the whole archive is on disk and its SHA-256 matches.
-
-    Args:
-        name: "cifar10" or "cifar100".
-        root: The folder of the data sets; made if missing.
-        report: Called about once per MB with the bytes done and the total bytes (0 if unknown).
-
-    Raises:
-        NotThere: No connection, a full disk, or the download is not the published archive.
-        RequestError: Another name.
-    """
-    if name not in CIFAR:
-        raise unknown("data set to download", name, CIFAR)
-    cifar = CIFAR[name]
-    address, final = _ADDRESS + cifar.archive, root / cifar.archive
-    part = root / f".{cifar.archive}.{os.getpid()}.part"
-    try:
-        new = not root.exists()
-        root.mkdir(parents=True, exist_ok=True)
-        try:
-            result = _fetch(address, part, report)
-            if result != cifar.sha256:
-                raise _not_there(f"{address} is not the published archive: its SHA-256 is {result}", name)
-            part.replace(final)
-        finally:
-            part.unlink(missing_ok=True)
-            if new:
-                with contextlib.suppress(OSError):  # not if the archive is in it
-                    root.rmdir()
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is also the server's response, still open
-        raise _not_there(f"{address} could not be downloaded into {root}: {first_line(error)}", name) from error
-    return final
 
 
 def _fetch(address: str, part: Path, report: Callable[[int, int], None]) -> str:

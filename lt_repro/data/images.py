@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lt_repro.canonical import canonical
-from lt_repro.data.split import Split
+from lt_repro.data.split import Split, Subset, make_split
 from lt_repro.errors import RequestError
 
 SIZE = 32
@@ -26,7 +26,7 @@ class Pool:
     """Images to draw a split from.
 
     Attributes:
-        name: "cifar10", "cifar100", "digits", or `<stem>-<8 hex of the content>` for your own file or folder.
+        name: Of a known data set, or `<stem>-<8 hex of the content>` for your own file or folder.
         train_images: (N, H, W, C) uint8, C 1 or 3.
         train_labels: (N,) int64, 0..K-1, each present.
         test_images: (M, H, W, C) uint8; M is 0 if the split holds out test images.
@@ -72,6 +72,26 @@ class Images:
     split: Split
     digest: str
     extra: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.int64]]] = field(default_factory=dict)
+
+
+def images_of(subset: Subset, pool: Pool) -> Images:
+    """Returns the images that a recipe with this `subset` trains and tests on.
+
+    Raises:
+        RequestError: The ratio is too large for the pool, or another setting of the split is not allowed.
+    """
+    return select(pool, split_of(subset, pool))
+
+
+def split_of(subset: Subset, pool: Pool) -> Split:
+    """Returns the split of a pool that a subset names.
+
+    Raises:
+        RequestError: As `images_of`.
+    """
+    _, ratio, imb_type, seed, meta_images = subset
+    shape: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "seed": seed, "meta_images": meta_images}
+    return make_split(pool.train_labels, **shape, hold_out=pool.hold_out, name=pool.name)
 
 
 def select(pool: Pool, split: Split) -> Images:

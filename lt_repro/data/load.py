@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from lt_repro.data.cifar import CIFAR, read_cifar
+from lt_repro.data import sets
 from lt_repro.data.folder import read_folder
 from lt_repro.data.images import SIZE, Pool, checked_pool, duplicates, is_large
 from lt_repro.data.npz import content_name, read_npz
 from lt_repro.data.split import Split, make_split
-from lt_repro.errors import unknown
-
-NAMES = (*CIFAR, "digits")
-"""The data sets known by name."""
-_DIGITS_HELD_OUT = 50
 
 
 def data_root(given: Path | None = None) -> Path:
@@ -32,21 +27,18 @@ def data_root(given: Path | None = None) -> Path:
 
 def is_own(name: str) -> bool:
     """Returns whether a pool of this name has a user's images: it is not a data set known by name."""
-    return name not in NAMES
+    return name not in sets.names()
 
 
 def load_pool(name: str, root: Path) -> Pool:
     """Returns the named images, read and checked. Nothing is downloaded and nothing is written.
 
-    CIFAR is read from `<root>/<name>.npz` (MedMNIST's layout), else from the published archive in `root`, whose
-    SHA-256 is checked before it is opened, else from the folder that the archive has been extracted to.
-
     Args:
-        name: "cifar10", "cifar100", "digits", "npz:FILE" or "folder:DIR" (see `read_folder`).
-        root: The folder of the data sets; only CIFAR is read from it.
+        name: A known data set (`sets.names`), "npz:FILE" or "folder:DIR" (see `read_folder`).
+        root: The folder of the known data sets.
 
     Raises:
-        NotThere: A CIFAR data set is not in `root`.
+        NotThere: A known data set is not in `root`, and can be downloaded.
         RequestError: An unknown name, or a file or folder that is missing or has wrong content.
         DamagedError: An archive is not the published one, or cannot be read.
     """
@@ -58,11 +50,7 @@ def load_pool(name: str, root: Path) -> Pool:
         sha256, arrays, names, notes = read_folder(folder)
         pool = checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
         return replace(pool, notes=(*notes, *duplicates(pool, names)))
-    if name == "digits":
-        return read_npz(Path(__file__).with_name("digits.npz"), name, hold_out=_DIGITS_HELD_OUT)
-    if name not in CIFAR:
-        raise unknown("data set", name, [*NAMES, "npz:FILE", "folder:DIR"])
-    return read_cifar(name, root)
+    return sets.find(name).read(root)
 
 
 def _size(pool: Pool) -> list[str]:
@@ -78,15 +66,12 @@ def _size(pool: Pool) -> list[str]:
 @functools.lru_cache(64)  # a plan asks hundreds of times for a dozen splits
 def known_split(name: str, ratio: float, imb_type: str, seed: int, meta_images: int = 0) -> Split | None:
     """Returns the split of a known data set, made without its images; None for any other data set."""
-    if name not in NAMES:
+    if is_own(name):
         return None
-    if name == "digits":
-        labels, hold_out = load_pool(name, Path()).train_labels, _DIGITS_HELD_OUT
-    else:
-        cifar = CIFAR[name]
-        labels, hold_out = np.repeat(np.arange(cifar.classes), cifar.n_train // cifar.classes), 0
-    kwargs: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "seed": seed, "name": name}
-    return make_split(labels, hold_out=hold_out, meta_images=meta_images, **kwargs)
+    known = sets.find(name)
+    labels = np.repeat(np.arange(len(known.sizes)), known.sizes)
+    shape: dict[str, Any] = {"ratio": ratio, "imb_type": imb_type, "seed": seed, "meta_images": meta_images}
+    return make_split(labels, **shape, hold_out=known.hold_out, name=name)
 
 
 def _typed_path(name: str) -> Path:

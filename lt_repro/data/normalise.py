@@ -3,18 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_repro.data import sets
+from lt_repro.data.dataset import Statistics
 from lt_repro.errors import RequestError
-
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 SHARED: Statistics = (
     (0.4914, 0.4822, 0.4465),
     (0.2023, 0.1994, 0.2010),
 )  # CIFAR-10's, as in the code of LDAM, BBN and MiSLAS
-OWN: dict[str, Statistics] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}  # as in DBN-Mix's released code
 
 
 def channel_statistics(dataset: str, setting: str, images: NDArray[np.uint8]) -> Statistics:
@@ -34,7 +30,7 @@ def channel_statistics(dataset: str, setting: str, images: NDArray[np.uint8]) ->
                 "normalise = 'shared' for grey images", "allowed: 'own' (the shared constants are for colour images)"
             )
         return SHARED
-    if dataset in OWN:
-        return OWN[dataset]
+    if dataset in sets.names() and (known := sets.find(dataset).statistics):
+        return known
     pixels = images.reshape(-1, images.shape[-1]) / 255.0
     return tuple(pixels.mean(axis=0).tolist()), tuple(np.maximum(pixels.std(axis=0), 1 / 255).tolist())

@@ -12,6 +12,8 @@ from lt_repro.canonical import digest
 from lt_repro.errors import RequestError, unknown
 
 IMB_TYPES = ("exp", "step", "as_is")
+Subset = tuple[str, float, str, int, int]
+"""What names a split: data set, ratio, imb_type, split seed and meta images of a class."""
 
 
 @dataclass(frozen=True)

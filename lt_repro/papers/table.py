@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
 from lt_repro import fields
+from lt_repro.data import sets
 from lt_repro.errors import RequestError, unknown
 from lt_repro.methods import METHODS
 from lt_repro.papers.settings import Settings
@@ -30,8 +31,6 @@ PROTOCOLS = {
     "released": "each seed draws its own split; tested after every epoch, the best beside the last",
 }
 """How the number is read off, and on which split."""
-UNREAD = ("imagenet_lt", "inat2018")
-"""Data sets of papers for which there is no reader yet."""
 DEFAULT = "dbn_mix"
 """The paper whose exhibits have short ids: "table4", where those of others are "mislas/table1"."""
 Tier = Literal["measured", "authors_code", "quoted", "secondary"]
@@ -237,7 +236,7 @@ class Table:
                     if same not in built:
                         built[same] = tuple(self.settings.recipe(**edits, seed=seed) for seed in self.seeds)
                     recipes = built[same]
-                    if (images := recipes[0].dataset) in UNREAD:
+                    if sets.is_unread(images := recipes[0].dataset):
                         missing = Missing("needs data", images)
                 published = self.published.get((row.label, column.label))
                 reading, bn = edits.get("reading", self.settings.default), row.bn or column.bn or self.bn
@@ -466,9 +465,6 @@ def _values(name: str, recipes: Iterable[Recipe]) -> list[Any]:
     return [recipe.values.get(plain) for recipe in recipes if owner in ("", recipe.method.name())]
 
 
-_LONG_TAILED = {"cifar10": "CIFAR-LT-10", "cifar100": "CIFAR-LT-100", "digits": "Digits-LT"}
-
-
 def _place_name(base: Mapping[str, Any], moved: bool = False) -> str:
     """Returns what a caption calls the images: "Digits-LT (60)".
 
@@ -476,7 +472,8 @@ def _place_name(base: Mapping[str, Any], moved: bool = False) -> str:
         base: The settings every cell shares.
         moved: Whether the columns are ratios, so that the name has none.
     """
-    name = _LONG_TAILED.get(base["dataset"], base["dataset"])
+    name = base["dataset"]
+    name = sets.find(name).long_tailed if name in sets.names() else name
     if base.get("imb_type") == "as_is":
         return f"{name} as it is"
     return name if moved or "ratio" not in base else f"{name} ({base['ratio']:g})"

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from lt_repro import fields
-from lt_repro.data.images import Pool
+from lt_repro.data import sets
+from lt_repro.data.images import Pool, images_of
 from lt_repro.data.load import known_split
 from lt_repro.nets.resnet_cifar import BLOCKS
 from lt_repro.recipe import Recipe, find
 from lt_repro.store.runs import Run
-from lt_repro.sweep.runner import images_of
 from lt_repro.train.loop import train_step
 from lt_repro.train.state import TrainState
 
@@ -76,7 +76,7 @@ def speeds_on(device: str, recipes: Iterable[Recipe], stored: Speeds) -> Speeds:
     if device == "cuda" and not torch.cuda.is_available():
         return {}
     missing = {
-        recipe.net: 8 if recipe.dataset == "digits" else 32
+        recipe.net: sets.find(recipe.dataset).side
         for recipe in recipes
         if recipe.net not in stored and recipe.net in BLOCKS and work(recipe)
     }
@@ -97,7 +97,7 @@ def measure_speed(net: str, side: int, device: str) -> float:
     pool = Pool("random", pixels, labels, pixels, labels, tuple("0123456789"), 0, Path("random"))
     rates: dict[str, Any] = {"epochs": 1, "batch": batch, "lr": 0.01, "weight_decay": 0.0}
     recipe = Recipe.create(find("cross_entropy"), dataset="random", ratio=1.0, net=net, **rates)
-    state = TrainState(recipe, images_of(recipe, pool), Path("unwritten"), torch.device(device))
+    state = TrainState(recipe, images_of(recipe.subset, pool), Path("unwritten"), torch.device(device))
     state.start_epoch()
     train_step(state)  # the first step chooses kernels and asks for memory
     state.loss_sum.item()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lt_repro.data.images import Images, Pool, select
-from lt_repro.data.split import Split, make_split
+from lt_repro.data.images import Images, Pool, images_of
+from lt_repro.data.split import Subset
 from lt_repro.errors import DamagedError, LtReproError, RequestError
 from lt_repro.recipe import Recipe
 from lt_repro.store import checkpoint, files, run_file
@@ -19,26 +19,6 @@ from lt_repro.store.runs import Run
 from lt_repro.train import signals
 from lt_repro.train.loop import fit
 from lt_repro.train.state import TrainState
-
-
-def images_of(recipe: Recipe, pool: Pool) -> Images:
-    """Returns the images that a recipe trains and tests on.
-
-    Raises:
-        RequestError: The ratio is too large for the pool, or another setting of the split is not allowed.
-    """
-    return select(pool, split_of(recipe, pool))
-
-
-def split_of(recipe: Recipe, pool: Pool) -> Split:
-    """Returns the split of a pool that a recipe names.
-
-    Raises:
-        RequestError: As `images_of`.
-    """
-    requested: dict[str, Any] = {"ratio": recipe.ratio, "imb_type": recipe.imb_type, "seed": recipe.split_seed}
-    requested["meta_images"] = recipe.meta_images
-    return make_split(pool.train_labels, **requested, hold_out=pool.hold_out, name=pool.name)
 
 
 class Failed(NamedTuple):
@@ -89,7 +69,7 @@ def run_all(
         FailedError: A file could not be written.
         Interrupted: A signal asked to stop, or it is later than `until`; everything is saved.
     """
-    images: dict[tuple[str, float, str, int, int], Images] = {}
+    images: dict[Subset, Images] = {}
     pending = {recipe.key(): recipe for recipe in recipes}
     parent_keys = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
     failed_parents: dict[str, str] = {}  # parents without weights, and why
@@ -109,7 +89,7 @@ def run_all(
                     continue
                 subset = recipe.subset
                 if subset not in images:
-                    images[subset] = images_of(recipe, pool)
+                    images[subset] = images_of(subset, pool)
                 ended = _ended(recipe, out, images[subset], key in parent_keys)
                 if ended:
                     _tidy(out, key)

@@ -154,9 +154,9 @@ def _zeros(name, size):
 
 
 def archive_with(gadget, folder):
-    from lt_repro.data.cifar import CIFAR
+    from lt_repro.data.sets import cifar10
 
-    root, known = "cifar-10-batches-py", CIFAR["cifar10"]
+    root, known = "cifar-10-batches-py", cifar10.DATASET
     whole = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1], "label_names": ["a", "b"]}
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
@@ -176,7 +176,7 @@ def archive_with(gadget, folder):
         content = gzip.compress(info.tobuf(), mtime=0) + block * (BOMB >> 24) + content
     (folder / known.archive).write_bytes(content)
     right = dataclasses.replace(known, sha256=hashlib.sha256(content).hexdigest())  # as if it had been published so
-    return typed("make-dataset", "cifar10", "--data-root", str(folder), patched=(CIFAR, {"cifar10": right}))
+    return typed("make-dataset", "cifar10", "--data-root", str(folder), patched=(vars(cifar10), {"DATASET": right}))
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):
