@@ -1,12 +1,12 @@
 """The state of every run in a folder, derived from its files. Does not import torch, which is slow."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lt_repro.errors import DamagedError
-from lt_repro.store import checkpoint, files, locks, run_file
+from lt_repro.store import checkpoint, consistency, files, locks, run_file
 
 FAILED = run_file.FAILED
 
@@ -74,14 +74,20 @@ class FileCheck(NamedTuple):
     wrong: str
 
 
-def check_files(folder: Path) -> Iterator[FileCheck]:
-    """Yields every run file, weights file and checkpoint of a folder, checked against its digest."""
+def check_files(folder: Path, class_groups: Callable[[Sequence[int]], consistency.Groups]) -> Iterator[FileCheck]:
+    """Yields every run file, weights file and checkpoint of a folder, checked against its digest.
+
+    Args:
+        folder: The folder.
+        class_groups: See `consistency.disagreement`, which checks the numbers of each run file.
+    """
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
             result = _ended(path.stem, path)
             digests[path.stem] = ((result.content or {}).get("weights") or {}).get("sha256")
-            yield FileCheck(path, result.note.partition(" is damaged: ")[2] or result.note)
+            wrong = result.note.partition(" is damaged: ")[2] or result.note
+            yield FileCheck(path, consistency.disagreement(result.content, class_groups) if result.content else wrong)
     for path in sorted(folder.glob("*.pt")):
         yield FileCheck(path, _weights(path, digests))
     for path in sorted(folder.glob(f"*{checkpoint.SUFFIX}")):
