@@ -325,7 +325,8 @@ def test_explain_names_cells_departures_and_what_is_open(run, tmp_path):
     code, out, _ = run("explain", path)
     assert code == 0
     assert "departs: epoch_steps 3 (default: 0)" in out
-    assert "no cell of a paper" in out
+    assert "-smoke --row dbn+bm+ts --column " in out
+    assert "reading: none; DBN-Mix has no numbers on digits" in out
     assert "open in the paper: branch_at = block:" in out
     document = json.loads(run("explain", path, "--json")[1])
     assert document["departures"] == {"epochs": ["10", "60"], "epoch_steps": ["3", "0"]}
@@ -372,17 +373,18 @@ def test_a_second_paper_is_a_second_file(run, tmp_path, monkeypatch):
     assert shlex.split(run("check", "table77")[1])
 
 
-def test_questions_are_asked_only_where_their_setting_decides_something(run, tmp_path):
+def test_questions_are_asked_only_where_their_setting_decides_something():
     def asked(made):
-        return {q.setting for q in QUESTIONS if q.when(made)}
+        return {q.setting for q in QUESTIONS if q.concerns(made)}
 
-    plain, twin = recipe("cifar100"), recipe("cifar100", branches=2)
-    child = recipe("cifar100", "crt", parents={"features": twin})
-    second = {"parents", "frozen", "schedule"}
-    assert asked(child) - asked(twin) == second
-    assert asked(twin) - asked(plain) == {"mix"}
+    plain, single, twin = recipe("cifar100"), recipe("cifar100", mix="bilateral"), recipe("cifar100", branches=2)
+    assert asked(recipe("cifar100", "crt", parents={"features": twin})) == {"parents", "schedule"}
+    heads = recipe("cifar100", branches=2, parents={"features": recipe("cifar100", "cross_entropy", mix="mixup")})
+    assert asked(heads) >= {"frozen", "schedule"}
+    assert asked(twin) - asked(single) >= {"mix", "branch_at"}
     assert "tscale" in asked(recipe("cifar100", tscale=True)) - asked(plain)
-    assert asked(recipe("inat2018")) - asked(plain) == {"epochs", "batch"}
+    assert asked(recipe("inat2018")) - asked(plain) == {"epochs", "batch", "milestones"}
+    assert asked(recipe("cifar100", "focal")) == asked(recipe("digits")) == set()
 
 
 def test_a_setting_of_one_method_leaves_rows_of_others_as_they_are(run):

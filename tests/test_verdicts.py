@@ -7,11 +7,21 @@ import pytest
 from test_render import fake
 
 from lt_repro.papers.claim import Claim, Comparison, Place
-from lt_repro.papers.dbn_mix.tables import TABLE4, TABLE5, TABLE6A
+from lt_repro.papers.dbn_mix.tables import FIG3B, TABLE4, TABLE5, TABLE6A
 from lt_repro.papers.table import ratios
 from lt_repro.render.cells import measure
 from lt_repro.render.intervals import interval, quantile, values_needed
-from lt_repro.render.verdicts import check, check_cell, checked_line, checked_text, claim_lines, judge, on, places
+from lt_repro.render.verdicts import (
+    check,
+    check_cell,
+    check_once,
+    checked_line,
+    checked_text,
+    claim_lines,
+    judge,
+    on,
+    places,
+)
 
 T = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764, 6: 2.5706, 7: 2.4469, 100: 1.9842}  # t(.975, n-1), as tables print it
 TABLE = replace(TABLE4, rows=TABLE4.rows[:4], columns=ratios(100, 50), seeds=tuple(range(5)))
@@ -112,19 +122,34 @@ def test_check_with_few_seeds_is_never_outside():
     assert checked(0.9, 0.9, 0.9).status == "outside"
 
 
+def test_one_number_against_one_recipe_counts_once_with_all_its_exhibits():
+    tables = [TABLE4, TABLE5, FIG3B]
+    runs = [fake(recipe, 0.4) for recipe in TABLE5.recipes()]
+    once = check_once((table, measure(table, runs)) for table in tables)
+    every = [result for table in tables for result in check(measure(table, runs))]
+    assert len(once) < len(every) == sum(len(names) for _, names in once)
+    ((whole, names),) = [
+        (result, names)
+        for result, names in once
+        if result.measured.cell.published.value == 0.5104 and result.measured.n
+    ]
+    assert names == ["table4", "table5", "fig3b"]
+    assert whole.measured.n == len(TABLE5.seeds) > len(FIG3B.seeds)
+
+
 def test_line_and_text_of_a_checked_cell():
     values = (0.48, 0.49, 0.5)
     _, sd, t = slow(values)
     of_mean, of_run = 100 * t * sd / math.sqrt(3), 100 * t * sd * math.sqrt(4 / 3)
     result = checked(*values, printed=0.52)
-    place = "Single branch, vanilla, ratio 100: "
-    assert checked_line(result) == (
+    place = "Single branch, vanilla, ratio 100 (table4, rivals): "
+    assert checked_line(result, ["table4", "rivals"]) == (
         f"within one more run: {place}49.00 ± 1.00 (3), published 52.00; "
         f"95 % interval of our mean ± {of_mean:.2f}, of one more run ± {of_run:.2f}, n = 3"
     )
     assert checked_text(result) == f"within one more run: −3.00 (± {of_mean:.2f}, ± {of_run:.2f}), n = 3"
     few = checked(0.53, printed=0.52)
-    assert checked_line(few) == f"too few seeds: {place}53.00 (1), published 52.00"
+    assert checked_line(few, ["table4", "rivals"]) == f"too few seeds: {place}53.00 (1), published 52.00"
     assert checked_text(few) == "too few seeds: +1.00, n = 1"
     assert checked_text(checked()) == "not run"
 

@@ -85,7 +85,7 @@ Runs = Annotated[
     list[Path] | None,
     typer.Option(
         "--runs",
-        help="Folder to search for runs, before tables/runs; repeatable.",
+        help="Folder to search for runs, before tables/runs; repeatable. New runs go into the first.",
         envvar="LTREPRO_RUNS",
         show_default="./runs",
     ),

@@ -190,7 +190,7 @@ def check(
 
     [bold]ltrepro check table4[/bold]
 
-    [bold]ltrepro check table5 --reading released[/bold]
+    [bold]ltrepro check table4 --reading released[/bold]
 
     [bold]reproduced[/bold]: the published number lies in the 95 % confidence interval of
     our mean, ± t sd / sqrt(n).
@@ -216,18 +216,18 @@ def check(
     for note in (*skipped, *stored.notes):
         say(f"note: {note}")
     shown = [(table, stored.measure(table, epochs="")) for table in tables]
-    checked = [result for _, measured in shown for result in verdicts.check(measured)]
+    checked = verdicts.check_once(shown)
     judged = []
     for paper in papers().values():
         cells = verdicts.places(pair for pair in shown if pair[0].paper == paper.name)
         judged += [verdicts.judge(claim, cells) for claim in paper.claims if claim.places() <= cells.keys()]
-    counts = {status: sum(result.status == status for result in checked) for status in verdicts.STATUSES}
+    counts = {status: sum(result.status == status for result, _ in checked) for status in verdicts.STATUSES}
     if as_json:
         put_json({"cells": counts, "claims": claims_json(judged)})
     else:
-        for result in checked:
+        for result, exhibits_of in checked:
             if result.status != "not run":
-                put(verdicts.checked_line(result))
+                put(verdicts.checked_line(result, exhibits_of))
         put(f"{len(checked)} published numbers: {', '.join(f'{count} {status}' for status, count in counts.items())}")
         for line in verdicts.claim_lines(judged):
             put(line)

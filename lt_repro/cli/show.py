@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import Json, Runs, app, out, put, put_json
+from lt_repro.cli.app import Json, Runs, app, out, put, put_json, say
 from lt_repro.cli.options import CHOSEN_ELSEWHERE
 from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.cli.progress import clock
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from lt_repro.cards import Card, Setting
     from lt_repro.methods.base import Method
     from lt_repro.papers.claim import Paper
-    from lt_repro.papers.table import Cell, Table
+    from lt_repro.papers.table import Table
     from lt_repro.recipe import Recipe
+    from lt_repro.render.cells import Measured
     from lt_repro.store.runs import Run
 
 
@@ -180,24 +182,41 @@ def readings(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run: a path, a key, or a unique beginning of a key.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXHIBIT", help="Run: a path, a key, or a unique beginning of a key; or an exhibit's full name."
+        ),
+    ],
+    row: Annotated[str | None, typer.Option(help="Of an exhibit, this row only.", show_default="all")] = None,
+    column: Annotated[str | None, typer.Option(help="Of an exhibit, this column only.", show_default="all")] = None,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Show a run: settings, result, origin, and its tables.
+    """Show a run with its tables, or a table with its runs.
 
     [bold]ltrepro show cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
 
-    Looks in ./runs and ./tables/runs. Also says which reading of the paper the
-    run follows, which settings differ from the defaults, and which settings the
-    paper leaves open.
+    [bold]ltrepro show table4 --row dbn+bm+ts --column 100[/bold]
+
+    [bold]ltrepro show table4-digits-r60[/bold]
+
+    Looks in ./runs and ./tables/runs. Of a run: settings, result, origin, every
+    cell of an exhibit that shows it, which reading of the paper it follows, which
+    settings differ from the defaults, and which settings the paper leaves open.
+    Of an exhibit, named as `show RUN` prints it: the runs behind each cell.
     """
+    from lt_repro.papers import papers
+    from lt_repro.render.placed import cells_of
     from lt_repro.store.provenance import changes_words
     from lt_repro.store.runs import find_run, run_folders
 
+    names = [table.id for paper in papers().values() for table in paper.tables()]
+    if row or column or run in names or run.startswith(tuple(f"{name}{mark}" for name in names for mark in "@-")):
+        return _put_exhibit(run, row, column, runs, as_json)
     result = find_run(run, run_folders(runs))
     content = result.to_json()
-    cells = _cells_of(result.recipe)
+    cells = cells_of(result)
     placed = _placed(result.recipe, cells)
     if as_json:
         return put_json(content | {"path": str(result.path)} | placed)
@@ -218,11 +237,14 @@ def show(
         put(f"{title}:")
         out.print(text_grid(("", "", ""), [("", name, _joined(value)) for name, value in part.items()]))
     put_result(result)
-    for _, table, cell in cells:
-        printed = f", published {100 * cell.published.value:.2f} %" if cell.published else ""
-        put(f"cell: {table.id}, {cell.row.title}, {cell.column.title}{printed}")
+    for (table, entry), (name, row_label, column_label) in zip(cells, placed["cells"], strict=True):
+        seeds = "" if result.recipe.seed in table.seeds else f", with --seeds {result.recipe.seed}"
+        published = entry.cell.published
+        printed = f", published {100 * published.value:.2f} %" if published else ""
+        titles = f"{entry.cell.row.title}, {entry.cell.column.title}"
+        put(f"cell: {name} --row {row_label} --column {column_label}: {titles}{printed}{seeds}")
     if not cells:
-        put("no cell of a paper has this recipe: the length, the data set or a setting differs")
+        put(f"cell: none{_nearest(result)}")
     put(placed["reading"])
     for name, (actual, default) in placed["departures"].items():
         put(f"departs: {name} {actual} (default: {default})")
@@ -238,42 +260,88 @@ def _joined(value: Any) -> str:
 app.command("explain", hidden=True)(show)
 
 
-def _cells_of(recipe: "Recipe") -> "list[tuple[Paper, Table, Cell]]":
-    """Returns the cells that a recipe belongs to, whatever its seed."""
+def _nearest(run: "Run") -> str:
+    """Returns which exhibit would show a run but for the fewest settings, and these settings; "" where none would."""
+    from lt_repro import fields
+    from lt_repro.render.cells import unmatched
+    from lt_repro.render.placed import exhibits_of
+
+    near = [(table.id, apart) for table in exhibits_of([run.recipe]) for _, apart in unmatched(table, [run])]
+    if not near:
+        return ""
+    exhibit, apart = min(near, key=lambda pair: len(pair[1]))
+    words = [f"{name} {fields.text(ours)} instead of {fields.text(other)}" for name, (ours, other) in apart.items()]
+    return f"; nearest is {exhibit}, but for {' and '.join(words)}"
+
+
+def _put_exhibit(name: str, row: str | None, column: str | None, runs: list[Path] | None, as_json: bool) -> None:
+    """Prints the runs behind each cell of an exhibit, or of its one row and column; those without any by name only."""
+    from lt_repro.cli.request import stored_in
     from lt_repro.papers import papers
-    from lt_repro.render.cells import series_key
+    from lt_repro.render.cells import measure, to_json
+    from lt_repro.render.placed import exhibits_of
 
-    series = series_key(recipe)
-    every = [(paper, table) for paper in papers().values() for table in paper.tables()]
-    pairs = [(paper, table, cell) for paper, table in every for cell in table.cells()]
-    return [(paper, table, cell) for paper, table, cell in pairs if cell.recipe and series_key(cell.recipe) == series]
+    stored = stored_in(runs, may_be_new=False)
+    for note in stored.notes:
+        say(f"note: {note}")
+    tables = {table.id: table for paper in papers().values() for table in paper.tables()}
+    tables |= {table.id: table for table in exhibits_of(run.recipe for run in stored.runs)}
+    if name not in tables:
+        plain = max((each for each in tables if name.startswith(each)), key=len, default="")
+        raise unknown("exhibit", name, [each for each in tables if each.startswith(plain)])
+    table = tables[name]
+    part = table.only(row and [row], column and [column])
+    places = {(cell.row.label, cell.column.label) for cell in part.cells()}
+    measured = measure(table, stored.runs)
+    if as_json:
+        cells = to_json(table, measured)["cells"]
+        return put_json({"cells": [cell for cell in cells if (cell["row"], cell["column"]) in places]})
+    for entry in measured:
+        if (place := (entry.cell.row.label, entry.cell.column.label)) in places:
+            put(f"{' '.join(place)}: {entry.cell.row.title}, {entry.cell.column.title}: {entry.text()}")
+            for run in (*entry.runs, *entry.diverged):
+                put(f"  {run.recipe.key()}{'' if run.result else ', diverged'}")
 
 
-def _placed(recipe: "Recipe", cells: "list[tuple[Paper, Table, Cell]]") -> dict[str, Any]:
+def _placed(recipe: "Recipe", cells: "Sequence[tuple[Table, Measured]]") -> dict[str, Any]:
     """Returns where a recipe belongs: its cells, the readings it follows, its departures, what is open for it."""
     from lt_repro import fields
     from lt_repro.papers import papers
     from lt_repro.papers.table import DEFAULT
+
+    paper = papers()[cells[0][0].paper if cells else DEFAULT]
+    away = {name: paper.settings.departures(recipe, name) for name in paper.settings.readings}
+    return {
+        "cells": [[table.id, entry.cell.row.label, entry.cell.column.label] for table, entry in cells],
+        "reading": _reading(recipe, paper),
+        "readings": [name for name, pairs in away.items() if not pairs],
+        "departures": {
+            name: [fields.text(ours), fields.text(default)]
+            for name, (ours, default) in away[paper.settings.default].items()
+        },
+        "open": {
+            question.setting: f"{_answer(recipe, question.setting)}: {question.asked} ({question.why})"
+            for question in paper.questions
+            if question.concerns(recipe)
+        },
+    }
+
+
+def _reading(recipe: "Recipe", paper: "Paper") -> str:
+    """Returns which readings of the paper a run follows; on images that the paper does not have, that it has none."""
     from lt_repro.render.text import reading_line
 
-    paper = cells[0][0] if cells else papers()[DEFAULT]
-    asked = {
-        question.setting: f"{fields.text(recipe.values[question.setting])}: {question.asked} ({question.why})"
-        for question in paper.questions
-        if _has(recipe, question.setting) and question.setting not in recipe.inactive_fields() and question.when(recipe)
-    }
-    away = paper.settings.departures(recipe).items()
-    return {
-        "cells": [[table.id, cell.row.label, cell.column.label] for _, table, cell in cells],
-        "reading": reading_line(recipe, paper.settings),
-        "readings": [name for name in paper.settings.readings if not paper.settings.departures(recipe, name)],
-        "departures": {name: [fields.text(ours), fields.text(default)] for name, (ours, default) in away},
-        "open": asked,
-    }
+    if recipe.dataset in paper.datasets():
+        return reading_line(recipe, paper.settings)
+    return f"reading: none; {paper.title} has no numbers on {recipe.dataset}, and its settings there are chosen here"
 
 
-def _has(recipe: "Recipe", name: str) -> bool:
-    return hasattr(recipe, name) or hasattr(recipe.method, name)
+def _answer(recipe: "Recipe", setting: str) -> str:
+    from lt_repro import fields
+
+    if setting == "parents":
+        return ", ".join(parent.key() for parent in recipe.parents.values())
+    return fields.text(recipe.values[setting])
 
 
 def accuracy_names(run: "Run") -> list[str]:

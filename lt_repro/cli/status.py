@@ -65,13 +65,14 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored file against its digest.
+    """Check every stored file: its digest, and that its numbers add up.
 
     [bold]ltrepro verify[/bold]
 
     [bold]ltrepro verify runs --clean[/bold]
 
-    Names the damaged files and exits with 1 if there are any. Missing weights are
+    Names the damaged files and exits with 1 if there are any. Accuracies must be
+    the means of their classes', and agree with the curve and the calibration. Missing weights are
     not an error; each line says which runs need them, stored or still to be
     trained.
 
@@ -79,11 +80,12 @@ def verify(
     checkpoints of finished runs. It never removes run files, weights, or files of
     a run that is training now.
     """
+    from lt_repro.data.split import class_groups
     from lt_repro.store import status
 
     default = [place for place in (Path("runs"), COLLECTED) if place.is_dir()]
     folders = _folders(folder) if folder else default
-    checks = [check for place in folders for check in status.check_files(place)]
+    checks = [check for place in folders for check in status.check_files(place, class_groups)]
     bad = [check for check in checks if check.wrong]
     left = [path for place in folders for path in status.strays(place)]
     gone = [path for path in left if status.clean(path)] if clean else []
@@ -238,8 +240,8 @@ def diff(
 
 
 @functools.cache
-def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, str]]":
-    """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell."""
+def _planned(dataset: str, ratio: float, epochs: int | None) -> "dict[str, dict[str, str]]":
+    """Returns what the runs of exhibits start from: parent's key -> child's key -> its cell; epochs None: as they say."""
     from lt_repro.papers import papers
 
     result: dict[str, dict[str, str]] = {}
@@ -258,7 +260,7 @@ def _planned(dataset: str, ratio: float, epochs: int) -> "dict[str, dict[str, st
 def _needs(run: "RunStatus", children: Sequence[str]) -> list[str]:
     """Returns the stored runs that started from a run's weights, then the cells that would, of runs not stored."""
     recipe = (run.content or {})["recipe"]
-    planned = _planned(recipe["dataset"], recipe["ratio"], recipe["epochs"]).get(run.key, {})
+    planned = _planned(recipe["dataset"], recipe["ratio"], recipe.get("epochs")).get(run.key, {})
     return list(dict.fromkeys([*children, *(words for key, words in planned.items() if key not in children)]))
 
 

@@ -125,7 +125,7 @@ def train(
 
     [bold]ltrepro train --arch dbn --mix bilateral --set branch_at=layer3[/bold]
 
-    [bold]ltrepro train --method crt --set parent=cifar100-r100-dbn_mix-e200-s0-7e1d[/bold]
+    [bold]ltrepro train --method crt --set parent=digits-r60-dbn_mix-e60-s0-a702[/bold]
 
     Without --method, --arch, --mix and --tscale it is plain cross-entropy.
     Defaults depend on the data set and the method: `ltrepro methods NAME` lists

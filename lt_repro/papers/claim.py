@@ -55,13 +55,26 @@ class Claim:
 class Question(NamedTuple):
     """What a paper leaves open although a number depends on it: the setting that answers it, our choice, and why.
 
-    `when` says which recipes it concerns; it never concerns one in which the setting is inactive.
+    Args:
+        setting: A field of the recipe or the method.
+        asked: The question.
+        why: Our choice, and why.
+        methods: By which methods it decides a run.
+        datasets: On which data sets; empty for all.
+        when: Whether it concerns a recipe of these.
     """
 
     setting: str
     asked: str
     why: str
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
     when: Callable[[Recipe], bool] = lambda recipe: True
+
+    def concerns(self, recipe: Recipe) -> bool:
+        """Returns whether a recipe's number depends on it; never where the setting is inactive."""
+        here = recipe.method.name() in self.methods and recipe.dataset in (self.datasets or (recipe.dataset,))
+        return here and self.setting not in recipe.inactive_fields() and self.when(recipe)
 
 
 @dataclass(frozen=True)
@@ -101,3 +114,8 @@ class Paper:
     def tables(self) -> list[Table]:
         """Returns every exhibit, in the paper's order."""
         return [table for tables in self.exhibits.values() for table in tables]
+
+    def datasets(self) -> set[str]:
+        """Returns the data sets that it prints numbers for."""
+        cells = (cell for table in self.tables() for cell in table.cells())
+        return {cell.recipe.dataset for cell in cells if cell.published and cell.recipe}

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from lt_repro.papers.claim import Claim, Comparison, Place
 from lt_repro.papers.table import Table
@@ -56,6 +56,24 @@ class Judged(NamedTuple):
 def check(table_cells: Sequence[Measured]) -> list[Checked]:
     """Returns every cell with a published number, and whether that number is reproduced; see `check_cell`."""
     return [result for entry in table_cells if (result := check_cell(entry))]
+
+
+def check_once(exhibits: Iterable[tuple[Table, Sequence[Measured]]]) -> list[tuple[Checked, list[str]]]:
+    """Returns what `check` does of several exhibits, with their ids: one number against the same recipe counts once.
+
+    Of exhibits with more and fewer seeds, the one with the most runs is checked.
+    """
+    once: dict[tuple[Any, ...], list[tuple[Checked, str]]] = {}
+    for table, measured in exhibits:
+        for checked in check(measured):
+            entry, cell = checked.measured, checked.measured.cell
+            runs = (cell.recipe.key(),) if cell.recipe else (table.id, cell.row.label, cell.column.label)
+            what = cell.metric, cell.branch, entry.bn, cell.published and cell.published.value
+            once.setdefault((*runs, *what), []).append((checked, table.id))
+    return [
+        (max(same, key=lambda pair: pair[0].measured.n)[0], list(dict.fromkeys(name for _, name in same)))
+        for same in once.values()
+    ]
 
 
 def check_cell(measured: Measured) -> Checked | None:
@@ -146,14 +164,15 @@ def on(claim: Claim, table: Table) -> Claim | None:
     return dataclasses.replace(claim, comparisons=comparisons)
 
 
-def checked_line(checked: Checked) -> str:
+def checked_line(checked: Checked, exhibits: Sequence[str]) -> str:
     """Returns a line on a cell with a published number, in percent; with fewer than three seeds it has no intervals.
 
-    "outside: Dual branch, ratio 100: 40.10 ± 0.30 (3), published 40.99; 95 % interval of our mean ± 0.75, of one more
-    run ± 1.49, n = 3" has status, place, ours, theirs and how far ours may be from theirs.
+    "outside: Dual branch, ratio 100 (table4): 40.10 ± 0.30 (3), published 40.99; 95 % interval of our mean ± 0.75, of
+    one more run ± 1.49, n = 3" has status, place, exhibits, ours, theirs and how far ours may be from theirs.
     """
     cell = checked.measured.cell
-    line = f"{checked.status}: {cell.row.title}, {cell.column.title}: {checked.measured.text()}"
+    place = f"{cell.row.title}, {cell.column.title} ({', '.join(exhibits)})"
+    line = f"{checked.status}: {place}: {checked.measured.text()}"
     line += f", published {percent(cell.published.value)}" if cell.published else ""
     if checked.mean_half is None or checked.run_half is None:
         return line

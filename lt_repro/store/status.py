@@ -1,12 +1,12 @@
 """The state of every run in a folder, derived from its files. Does not import torch, which is slow."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lt_repro.errors import DamagedError
-from lt_repro.store import checkpoint, files, locks, run_file
+from lt_repro.store import checkpoint, consistency, files, locks, run_file
 
 FAILED = run_file.FAILED
 
@@ -74,14 +74,20 @@ class FileCheck(NamedTuple):
     wrong: str
 
 
-def check_files(folder: Path) -> Iterator[FileCheck]:
-    """Yields every run file, weights file and checkpoint of a folder, checked against its digest."""
+def check_files(folder: Path, class_groups: Callable[[Sequence[int]], consistency.Groups]) -> Iterator[FileCheck]:
+    """Yields every run file, weights file and checkpoint of a folder, checked against its digest.
+
+    Args:
+        folder: The folder.
+        class_groups: See `consistency.disagreement`, which checks the numbers of each run file.
+    """
     digests: dict[str, str | None] = {}
     for path in sorted(folder.glob("*.json")):
         if not path.name.endswith(FAILED):
             content, wrong = {}, ""
             try:
                 content = run_file.read(path)
+                wrong = consistency.disagreement(content, class_groups)
             except DamagedError as error:
                 wrong = error.why
             digests[path.stem] = (content.get("weights") or {}).get("sha256")
