@@ -65,7 +65,7 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored file: its digest, and that its numbers add up.
+    """Check every stored file, and that its numbers add up.
 
     [bold]ltrepro verify[/bold]
 
@@ -241,7 +241,10 @@ def diff(
 
 @functools.cache
 def _planned(dataset: str, ratio: float, epochs: int | None) -> "dict[str, dict[str, str]]":
-    """Returns what exhibits start from, on a data set, ratio and epochs (None: the exhibits'): parent's key -> child's key -> its cell."""
+    """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell.
+
+    Without epochs, as of a run that trains nothing, those of the exhibits.
+    """
     from lt_repro.papers import papers
 
     result: dict[str, dict[str, str]] = {}
