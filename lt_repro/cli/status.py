@@ -72,9 +72,9 @@ def verify(
     [bold]ltrepro verify runs --clean[/bold]
 
     Names the damaged files and exits with 1 if there are any. Accuracies must be
-    the means of their classes', and agree with the curve and the calibration. Missing weights are
-    not an error; each line says which runs need them, stored or still to be
-    trained.
+    the means of their classes', and agree with the curve and the calibration.
+    Missing weights are not an error; each line says which runs need them, stored
+    or still to be trained.
 
     --clean removes temporary files, free locks, damaged checkpoints, and
     checkpoints of finished runs. It never removes run files, weights, or files of
