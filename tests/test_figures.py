@@ -426,3 +426,11 @@ def test_a_demo_whose_figure_fails_still_has_its_table(run, monkeypatch):
     assert (code, err) == (1, "error: the figure cannot be drawn: ZeroDivisionError: division by zero\n")
     assert "demo/table4.md" in out
     assert sorted(path.name for path in Path("demo").glob("*.*")) == ["classes.csv", "table4.json", "table4.md"]
+
+
+@pytest.mark.parametrize(("table", "draw"), [(FIG3A, hparam_figure), (GROUPS, group_figure)], ids=["lines", "bars"])
+def test_the_legend_has_the_series_that_are_drawn_and_no_other(table, draw):
+    drawn = table.rows[1].label
+    runs = [fake(cell.recipe, 0.4) for cell in table.cells() if cell.row.label == drawn]
+    titles = [text for text in legend(draw(table, measure(table, runs))) if not text.startswith("published")]
+    assert len(titles) == 1

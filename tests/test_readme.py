@@ -31,6 +31,9 @@ PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT /
 RUN_HERE = ("README.md", "commands.md", "own-images.md")
 """Pages whose commands run here; test_adding_a_method.py runs those of its own page."""
 HELP = "\n".join(command.help for command in get_command(app).commands.values())
+EXAMPLES = re.findall(r"\[bold\](ltrepro .*?)\[/bold\]", HELP)
+ELSEWHERE = {"bench": "test_bench.py", "collect": "test_cli.py", "demo": "test_cli.py", "tables": "test_tables.py"}
+"""Commands that run in another test: they take minutes, or need what is not here."""
 KEY = "cifar100-r100-dbn_mix-e200-s0-7e1d"
 A_KEY = re.compile(r"\b[a-z][a-z0-9_]*-r[0-9.]+-[a-z0-9_]+-e[0-9]+-s[0-9]+(?:-[0-9a-f]+)?\b")
 MAIN = (
@@ -127,7 +130,7 @@ def short(monkeypatch):
 
 
 def test_the_commands_run(short, monkeypatch, tmp_path, capsys):
-    """One after the other in one folder; a run that is shown is the stored one, one that is needed is trained here."""
+    """Those of the pages and of the help, one after the other in one folder, beside the stored runs that they name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTREPRO_DATA", str(tmp_path))
     real = load.load_pool
@@ -136,15 +139,19 @@ def test_the_commands_run(short, monkeypatch, tmp_path, capsys):
     )
     own_images()
     Path("tables/runs").mkdir(parents=True)
+    Path("mine.csv").write_text("method,dataset,ratio,value,source,protocol\nce,cifar100,100,38.9,mine,last epoch\n")
+    digits = np.load("flowers.npz")
+    np.savez("bloodmnist.npz", **{name: np.repeat(digits[name], 10, axis=0) for name in digits})
     lines = [line for path, text in PAGES.items() if path.name in RUN_HERE for line in commands(text)]
+    lines += [words for line in EXAMPLES if (words := shlex.split(line))[1] not in ELSEWHERE]
     for line in dict.fromkeys(map(tuple, lines)):
-        words = list(line)
+        words = ["--plan" if word == "--run" else word for word in line if word != "--watch"]  # it watches until Ctrl-C
+        words += ["--dry-run"] if words[1] == "reproduce" and "--dry-run" not in words else []
         for key in A_KEY.findall(" ".join(words)):
-            if words[1] in ("evaluate", "train"):  # the weights are not stored
-                (trained,) = Path("runs").glob("cifar100-r100-dbn_mix-e1-s0-*.json")
-                words = [word.replace(key, trained.stem) for word in words]
-            else:
-                shutil.copy(*stored(key), "tables/runs")
+            for path in stored(key):
+                for part in (path, path.with_suffix(".pt")):
+                    if part.exists():
+                        shutil.copy(part, "tables/runs")
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as left:
             cli.main()

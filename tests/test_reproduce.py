@@ -181,7 +181,10 @@ def test_a_table_is_trained_rendered_and_not_trained_again(run):
     code, out, _ = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts", "--dry-run")
     assert "# 0 runs missing\n" in out
     _, out, _ = run("reproduce", "table4", *DIGITS, "--dry-run")
-    assert f"CPU-minutes for {len(TABLE4.rows) - 2} runs, at the median speed of stored runs on cpu (" in out
+    assert (
+        f"CPU-minutes for {len(TABLE4.rows) - 2} runs, one after the other, at the median speed of stored runs on cpu ("
+        in out
+    )
     images = 10 * 332 * (4 + 2 * 3)  # an epoch of 332 images is less than 3 x 128; four rows have one branch, three two
     assert f"no measured speed on a GPU for 7 runs: {images:.3g} images through the network\n" in out
 

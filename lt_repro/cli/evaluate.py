@@ -44,9 +44,9 @@ def evaluate(
     [bold]ltrepro evaluate digits-r60-dbn_mix-e60-s0-a702 --bn clean[/bold]
 
     Needs the weights file beside the run file; those of the digits' Table 4, seed
-    0, are in tables/runs. A run on your own images needs --dataset. Exits with 1 if an accuracy is not
-    the stored one; that can happen on another device or with another torch, which
-    round differently. Tests compute in fp32.
+    0, are in tables/runs. A run on images of your own needs --dataset too. Exits
+    with 1 if an accuracy is not the stored one; that can happen on another device
+    or with another torch, which round differently. Tests compute in fp32.
 
     --save-logits has the logits of the last epoch, combined and by branch, one
     row for each test image, sorted by class.

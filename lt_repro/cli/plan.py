@@ -57,7 +57,9 @@ def totals(requested: "Sequence[Recipe]", runs: "Sequence[Run]", kinds: Sequence
             same = [run for run in runs if run.recipe.net in nets]
             devices = {run.device: None for run in same if run.device.startswith("cpu") == (name == "CPU")}
             speed = f"at the median speed of stored runs on {', '.join(devices)}"
-            lines.append(f"{_hours(cost(recipes, stored).seconds, name)} for {_runs(len(recipes))}, {speed}")
+            lines.append(
+                f"{_hours(cost(recipes, stored).seconds, name)} for {_runs(len(recipes))}, one after the other, {speed}"
+            )
         if recipes := by_source["fresh"]:
             speed = ", ".join(f"{net} {rate:,.0f} images/s" for net, rate in fresh.items())
             spent = _hours(cost(recipes, fresh).seconds, name)

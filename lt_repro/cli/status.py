@@ -65,16 +65,16 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every stored file: its digest, and that its numbers add up.
+    """Check every stored file, and that its numbers add up.
 
     [bold]ltrepro verify[/bold]
 
     [bold]ltrepro verify runs --clean[/bold]
 
     Names the damaged files and exits with 1 if there are any. Accuracies must be
-    the means of their classes', and agree with the curve and the calibration. Missing weights are
-    not an error; each line says which runs need them, stored or still to be
-    trained.
+    the means of their classes', and agree with the curve and the calibration.
+    Missing weights are not an error; each line says which runs need them, stored
+    or still to be trained.
 
     --clean removes temporary files, free locks, damaged checkpoints, and
     checkpoints of finished runs. It never removes run files, weights, or files of
@@ -241,7 +241,10 @@ def diff(
 
 @functools.cache
 def _planned(dataset: str, ratio: float, epochs: int | None) -> "dict[str, dict[str, str]]":
-    """Returns what the runs of exhibits start from: parent's key -> child's key -> its cell; epochs None: as they say."""
+    """Returns what exhibits start from, on a data set, ratio and epochs: parent's key -> child's key -> its cell.
+
+    Without epochs, as of a run that trains nothing, those of the exhibits.
+    """
     from lt_repro.papers import papers
 
     result: dict[str, dict[str, str]] = {}

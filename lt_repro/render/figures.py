@@ -49,6 +49,7 @@ with _defaults():
     from matplotlib.figure import Figure
 
 _NOTHING = "nothing measured yet"
+_NOT_RUN = "_not run"  # matplotlib leaves out of the legend what begins with _
 GREEK = {"alpha": "α", "gamma": "γ", "eta": "η", "eps": "ε", "tau": "τ"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito: colour-blind safe
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))  # to tell lines apart in grey print
@@ -98,7 +99,8 @@ def hparam_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         aside = 0.012 * span * (i - (len(table.rows) - 1) / 2)  # so that equal points do not overlap
         places = [place[value] + aside for value in ticks]
         means, spreads = _percent((cells[value].mean, cells[value].sd) for value in ticks)
-        _series(axes, places, means, spreads, i, _line_label(table, row))
+        label = _NOT_RUN if np.isnan(means).all() else _line_label(table, row)
+        _series(axes, places, means, spreads, i, label)
         paper = {value: 100 * entry.cell.published.value for value, entry in cells.items() if entry.cell.published}
         for value, height in paper.items():
             star: dict[str, Any] = {"color": _COLOURS[i % 6], "mfc": "none", "ms": 14, "mew": 1.5, "zorder": 3}
@@ -181,7 +183,7 @@ def group_figure(table: Table, measured: Sequence[Measured]) -> Figure:
         cells = [measured[i * wide + j] for j, _ in columns]
         places = np.arange(len(columns)) + (i - (len(table.rows) - 1) / 2) * width
         means, spreads = _percent((cell.mean, cell.sd) for cell in cells)
-        axes.bar(places, means, width, label=row.title, **_bar(i))
+        axes.bar(places, means, width, label=_NOT_RUN if np.isnan(means).all() else row.title, **_bar(i))
         _whiskers(axes, places, means, spreads, "black")
         printed = [(x, 100 * c.cell.published.value) for x, c in zip(places, cells, strict=True) if c.cell.published]
         if printed:
