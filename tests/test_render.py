@@ -467,3 +467,17 @@ def test_the_footer_names_runs_that_were_continued_elsewhere():
     assert foot[-1] == f"Continued elsewhere, so level C (torch 1 then 2): {moved.recipe.key()}."
     old = replace(runs[0], attempts=places)  # of a file that does not say where
     assert not any("elsewhere" in line for line in text.rows(TABLE, measure(TABLE, [old, whole]))[2])
+
+
+def test_the_footer_says_which_runs_have_other_images_than_the_published_ones():
+    runs = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
+    shown = "\n".join(text.rows(TABLE, measure(TABLE, [replace(runs[0], images="published"), *runs[1:]]))[2])
+    assert "published images" not in shown
+    words = "2 images with another label"
+    others = [replace(run, images=words) for run in runs[:2]]
+    for content in (
+        text.rows(TABLE, measure(TABLE, [*others, runs[2]]))[2],
+        text.markdown(TABLE, measure(TABLE, [*others, runs[2]])).splitlines(),
+    ):
+        (line,) = [line for line in content if "published images" in line]
+        assert line.removeprefix("- ") == f"Not the published images in 2 of 3 runs: {words}."
