@@ -173,11 +173,11 @@ def test_two_classes_of_one_name_are_refused(refused):
 
 
 def painted(pixels):
-    """A folder of two classes, each with this one training image and a grey test image."""
+    """A folder of two classes, each with this one training image, one of them brighter, and a grey test image."""
     for k, name in enumerate(("ant", "bee")):
         for part, levels in (("train", pixels), ("test", np.full((32, 32), 9 + k, np.uint8))):
             Path("pets", part, name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(levels + np.asarray(k, levels.dtype)).save(f"pets/{part}/{name}/a.png")
+            Image.fromarray(levels + np.asarray(16 * k, levels.dtype)).save(f"pets/{part}/{name}/a.png")
     return "folder:pets"
 
 

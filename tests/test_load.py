@@ -302,9 +302,23 @@ def test_test_images_that_are_trained_on_are_counted_and_named(tmp_path):
     tests[5], tests[0] = images[8], images[7]
     line = line.replace("test_images[4] is train_images[7]", "test_images[0] is train_images[7], test_images[4] is ")
     notes = load(saved(tmp_path / "x.npz", test_images=tests)).notes
-    assert notes == (f"3 of 6 {line}train_images[7], ...",)
+    twice = "test images are there under another label too, pixel by pixel: test_images[4] is test_images[0]"
+    assert notes == (f"3 of 6 {line}train_images[7], ...", f"1 of 6 {twice}")
     tests[4:], tests[0] = 255 - tests[4:], images[7] ^ 1  # almost the same is not the same
     assert load(saved(tmp_path / "x.npz", test_images=tests)).notes == ()
+
+
+def test_images_with_two_labels_in_one_part_are_counted_and_named(tmp_path):
+    images, tests = noise(12, 6, 5), noise(6, 6, 5, seed=1)
+    labels, test_labels = np.arange(12) % 3, np.arange(6) % 3
+    images[9] = images[0]  # both of class 0
+    kwargs = {"train_labels": labels, "test_labels": test_labels}
+    assert load(saved(tmp_path / "x.npz", train_images=images, test_images=tests, **kwargs)).notes == ()
+    images[7], tests[5] = images[0], tests[3]
+    assert load(saved(tmp_path / "x.npz", train_images=images, test_images=tests, **kwargs)).notes == (
+        "1 of 12 training images are there under another label too, pixel by pixel: train_images[7] is train_images[0]",
+        "1 of 6 test images are there under another label too, pixel by pixel: test_images[5] is test_images[3]",
+    )
 
 
 def test_npz_that_cannot_be_read(tmp_path):
@@ -363,7 +377,7 @@ def small(monkeypatch):
     sizes = {"cifar10": {"sizes": (5,) * 10, "n_test": 10}, "cifar100": {"sizes": (1,) * 100, "n_test": 100}}
 
     def accept(name, content=b""):
-        changes = {**sizes[name], "sha256": hashlib.sha256(content).hexdigest()}
+        changes = {**sizes[name], "published": None, "sha256": hashlib.sha256(content).hexdigest()}
         monkeypatch.setattr(f"lt_repro.data.sets.{name}.DATASET", replace(sets.find(name), **changes))
 
     return accept

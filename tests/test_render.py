@@ -477,3 +477,17 @@ def test_a_cell_without_a_reader_for_its_images_says_which_they_are():
     (line,) = [line for line in text.footer(TABLE2, cells, best=False) if line.startswith("Not measured")]
     assert line.startswith("Not measured, no reader for the images yet: ")
     assert f"{TABLE2.rows[-1].title} (imagenet_lt)" in line
+
+
+def test_the_footer_says_which_runs_have_other_images_than_the_published_ones():
+    runs = runs_of(TABLE, {VANILLA: (0.1, 0.2, 0.3)})
+    shown = "\n".join(text.rows(TABLE, measure(TABLE, [replace(runs[0], images="published"), *runs[1:]]))[2])
+    assert "published images" not in shown
+    words = "2 images with another label"
+    others = [replace(run, images=words) for run in runs[:2]]
+    for content in (
+        text.rows(TABLE, measure(TABLE, [*others, runs[2]]))[2],
+        text.markdown(TABLE, measure(TABLE, [*others, runs[2]])).splitlines(),
+    ):
+        (line,) = [line for line in content if "published images" in line]
+        assert line.removeprefix("- ") == f"Not the published images in 2 of 3 runs: {words}."

@@ -223,7 +223,7 @@ def show(
     recipe = content["recipe"] | {f"method.{name}": value for name, value in content["recipe"]["method"].items()}
     recipe["parents"] = {role: parent.key() for role, parent in result.recipe.parents.items()}
     del recipe["method"]
-    named = ("device", "precision", "images_per_second", "seconds", "commit", "versions", "data_digest")
+    named = ("device", "precision", "images_per_second", "seconds", "commit", "versions", "data_digest", "images")
     provenance = {name: content[name] for name in named} | {
         "split": content["split"]["digest"],
         "weights": (content["weights"] or {}).get("sha256"),

@@ -11,7 +11,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -153,7 +153,7 @@ def _load_archive(cifar: Cifar, path: Path) -> Pool:
         # As for .npz: gzip, tarfile, pickle and NumPy each raise their own errors.
         except Exception as error:
             raise DamagedError(f"{path} cannot be read: {first_line(error)}", fix=fix) from error
-    return checked_pool(cifar.name, arrays, path, hold_out=0)
+    return replace(checked_pool(cifar.name, arrays, path, hold_out=0), content="published")
 
 
 def _load_folder(cifar: Cifar, folder: Path) -> Pool:
@@ -179,7 +179,8 @@ def _load_folder(cifar: Cifar, folder: Path) -> Pool:
     except Exception as error:
         raise DamagedError(f"{folder} cannot be read: {first_line(error)}", fix=fix) from error
     notes = [f"{folder}: not the published files, by their MD5: {', '.join(changed)}"] if changed else []
-    return checked_pool(cifar.name, arrays, folder, 0, notes)
+    pool = checked_pool(cifar.name, arrays, folder, 0, notes)
+    return pool if changed else replace(pool, content="published")
 
 
 def _read_archive(file: BinaryIO, cifar: Cifar) -> dict[str, NDArray[Any]]:

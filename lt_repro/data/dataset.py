@@ -35,6 +35,7 @@ class DataSet:
         hold_out: Images of each class that a split must hold out for testing; 0 if there are test images.
         statistics: None to measure them on the training images.
         bundled: Whether the images come with this package.
+        published: The file that images are compared with (`published.differences`); None where there is none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DataSet:
     hold_out: int = 0
     statistics: Statistics | None = None
     bundled: bool = False
+    published: Path | None = None
 
     def read(self, root: Path) -> Pool:
         """Returns the images, read and checked; nothing is downloaded.

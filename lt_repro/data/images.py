@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -35,6 +35,8 @@ class Pool:
         hold_out: Images of each class that a split must hold out for testing.
         source: The file or folder that was read.
         notes: What a user should know about the images, a line for each.
+        content: Of a known data set: "published", or how the images differ from the published ones; None for your own
+            images, and where the published ones are not known.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Pool:
     hold_out: int
     source: Path
     notes: tuple[str, ...] = ()
+    content: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,7 @@ class Images:
         digest: SHA-256 over shapes, counts and bytes of the training, the test and the further images: two sources of
             a pool have the same digest exactly if they have the same images.
         extra: Further training images by source, images and labels as above: "meta" where the split has them.
+        content: See `Pool`.
     """
 
     train_images: NDArray[np.uint8]
@@ -72,6 +76,7 @@ class Images:
     split: Split
     digest: str
     extra: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.int64]]] = field(default_factory=dict)
+    content: str | None = None
 
 
 def images_of(subset: Subset, pool: Pool) -> Images:
@@ -132,7 +137,7 @@ def select(pool: Pool, split: Split) -> Images:
         sha256.update(images.data)
     extra = {"meta": (parts[2][0], _labels(parts[2][1]))} if split.meta else {}
     pairs = train_images, _labels(train), test_images, _labels(test)
-    return Images(*pairs, pool.class_names, split, sha256.hexdigest(), extra)
+    return Images(*pairs, pool.class_names, split, sha256.hexdigest(), extra, pool.content)
 
 
 def _class_lists(labels: NDArray[np.int64]) -> list[NDArray[np.intp]]:
@@ -154,24 +159,37 @@ def is_large(width: int, height: int) -> bool:
 
 
 def duplicates(pool: Pool, names: Sequence[str] | None = None) -> list[str]:
-    """Returns a line that counts the test images that are also training images, pixel by pixel; none if there are none.
+    """Returns what is there twice, pixel by pixel, a line for each kind.
+
+    Test images that are also training images, and images of one part that have two labels in it.
 
     Args:
-        pool: With test images.
+        pool: Any images.
         names: Of each training image, then of each test image; their arrays' names and positions by default.
     """
     train, test = len(pool.train_images), len(pool.test_images)
     places = [f"train_images[{at}]" for at in range(train)] + [f"test_images[{at}]" for at in range(test)]
     named = [repr(name) for name in names] if names else places
-    known: dict[bytes, int] = {}
-    for at, image in enumerate(pool.train_images):
-        known.setdefault(hashlib.sha256(image.data).digest(), at)
-    result = [known.get(hashlib.sha256(image.data).digest()) for image in pool.test_images]
-    same = [f"{named[train + at]} is {named[first]}" for at, first in enumerate(result) if first is not None]
-    if not same:
-        return []
-    more = ", ..." if len(same) > 2 else ""
-    return [f"{len(same)} of {test} test images are also training images, pixel by pixel: {', '.join(same[:2])}{more}"]
+    digests = [hashlib.sha256(image.data).digest() for image in chain(pool.train_images, pool.test_images)]
+    labels = np.concatenate([pool.train_labels, pool.test_labels])
+
+    def line(what: str, pairs: Iterable[tuple[int, int | None]]) -> list[str]:
+        same = [f"{named[at]} is {named[first]}" for at, first in pairs if first is not None]
+        more = ", ..." if len(same) > 2 else ""
+        return [f"{len(same)} of {what}, pixel by pixel: {', '.join(same[:2])}{more}"] if same else []
+
+    def first_of(part: range) -> dict[bytes, int]:
+        return {digests[at]: at for at in reversed(part)}
+
+    parts = {"training": range(train), "test": range(train, train + test)}
+    known = first_of(parts["training"])
+    lines = line(f"{test} test images are also training images", ((at, known.get(digests[at])) for at in parts["test"]))
+    for part, places_of in parts.items():
+        first = first_of(places_of)
+        pairs = ((at, first[digests[at]]) for at in places_of)
+        twins = [(at, same) for at, same in pairs if labels[at] != labels[same]]
+        lines += line(f"{len(places_of)} {part} images are there under another label too", twins)
+    return lines
 
 
 def checked_pool(

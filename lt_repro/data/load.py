@@ -13,6 +13,7 @@ from lt_repro.data import sets
 from lt_repro.data.folder import read_folder
 from lt_repro.data.images import SIZE, Pool, checked_pool, duplicates, is_large
 from lt_repro.data.npz import content_name, read_npz
+from lt_repro.data.published import differences
 from lt_repro.data.split import Split, make_split
 
 
@@ -50,7 +51,14 @@ def load_pool(name: str, root: Path) -> Pool:
         sha256, arrays, names, notes = read_folder(folder)
         pool = checked_pool(content_name(folder.resolve().name, sha256), arrays, folder, hold_out=0)
         return replace(pool, notes=(*notes, *duplicates(pool, names)))
-    return sets.find(name).read(root)
+    known = sets.find(name)
+    pool = known.read(root)
+    if pool.content is None and known.published:
+        pool = replace(pool, content=differences(pool, known.published) or "published")
+    if pool.content == "published":
+        return pool
+    other = [f"{pool.source} is not the published {known.title}: {pool.content}"] if pool.content else []
+    return replace(pool, notes=(*pool.notes, *other, *duplicates(pool)))
 
 
 def _size(pool: Pool) -> list[str]:

@@ -1,6 +1,7 @@
 """A measured table in words: rows of strings, Markdown, CSV, and two sentences on it. All in percent."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -244,6 +245,9 @@ def footer(table: Table, measured: Sequence[Measured], best: bool) -> Iterator[s
     used = {run.recipe.key(): run for entry in measured for run in entry.runs}.values()
     done = f"{len(_known(measured))} of {len(measured)} cells measured; runs {len(used)}"
     yield f"{done}{_seeds(measured)}; profile {table.profile}{_origin(used)}."
+    other = Counter(run.images for run in used if run.images not in (None, "published"))
+    for words, count in other.items():
+        yield f"Not the published images in {count} of {len(used)} runs: {words}."
     yield from _tested(table, measured, used)
     if any(run.accuracy("balanced") is not None for run in used):
         yield "The test set is not balanced: top-1 is over its images, not the mean over its classes."

@@ -55,6 +55,8 @@ class Run:
             BatchNorm's statistics gathered otherwise (`train.bn_statistics`). None if diverged; older files lack it.
         test_precision: The precision of every test; None in older files, which tested in `precision`.
         rekeyed: {key, schema} that the file had before it was re-keyed (`store.migrate`), or None.
+        images: Of a known data set: "published", or how the images differ from the published ones, in words. None for
+            a user's images, where the published ones are not known, and in older files.
         path: The file it was read from.
     """
 
@@ -81,6 +83,7 @@ class Run:
     result_bn: dict[str, dict[str, Any]] | None = None
     test_precision: str | None = None
     rekeyed: dict[str, Any] | None = None
+    images: str | None = None
     path: Path | None = dataclasses.field(default=None, compare=False)
 
     def outcome(self, bn: str = "running") -> dict[str, Any] | None:

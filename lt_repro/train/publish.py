@@ -43,6 +43,7 @@ def publish(state: TrainState) -> Run:
         },
         parents=state.parents,
         data_digest=state.images.digest,
+        images=state.images.content,
         weights=stored,
         seconds=round(state.seconds + time.monotonic() - state.started, 3),
         images_per_second=round(state.images_passed / max(state.train_seconds, 1e-9), 1),

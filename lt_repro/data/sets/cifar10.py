@@ -1,5 +1,7 @@
 """CIFAR-10."""
 
+from pathlib import Path
+
 from lt_repro.data.cifar import Cifar
 
 DATASET = Cifar(
@@ -8,6 +10,7 @@ DATASET = Cifar(
     long_tailed="CIFAR-LT-10",
     sizes=(5000,) * 10,
     statistics=((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),  # as in DBN-Mix's released code
+    published=Path(__file__).with_suffix(".npz"),
     archive="cifar-10-python.tar.gz",
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     md5={

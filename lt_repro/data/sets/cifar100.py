@@ -1,5 +1,7 @@
 """CIFAR-100."""
 
+from pathlib import Path
+
 from lt_repro.data.cifar import Cifar
 
 DATASET = Cifar(
@@ -8,6 +10,7 @@ DATASET = Cifar(
     long_tailed="CIFAR-LT-100",
     sizes=(500,) * 100,
     statistics=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # as in DBN-Mix's released code
+    published=Path(__file__).with_suffix(".npz"),
     archive="cifar-100-python.tar.gz",
     sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     md5={
