@@ -184,7 +184,9 @@ def test_a_run_that_diverges_exits_with_1_and_says_where(run):
     assert "diverged" in run("show", result.recipe.key())[1]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_leaves(signum, code, run, monkeypatch):
     def strike(self, lane):
         if (lane.epoch, lane.step) == (1, 1):
@@ -200,11 +202,25 @@ def test_a_signal_saves_and_leaves(signum, code, run, monkeypatch):
     monkeypatch.undo()
 
 
-def test_a_second_ctrl_c_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), signals.caught() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+@pytest.mark.parametrize("later", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_within_two_seconds_are_one_request_and_a_later_one_stops_at_once(monkeypatch, later):
+    with pytest.raises(signals.StoppedAtOnce, match="is not saved") as stopped, signals.caught() as stop:
+        for signum in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), signum)
         assert stop.signum == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(signals, "SAME", 0.0)
+        os.kill(os.getpid(), getattr(signal, later))
+    assert stopped.value.exit_code == 128 + getattr(signal, later)
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with signals.caught() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.signum is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # tables and figures

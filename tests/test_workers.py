@@ -96,6 +96,30 @@ def test_what_a_killed_worker_trained_is_taken_over_and_a_budget_stops_all(one_t
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_a_signal_sent_twice_to_the_whole_group_is_one_request_and_every_worker_saves(tmp_path, signum):
+    words = ["reproduce", "table4", "--dataset", "digits", "--ratio", "60", "--seeds", "0", "--epochs", "3000"]
+    command = [sys.executable, "-m", "lt_repro", *words, "--jobs", "2"]
+    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **options) as queue:
+        try:
+            until = time.monotonic() + 120
+            while len(list(tmp_path.glob("runs/*.lock"))) < 2:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            time.sleep(1)
+            for _ in range(2):
+                os.killpg(queue.pid, signum)
+                time.sleep(0.05)
+            said = queue.communicate(timeout=60)[1]
+        finally:
+            queue.kill()
+    assert queue.returncode == 128 + signum
+    assert "everything is saved" in said
+    assert "Traceback" not in said
+    assert len(list(tmp_path.glob("runs/*.ckpt"))) == 2
+
+
 def test_a_wrong_request_in_a_worker_is_one_here(forked):
     with pytest.raises(RequestError, match="ratio"):
         list(run_jobs([brief(ratio=1e6, seed=seed) for seed in (0, 1)], digits(), Path("runs"), jobs=2))

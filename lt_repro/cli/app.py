@@ -109,8 +109,8 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         sys.exit(app(words, standalone_mode=False, prog_name="ltrepro"))
-    except (KeyboardInterrupt, typer.Abort):
-        lines, code = ["stopped"], 130
+    except (KeyboardInterrupt, typer.Abort) as stopped:
+        lines, code = [str(stopped) or "stopped"], getattr(stopped, "exit_code", 130)
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         lines, code = [], 0

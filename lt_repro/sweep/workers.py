@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,7 +29,7 @@ _PAUSE = 0.2  # seconds between two looks at a run, and between two at the worke
 
 
 def default_jobs(device: torch.device) -> int:
-    """Returns how many runs at once suit a device: on a CPU one thread each, as far as four go; else one."""
+    """Returns how many runs at once suit a device: on a CPU one thread each, at most four; else one."""
     return min(4, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
@@ -108,7 +109,7 @@ def _collected(
                     yield Run.read(out / f"{key}.json") if error is None else Failed(recipe, error)
     _stop_workers(workers)
     if pending:
-        stop.check()
+        stop.check(sum(process.exitcode not in (0, -signal.SIGTERM) for process in workers.values()))
     codes = ", ".join(sorted({str(process.exitcode) for process in workers.values()}))
     for recipe in pending.values():
         yield Failed(recipe, f"every worker process has died (exit codes {codes})\nrerun to resume")
@@ -143,7 +144,9 @@ def _start(
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     our_end, worker_end = context.Pipe()
     process = context.Process(target=_work, args=(worker_end, place, work, options), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a terminal's Ctrl-C is this process' affair
+    resource_tracker.ensure_running()  # starting it later would undo the mask
+    # only the parent handles what a terminal sends to all: it asks its workers to save
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         process.start()
     finally:
@@ -153,7 +156,7 @@ def _start(
 
 
 def _work(line: Connection, place: tuple[int, int, int], work: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Is a worker: trains, and reports every run."""
+    """Worker process: trains, and reports every run."""
     torch.set_num_threads(place[-1])
     pin(*place)
     threading.Thread(target=_exit_with_parent, args=(line,), daemon=True).start()
@@ -173,7 +176,7 @@ def _exit_with_parent(line: Connection) -> None:
 
 
 def _send(line: Connection, at: RunProgress) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody listens any more; `_exit_with_parent` sees to it
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone; `_exit_with_parent` stops this process
         line.send(at)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from chaos import processes
+from lt_repro.train.signals import SAME
 
-CODES = {"SIGTERM": 143, "SIGUSR1": 138, "SIGINT": 130}
+CODES = {"SIGTERM": 143, "SIGUSR1": 138, "SIGINT": 130, "SIGHUP": 129}
 WORDS = ["train", "--dataset", "digits", "--ratio", "60", "--epochs", "400", "--arch", "dbn", "--mix", "bilateral"]
 LONGEST = 60.0  # seconds until a process must have started or left
 
@@ -83,7 +84,8 @@ def main(count, seed, folder):
         wait_until_started(out)
         time.sleep(rng.uniform(0.5, 1.0))
         os.kill(pid, signal.SIGINT)
-        if (early := processes.ended(pid, 0.5)) is not None:
+        os.kill(pid, signal.SIGINT)  # passed on by a wrapper, say: the same request
+        if (early := processes.ended(pid, SAME + 0.1)) is not None:
             wrong.append(f"it was not stuck: {early}")
             continue
         took, code = left(pid, signal.SIGINT)
