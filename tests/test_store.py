@@ -1,12 +1,15 @@
 """`status`, `verify`, `collect`, `diff`, locks, and run files of every schema."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lt_repro.cli.plan import command
-from lt_repro.store import checkpoint, locks, provenance, run_file, status
+from lt_repro.store import checkpoint, files, locks, provenance, run_file, status
 from lt_repro.store.runs import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -104,6 +107,60 @@ def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
         other.join()
 
 
+@contextlib.contextmanager
+def another_user():
+    """This process without root's rights, as a user of another group."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def shared():
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_another_user_sees_who_trains_and_goes_on_after_a_crash(shared):
+    with locks.lock(shared, "key-00000000") as mine:
+        assert mine
+        with another_user():
+            assert locks.held(shared / "key-00000000.lock")
+            (seen,) = status.run_statuses([shared])
+            assert seen.state == "running"
+            assert f" on {socket.gethostname()} since " in seen.note
+            with locks.lock(shared, "key-00000000") as other:
+                assert not other
+    left = shared / "key-00000000.lock"
+    left.touch(0o644)  # as a crash leaves it
+    with another_user():
+        assert [path.name for path in status.strays(shared)] == [left.name]
+        with locks.lock(shared, "key-00000000") as mine:
+            assert mine
+        left.touch()
+        assert status.clean(left)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_decides_who_may_read_and_write(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with locks.lock(tmp_path, "key"):
+            assert (tmp_path / "key.lock").stat().st_mode & 0o777 == mode
+        files.write(tmp_path / "a.json", b"{}")
+        assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
 def test_a_claim_leaves_nothing_where_nothing_was_written(tmp_path):
     with locks.lock(tmp_path / "new", "key") as mine:
         assert mine
@@ -171,8 +228,9 @@ def test_status_derives_every_state_from_the_files(run):
     assert states[dead.recipe.key()][0] == "diverged"
     assert states[interrupted] == ("interrupted", "epoch 3/60, step 1/3")
     assert states[failed] == ("failed", f"epoch 7/60, step 1/3; see {failed}.failed.json")
-    assert states[running] == ("running", "epoch 5/60, step 1/3")
-    assert states["early-12345678"] == ("running", "no checkpoint")
+    assert states[running][0] == states["early-12345678"][0] == "running"
+    assert states[running][1].startswith("epoch 5/60, step 1/3; ")
+    assert states["early-12345678"][1].startswith("no checkpoint; ")
     assert states["digits-r60-dbn_mix-e60-s2-5ba7be9a"][0] == "damaged"
     assert document["totals"] == {"done": 1, "diverged": 1, "interrupted": 1, "failed": 1, "running": 2, "damaged": 1}
     assert next(entry["accuracy"] for entry in document["runs"] if entry["state"] == "done") == done.accuracy()

@@ -60,8 +60,8 @@ def _unfinished(key: str, folder: Path) -> RunStatus:
         note = f"epoch {position['epoch']}/{position['epochs']}, step {position['step']}/{position['steps']}"
     except DamagedError:
         note = "no checkpoint"
-    if locks.held(folder / f"{key}{locks.SUFFIX}"):
-        return RunStatus(key, "running", folder, note)
+    if locks.held(lock := folder / f"{key}{locks.SUFFIX}"):
+        return RunStatus(key, "running", folder, f"{note}; {who}" if (who := locks.holder(lock)) else note)
     if failed.exists():
         return RunStatus(key, "failed", folder, f"{note}; see {failed.name}")
     return RunStatus(key, "interrupted", folder, note)
