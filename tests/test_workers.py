@@ -18,7 +18,7 @@ from lt_repro.papers.dbn_mix.settings import recipe
 from lt_repro.store import locks
 from lt_repro.store.runs import Run
 from lt_repro.sweep import workers
-from lt_repro.sweep.runner import Failed, run_all
+from lt_repro.sweep.runner import Failed, records, run_all
 from lt_repro.sweep.workers import run_jobs
 from lt_repro.train.signals import Interrupted
 
@@ -130,13 +130,27 @@ def test_what_breaks_in_one_worker_is_not_tried_in_the_next(monkeypatch):
     def broken(*args):
         raise ZeroDivisionError("by the test")
 
-    start = time.time()
+    before = records(Path("runs"))
     with monkeypatch.context() as patch:
         patch.setattr("lt_repro.train.loop.train_step", broken)
         (first,) = run_all([brief()], digits(), Path("runs"))
     assert isinstance(first, Failed)
-    (second,) = run_all([brief()], digits(), Path("runs"), since=start)
-    assert (second.recipe, second.error) == (brief(), "ZeroDivisionError: by the test")
+    (second,) = run_all([brief()], digits(), Path("runs"), known=before)
+    assert second.recipe == brief()
+    assert second.error.splitlines()[:2] == [
+        "ZeroDivisionError: by the test",
+        "in an earlier attempt, by another process of this queue",
+    ]
+
+
+def test_a_record_from_the_future_is_an_earlier_attempt_all_the_same():
+    record = Path("runs") / f"{brief().key()}.failed.json"
+    record.parent.mkdir()
+    record.write_text('{"error": "ZeroDivisionError: long ago, on another machine"}')
+    os.utime(record, (2**32, 2**32))  # copied from a machine whose clock is ahead
+    (run,) = run_all([brief()], digits(), Path("runs"))
+    assert run.status == "done"
+    assert not record.exists()
     (third,) = run_all([brief()], digits(), Path("runs"))
     assert third.status == "done"
 

@@ -5,7 +5,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ def run_all(
     watch: Callable[[TrainState], None] = lambda state: None,
     note: Callable[[str], None] = lambda line: None,
     until: float = math.inf,
-    since: float | None = None,
+    known: "Records | None" = None,
 ) -> Iterator[Run | Failed]:
     """Trains recipes one after the other and yields each run as it ends, whichever process trained it.
 
@@ -60,8 +60,8 @@ def run_all(
         watch: See `train.fit`.
         note: Called with a line when all that is left is locked by another process.
         until: A time of `time.monotonic` at which to save and stop.
-        since: A time of `time.time`; a run that has broken in another process since then is not tried again. Now,
-            by default.
+        known: What `records` gave when the queue began; a run whose record is another one has broken in another process
+            of this queue and is not tried again. By default, that of now.
 
     Raises:
         RequestError: A recipe does not fit the pool or the machine, `out` cannot be written, or the run there
@@ -74,7 +74,7 @@ def run_all(
     parent_keys = {parent.key() for recipe in recipes for parent in recipe.parents.values()}
     failed_parents: dict[str, str] = {}  # parents without weights, and why
     waited = False
-    since = time.time() if since is None else since
+    known = records(out) if known is None else known
     with signals.caught(until) as stop:
         while pending:
             left = len(pending)
@@ -106,7 +106,7 @@ def run_all(
                             "stop": stop,
                         }
                         options |= {"parents": parents}
-                        ended = _train(recipe, images[subset], out, key in parent_keys, since, options)
+                        ended = _train(recipe, images[subset], out, key in parent_keys, known, options)
                 del pending[key]
                 if isinstance(ended, Failed):
                     failed_parents[key] = "failed"
@@ -121,8 +121,17 @@ def run_all(
                 stop.check()
 
 
+Records = Mapping[str, tuple[int, int]]
+
+
+def records(out: Path) -> Records:
+    """Returns what tells each record of a failed run in a folder from one written later, whatever the clocks say."""
+    paths = [(path.name, path.stat()) for path in out.glob(f"*{run_file.FAILED}")]
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in paths}
+
+
 def _train(
-    recipe: Recipe, images: Images, out: Path, needed: bool, since: float, options: dict[str, Any]
+    recipe: Recipe, images: Images, out: Path, needed: bool, known: Records, options: dict[str, Any]
 ) -> Run | Failed:
     """Returns the run of a recipe that this process has locked."""
     failed = out / f"{recipe.key()}{run_file.FAILED}"
@@ -131,8 +140,9 @@ def _train(
         checkpoint.remove(out / f"{recipe.key()}{checkpoint.SUFFIX}")
         return ended
     with contextlib.suppress(OSError, ValueError):
-        if failed.stat().st_mtime >= since:
-            return Failed(recipe, json.loads(failed.read_bytes())["error"])  # in another process, just now
+        if failed.name in (now := records(out)) and now[failed.name] != known.get(failed.name):
+            error = json.loads(failed.read_bytes())["error"]
+            return Failed(recipe, f"{error}\nin an earlier attempt, by another process of this queue\nrerun to resume")
     try:
         run = fit(recipe, images, out=out, **options)
     except DamagedError as error:  # of this run's files: the others can be trained

@@ -21,7 +21,7 @@ from lt_repro.errors import LtReproError
 from lt_repro.recipe import Recipe
 from lt_repro.store.runs import Run
 from lt_repro.sweep.progress import RunProgress, progress_of
-from lt_repro.sweep.runner import Failed, run_all
+from lt_repro.sweep.runner import Failed, records, run_all
 from lt_repro.train import signals
 from lt_repro.train.state import TrainState
 
@@ -69,7 +69,7 @@ def run_jobs(
         return
     options.pop("note", None)
     threads = max(1, torch.get_num_threads() // jobs)
-    options |= {"until": until, "since": time.time()}
+    options |= {"until": until, "known": records(out)}
     with signals.caught(until) as stop:
         workers = dict(_start((job, jobs, threads), (recipes, pool, out), options) for job in range(jobs))
         try:
