@@ -213,7 +213,7 @@ def test_explain_and_show_name_the_reading(run):
     key = json.loads(out)["key"]
     for verb in ("show", "explain"):
         out = run(verb, key)[1]
-        assert "between the readings" in out  # epochs and epoch_steps are of neither
+        assert "reading: none; DBN-Mix has no numbers on digits" in out
     assert json.loads(run("explain", key, "--json")[1])["readings"] == []
 
 
