@@ -686,6 +686,13 @@ def test_a_budget_without_a_unit_is_refused(text, run):
     assert "such as 9m, 90s or 1h30m" in err
 
 
+def test_a_factor_makes_one_split_in_train_and_make_dataset(run):
+    made = json.loads(run("make-dataset", "digits", "--imb-factor", "0.03", "--json")[1])
+    words = ["--epochs", "1", "--set", "epoch_steps=1", "--json"]
+    trained = json.loads(run("train", "--dataset", "digits", "--imb-factor", "0.03", *words)[1])
+    assert trained["split"]["digest"] == made["digest"]
+
+
 def test_the_options_of_other_codes_work_on_train(run):
     """They give the same run as ours."""
     words = ["train", "--dataset", "digits", "--epochs", "1", "--set", "epoch_steps=1", "--json"]

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table as Grid
 
 from lt_repro.cli.app import DATASETS, DataRoot, Json, app, err, out, printable, put, put_json, say
-from lt_repro.cli.request import DEFAULT_RATIO, default_ratio, ratio_settings
+from lt_repro.cli.options import ImbFactor, Ratio, typed_ratio
+from lt_repro.cli.request import default_ratio, ratio_settings
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
@@ -25,16 +26,8 @@ NAME = 16
 @app.command()
 def make_dataset(
     name: Annotated[str, typer.Argument(metavar="DATASET", help=DATASETS)],
-    ratio: Annotated[
-        str | None,
-        typer.Option(
-            help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images.",
-            show_default=DEFAULT_RATIO,
-        ),
-    ] = None,
-    imb_factor: Annotated[
-        float | None, typer.Option(help="1 / ratio, above 0 and up to 1, instead of --ratio: 0.01 is --ratio 100.")
-    ] = None,
+    ratio: Ratio = None,
+    imb_factor: ImbFactor = None,
     imb_type: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +68,7 @@ def make_dataset(
         pool = load.load_pool(name, root)
     split = make_split(
         pool.train_labels,
-        **_shape(ratio, imb_factor, imb_type, pool),
+        **_shape(typed_ratio(ratio, imb_factor), imb_type, pool),
         seed=split_seed,
         hold_out=pool.hold_out,
         name=pool.name,
@@ -102,24 +95,12 @@ def make_dataset(
     put(str(path))
 
 
-def _shape(ratio: str | None, factor: float | None, imb_type: str | None, pool: "Pool") -> dict[str, Any]:
+def _shape(ratio: str | None, imb_type: str | None, pool: "Pool") -> dict[str, Any]:
     """Returns the ratio and the imb_type of the split."""
     if ratio == "as-is" and imb_type is not None:
         raise RequestError(f"--ratio as-is together with --imb-type {imb_type}", "allowed: one of them")
     default = {"ratio": 100.0, "imb_type": imb_type or "exp"}
-    if factor is not None:
-        return default | {"ratio": _ratio(ratio, factor)}
     return default | (default_ratio(pool, imb_type) if ratio is None else ratio_settings(ratio, pool))
-
-
-def _ratio(ratio: str | None, factor: float) -> float:
-    if ratio is not None:
-        raise RequestError(
-            "--ratio and --imb-factor together", "allowed: one of them; --imb-factor 0.01 is --ratio 100"
-        )
-    if not 0 < factor <= 1:
-        raise RequestError(f"--imb-factor {factor:g}", "allowed: above 0, up to 1; 0.01 is --ratio 100")
-    return float(f"{1 / factor:.12g}")  # 1 / 0.01 is not quite 100
 
 
 def _download(name: str, root: Path) -> None:

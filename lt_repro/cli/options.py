@@ -7,6 +7,16 @@ import typer
 
 from lt_repro.errors import RequestError, unknown
 
+Ratio = Annotated[
+    str | None,
+    typer.Option(
+        help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images.",
+        show_default="100; as-is for images of your own",
+    ),
+]
+ImbFactor = Annotated[
+    float | None, typer.Option(help="1 / ratio, above 0 and up to 1, instead of --ratio: 0.01 is --ratio 100.")
+]
 Epochs = Annotated[
     int | None, typer.Option(help="Training epochs, 1 or more.", show_default="usually 200; 60 on digits")
 ]
@@ -36,6 +46,22 @@ FLAGS = {
 
 CHOSEN_ELSEWHERE = ("dataset", "method", "parents")
 """Fields of a recipe that have an option of their own alone."""
+
+
+def typed_ratio(ratio: str | None, imb_factor: float | None) -> str | None:
+    """Returns the ratio as `--ratio` has it, where `--imb-factor` may stand in its place.
+
+    Raises:
+        RequestError: Both were typed, or the factor is not above 0 and up to 1.
+    """
+    if imb_factor is None:
+        return ratio
+    if ratio is not None or not 0 < imb_factor <= 1:
+        raise RequestError(
+            f"--imb-factor {imb_factor:g}" + (" and --ratio together" if ratio is not None else ""),
+            "allowed: n_min / n_max, above 0 and up to 1, instead of --ratio; 0.01 is --ratio 100",
+        )
+    return f"{1 / imb_factor:.12g}"  # 1 / 0.01 is not quite 100
 
 
 def parse_settings(assigned: Sequence[str], methods: Iterable[str], without: Sequence[str] = ()) -> dict[str, Any]:

@@ -72,7 +72,6 @@ Reading = Annotated[
         show_default="the paper's first, paper",
     ),
 ]
-DEFAULT_RATIO = "100; as-is for images of your own"
 RESERVE = 15.0  # seconds of a budget kept for the last checkpoint and for rendering: a tenth, but 5 s where there are
 
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, app, put, put_json, say
-from lt_repro.cli.options import BatchSize, Epochs, LearningRate, Precision, WeightDecay, parse_settings
+from lt_repro.cli.options import (
+    BatchSize,
+    Epochs,
+    ImbFactor,
+    LearningRate,
+    Precision,
+    Ratio,
+    WeightDecay,
+    parse_settings,
+    typed_ratio,
+)
 from lt_repro.cli.progress import Watch
 from lt_repro.cli.request import (
-    DEFAULT_RATIO,
     EVAL_EVERY,
     EvalBn,
     EvalEvery,
@@ -33,16 +42,8 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="cifar100")] = None,
-    ratio: Annotated[
-        str | None,
-        typer.Option(
-            help="Imbalance ratio: images of the largest class / the smallest, from 1 up; as-is uses all images.",
-            show_default=DEFAULT_RATIO,
-        ),
-    ] = None,
-    imb_factor: Annotated[
-        float | None, typer.Option(help="1 / ratio, above 0 and up to 1, instead of --ratio: 0.01 is --ratio 100.")
-    ] = None,
+    ratio: Ratio = None,
+    imb_factor: ImbFactor = None,
     arch: Annotated[
         str | None, typer.Option(help="Network: sbn (one branch) or dbn (two branches).", show_default="sbn")
     ] = None,
@@ -160,13 +161,6 @@ def train(
             "allowed: either form; the latter are short for fields of method dbn_mix",
             f"type --method {method} --set field=value, or leave --method out",
         )
-    if imb_factor is not None:
-        if ratio is not None or not 0 < imb_factor <= 1:
-            raise RequestError(
-                f"--imb-factor {imb_factor:g}" + (" and --ratio together" if ratio is not None else ""),
-                "allowed: n_min / n_max, above 0 and up to 1, instead of --ratio",
-            )
-        ratio = f"{1 / imb_factor:g}"
     if str(folder) == os.environ.get("LTREPRO_RUNS"):
         folder = Path(str(folder).split(os.pathsep)[0])
     parent, assign = _parent(assign or [], folder)
@@ -181,7 +175,7 @@ def train(
         if name not in field_types(cls):
             raise RequestError(f"--{name} with method {cls.name()}", f"allowed: {', '.join(field_types(cls))}")
     pool = load.load_pool(dataset or (dataset_of(parent) if parent else "cifar100"), load.data_root(data_root))
-    given |= ratio_settings(ratio, pool)
+    given |= ratio_settings(typed_ratio(ratio, imb_factor), pool)
     if parent:
         given["parent"] = parent.recipe
     elif "ratio" not in given:
