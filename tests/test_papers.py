@@ -123,7 +123,7 @@ def test_calibration_is_shown_beside_the_published_error():
     assert (cell.mean, cell.cell.metric, cell.best) == (0.05, "ece", (None, None))
     header, lines, _ = text.rows(table, [cell])
     assert header[:2] == ["percent", "CIFAR-LT-100 (100), ECE"]
-    assert lines[0][1:] == ["5.00 (1)", "4.83§", "+0.17"]
+    assert lines[0][1:] == ["5.00 (1)", "4.83§ (+0.17)"]
 
 
 def test_a_table_of_printed_numbers_becomes_fractions():

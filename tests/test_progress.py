@@ -66,15 +66,29 @@ def test_the_board_fits_the_terminal_and_counts_right(monkeypatch, width, height
         assert width < 80 or any(f"{100 * run.accuracy():.2f} (1)" in line for line in text)  # in the last column
 
 
+def test_the_board_shows_every_running_row_and_cuts_no_name_where_there_is_room(monkeypatch):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, height=12)
+    monkeypatch.setattr(progress, "err", screen)
+    table = TABLE4.with_settings(dataset="digits", epochs=1).only(None, ["100"])
+    board = progress.Board(table.recipes(), [table], [])
+    by_row = {cell.row.title: cell.recipe.key() for cell in table.cells() if cell.recipe}
+    busy = [list(by_row)[0], list(by_row)[-1]]
+    for title in busy:
+        board.at(at_epoch(by_row[title], 5))
+    lines = ["".join(part.text for part in line) for line in screen.render_lines(board.render(), pad=False)]
+    assert len(lines) < 12
+    assert [any(line.startswith("│ " + title) and "…" in line for line in lines) for title in busy] == [True, True]
+
+
 def test_the_time_left_is_the_rest_of_the_work_at_the_speed_so_far(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     requested = [brief(10, seed=seed) for seed in range(4)]
     board = progress.Board(requested, [], [])
-    assert "time left unknown" in board.render().renderables[0].plain
+    assert board.render().renderables[0].plain.endswith(", starting")
     clock[0] = 200.0
     board.at(at_epoch(requested[0].key(), 1))
-    assert "time left unknown" in board.render().renderables[0].plain  # what starting took says nothing
+    assert "measuring the speed" in board.render().renderables[0].plain  # what starting took says nothing
     clock[0] = 230.0
     board.at(at_epoch(requested[0].key(), 6))
     assert "about 3:24 left" in board.render().renderables[0].plain  # half a run in 30 s, 3.4 to go

@@ -191,6 +191,11 @@ def put(line: str) -> None:
     out.print(printable(line), soft_wrap=True)
 
 
+def put_prose(line: str) -> None:
+    """Prints a sentence to stdout: on a terminal it is broken between words, elsewhere it stays one line."""
+    out.print(printable(line))
+
+
 def say(line: str) -> None:
     """Prints a note to stderr as it is; a closed stderr stops no work."""
     with contextlib.suppress(BrokenPipeError):

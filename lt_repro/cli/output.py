@@ -1,6 +1,5 @@
 """Showing exhibits: on the terminal, as one JSON document, and as files, each in its own form."""
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.cells import cell_len
 from rich.table import Table as Grid
 
-from lt_repro.cli.app import out, printable, put, put_json
+from lt_repro.cli.app import out, printable, put, put_json, put_prose
 from lt_repro.errors import FailedError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def put_all(
     as_json: bool,
     best: bool,
     claims: bool,
-    latex: bool = False,
+    latex: str | None = None,
 ) -> None:
     """Writes every exhibit in its own form, and prints all of them with verdicts on the paper's claims.
 
@@ -64,7 +63,7 @@ def put_all(
         as_json: Print one JSON document instead.
         best: Show in tables the best accuracy on test beside the last.
         claims: Judge the paper's claims also where an exhibit is not at the paper's settings.
-        latex: Write tables as LaTeX too.
+        latex: Write tables as LaTeX too, with this beside each mean: sd, interval or gain.
 
     Raises:
         FailedError: A figure could not be drawn; everything else was written and printed.
@@ -87,9 +86,9 @@ def put_all(
     judged = _judged(shown, claims)
     put_exhibits(shown, paths, as_json, best, claims=claims_json(judged), **more)
     if not as_json and (measured_claims := [result for result in judged if result.measured]):
-        put("The paper's claims with its numbers, and our result:")
+        put_prose("The paper's claims with its numbers, and our result:")
         for line in claim_lines(measured_claims):
-            put(line)
+            put_prose(line)
     if failed:
         raise FailedError("; ".join(failed))
 
@@ -100,7 +99,7 @@ def content_of(
     notes: Sequence[str] = (),
     pool: "Pool | None" = None,
     best: bool = False,
-    latex: bool = False,
+    latex: str | None = None,
 ) -> Content:
     """Returns what the files of a measured exhibit hold. For the arguments see `put_all`."""
     from lt_repro.render import figures, lambdas, reliability, text
@@ -131,7 +130,7 @@ def content_of(
     if latex:
         from lt_repro.render.latex import latex as source
 
-        texts["tex"] = source(*shown)
+        texts["tex"] = source(*shown, pm=latex)
     return Content(texts)
 
 
@@ -173,11 +172,11 @@ def put_exhibits(
         listed = [cell for table, measured in shown for cell in cells.to_json(table, measured)["cells"]]
         return put_json({"cells": listed} | more)
     for table, measured in shown:
-        put(table.caption)
+        put_prose(table.caption)
         both = best or table.best
         _print(len(table.columns), 1, functools.partial(_part, table, measured, both))
         for line in text.footer(table, measured, both):
-            put(line)
+            put_prose(line)
     for path in paths:
         put(str(path))
 
@@ -200,6 +199,11 @@ def text_grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Grid:
     for row in rows:
         grid.add_row(*map(printable, row))
     return grid
+
+
+def put_texts(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints rows of texts in columns; long texts are folded, into `PAGE` columns where there is no screen."""
+    out.print(text_grid(header, rows), width=min(out.width, PAGE))
 
 
 def write(path: Path, content: str) -> Path:
@@ -307,11 +311,11 @@ def _print(count: int, fixed: int, part: Callable[[int, int], Words]) -> None:
 def _part(table: "Table", measured: "Sequence[Measured]", best: bool, begin: int, end: int) -> Words:
     from lt_repro.render import text
 
-    wide = len(table.columns)
-    cells = [entry for i, entry in enumerate(measured) if begin <= i % wide < end]
-    return text.rows(dataclasses.replace(table, columns=table.columns[begin:end]), cells, best)[:2]
+    return text.rows(*text.some_columns(table, measured, range(begin, end)), best)[:2]
 
 
+PAGE = 120
+"""Columns that folded texts take at most."""
 NARROW = 8
 """Columns of the screen that a name has at least, however narrow the screen is."""
 

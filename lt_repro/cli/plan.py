@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lt_repro import fields
 from lt_repro.cli.options import FLAGS
-from lt_repro.cli.progress import clock
 from lt_repro.errors import RequestError
 
 if TYPE_CHECKING:
@@ -79,7 +78,9 @@ def _runs(count: int) -> str:
 
 
 def _hours(seconds: float, kind: str) -> str:
-    return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{clock(seconds)} {kind}-minutes"
+    if seconds < 60:
+        return f"{seconds:.0f} {kind}-seconds"
+    return f"{seconds / 3600:.1f} {kind}-hours" if seconds >= 3600 else f"{seconds / 60:.1f} {kind}-minutes"
 
 
 def commands(

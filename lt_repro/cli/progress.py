@@ -167,7 +167,7 @@ class Board:
         return Group(*lines, *grids)
 
     def _grid(self, number: int, room: int) -> Grid:
-        """Returns the exhibit as far as it is measured, the rows under way in the middle; … marks what is running.
+        """Returns the exhibit as far as it is measured: the rows under way and those next to them; … marks a run.
 
         On a narrow screen it has fewer columns, beginning with the first under way, and no number is cut.
         """
@@ -175,9 +175,9 @@ class Board:
         wide = len(table.columns)
         lines = [(row.title, cells[i * wide : (i + 1) * wide]) for i, row in enumerate(table.rows)]
         busy = [i for i, (_, entries) in enumerate(lines) if any(map(self._running, entries))]
-        first = max(0, min((busy or [0])[0] - room // 2, len(lines) - room))
+        near = sorted(range(len(lines)), key=lambda i: min((abs(i - each) for each in busy), default=i))
         rows = [[table.id, *(column.title for column in table.columns)]]
-        for title, entries in lines[first : first + room]:
+        for title, entries in (lines[i] for i in sorted(near[:room])):
             rows.append([title, *(entry.text() + (" …" if self._running(entry) else "") for entry in entries)])
         rows = [list(map(printable, row)) for row in rows]
         widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -185,6 +185,8 @@ class Board:
         left = next((i for i in range(wide) if any(map(self._running, cells[i::wide]))), 0)
         parts = [range(min(left, wide - count), min(left, wide - count) + count) for count in range(wide, 0, -1)]
         part = next((part for part in parts if across([widths[0], *(widths[1 + i] for i in part)]) <= err.width), ())
+        free = err.width - across([0, *(widths[1 + i] for i in part)])
+        widths[0] = max(widths[0], min(max(map(cell_len, (row[0] for row in rows))), free))
         grid = Grid()
         for i in (0, *(1 + i for i in part)):
             grid.add_column(rows[0][i], no_wrap=True, overflow="ellipsis", width=widths[i])
@@ -200,8 +202,10 @@ class Board:
         left = sum(self.to_do.values())
         if not left:
             return "no time left"
-        if self.started is None or not self.done_here:
-            return "time left unknown"
+        if self.started is None:
+            return "starting"
+        if not self.done_here:
+            return "measuring the speed"
         return f"about {clock(left / self.done_here * (time.monotonic() - self.started))} left"
 
 

@@ -48,10 +48,17 @@ def reproduce(
     ],
     rows: Annotated[
         str | None,
-        typer.Option(help="Train only these rows, such as dbn,dbn+bm+ts; all are shown.", show_default="all"),
+        typer.Option(help="Train and show only these rows, such as dbn,dbn+bm+ts.", show_default="all"),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Train only these columns, such as 100,50; all are shown.", show_default="all")
+        str | None, typer.Option(help="Train and show only these columns, such as 100,50.", show_default="all")
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD[:field=value,...]",
+            help="Add a row to an exhibit of methods, such as ldam:scale=20,margin=0.3; repeatable.",
+        ),
     ] = None,
     seeds: Seeds = None,
     dataset: Annotated[str | None, typer.Option(help=DATASETS, show_default="the exhibit's")] = None,
@@ -101,7 +108,13 @@ def reproduce(
     best: Annotated[
         bool, typer.Option("--best", help="Show the best epoch on test beside the last epoch, labelled.")
     ] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Write tables as LaTeX too.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Write tables as LaTeX too, one bare tabular each.")] = False,
+    pm: Annotated[
+        str,
+        typer.Option(
+            help="What stands beside a mean in LaTeX: sd, interval (95 % confidence) or gain (over the first row)."
+        ),
+    ] = "sd",
     claims: Annotated[
         bool, typer.Option("--claims", help="Judge the paper's claims even at settings that are not the paper's.")
     ] = False,
@@ -160,12 +173,13 @@ def reproduce(
             profile=profile,
             rows=rows,
             columns=columns,
+            add=add or [],
             order=order,
             budget=budget,
             jobs=jobs,
             best=best,
             claims=claims,
-            latex=latex,
+            latex=pm if latex else None,
             bn=bn,
             protocol=protocol,
             eval_every=eval_every,

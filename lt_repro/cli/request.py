@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lt_repro.cli.app import put, put_json, say
+from lt_repro.cli.options import parse_settings
 from lt_repro.cli.output import folder, put_all
 from lt_repro.cli.plan import commands, plan_json, totals, where
 from lt_repro.cli.progress import Board
@@ -20,6 +21,7 @@ from lt_repro.cli.skipped import skipped_line
 from lt_repro.errors import RequestError, unknown
 
 if TYPE_CHECKING:
+    from lt_repro.cli.output import Exhibit
     from lt_repro.data.images import Pool
     from lt_repro.data.split import Split
     from lt_repro.papers.table import Table, Variant
@@ -84,6 +86,8 @@ class Request:
         train: Whether to train what is missing.
         plan: Whether to print what is missing instead, a command for each run.
         settings: Fields of the recipe or the method for every run; None leaves one alone.
+        latex: What stands beside a mean in tables as LaTeX, which are written too; None for no LaTeX.
+        add: Further rows, as `added_row` reads them.
         claims: Whether to judge the paper's claims at other settings too.
         eval_every: Epochs between two tests; None for what the protocol has.
         published: A CSV of further published numbers.
@@ -107,6 +111,7 @@ class Request:
     profile: str = "paper"
     rows: str | None = None
     columns: str | None = None
+    add: Sequence[str] = ()
     order: str = "seed"
     budget: str | None = None
     jobs: int | None = None
@@ -117,7 +122,7 @@ class Request:
     eval_every: int | None = None
     eval_bn: bool = False
     published: Path | None = None
-    latex: bool = False
+    latex: str | None = None
     length: str = "--set epochs="
     totals: Callable[[str], None] = lambda line: put(f"# {line}")
 
@@ -135,8 +140,10 @@ def carry_out(request: Request) -> None:
         pool = load.load_pool(request.dataset, load.data_root(request.data_root))
     tables, inactive = requested_tables(request, pool)
     stored = stored_in(request.runs, may_be_new=request.train or request.plan)
-    picked = [table.only(_labels(request.rows), _labels(request.columns)) for table in tables]
-    absent = missing(picked, stored.runs)
+    added = [added_row(text) for text in request.add]
+    chosen = [table.only(_labels(request.rows), _labels(request.columns)).adding(added) for table in tables]
+    _check_latex(request.latex, chosen)
+    absent = missing(chosen, stored.runs)
     requested = ordered(absent.recipes, request.order)
     kinds, images = ["CPU", "GPU"], {}
     if request.train and requested:
@@ -148,7 +155,7 @@ def carry_out(request: Request) -> None:
     pools = {pool.name: pool} | images if pool else images
     counts = _splits(requested, pools) if for_runs else []
     if request.train and requested:
-        for place in {folder(table, request.to) for table in tables}:
+        for place in {folder(table, request.to) for table in chosen}:
             files.ensure_writable(place)  # before hours of training, not after
     lines = totals(requested, stored.runs, kinds) if for_runs else []
     read = [note for each in pools.values() for note in each.notes]
@@ -156,7 +163,7 @@ def carry_out(request: Request) -> None:
     for note in notes:  # after all that can be refused
         say(f"note: {note}")
     if request.plan:
-        _put_plan(request, tables, requested, stored, lines)
+        _put_plan(request, _measured(tables, chosen, stored, request), requested, stored, lines)
         raise typer.Exit(stored.code)
     code = stored.code
     if request.train and requested:
@@ -165,7 +172,7 @@ def carry_out(request: Request) -> None:
         try:
             tests = {"eval_every": request.eval_every or (1 if request.protocol == "released" else EVAL_EVERY)}
             tests["eval_bn"] = request.eval_bn
-            stored = train_requested(requested, picked, stored, images, request.device, until, request.jobs, **tests)
+            stored = train_requested(requested, chosen, stored, images, request.device, until, request.jobs, **tests)
             code = stored.code
         except Interrupted as stopped:
             if stopped.exit_code != 5:
@@ -174,14 +181,57 @@ def carry_out(request: Request) -> None:
             stored, code = read_runs(stored.folders), 5
         for note in [note for note in stored.notes if note not in notes]:
             say(f"note: {note}")
-    shown = [(table, stored.measure(table, request.length)) for table in tables]
+    shown = _measured(tables, chosen, stored, request)
     put_all(shown, stored.notes, pool, request.to, request.as_json, request.best, request.claims, request.latex)
     raise typer.Exit(code)
 
 
+def _measured(
+    whole: "Sequence[Table]", chosen: "Sequence[Table]", stored: "StoredRuns", request: Request
+) -> "list[Exhibit]":
+    """Returns what is chosen of each exhibit with its cells; runs of rows that are left out match the whole exhibit."""
+    from lt_repro.render.cells import measure
+
+    for table in whole:
+        stored.note_unmatched(table, request.length)
+    return [(table, measure(table, stored.runs)) for table in chosen]
+
+
+def _check_latex(pm: str | None, tables: "Sequence[Table]") -> None:
+    """Refuses what no LaTeX can show beside a mean, before anything trains."""
+    from lt_repro.render.latex import PLUS_MINUS
+
+    if pm and pm not in PLUS_MINUS:
+        raise unknown("--pm", pm, PLUS_MINUS)
+    others = [table.id for table in tables if table.form == "table" and not table.ablation]
+    if pm == "gain" and others:
+        raise RequestError(
+            f"--pm gain for {', '.join(others)}", "allowed: ablations with their first row", "type --pm sd or interval"
+        )
+
+
+def added_row(text: str) -> "Variant":
+    """Returns the row that `--add METHOD[:field=value,...]` names.
+
+    Raises:
+        RequestError: There is no such method, or a setting is not one of its or the recipe's.
+    """
+    from lt_repro import fields
+    from lt_repro.methods import ALIASES
+    from lt_repro.papers.table import Variant
+    from lt_repro.recipe import find
+
+    name, _, rest = text.partition(":")
+    method = find(name)
+    assigned = re.split(r",(?=\w+=)", rest) if rest else []  # a value may have commas
+    edits = dict(ALIASES.get(name, (name, {}))[1]) | parse_settings(assigned, [method.name()], ("ratio", "seed"))
+    words = ", ".join(f"{field} {fields.text(value)}" for field, value in edits.items())
+    return Variant(text, method.title + (f" ({words})" if words else ""), {"method": method.name()} | edits)
+
+
 def _put_plan(
     request: Request,
-    tables: "Sequence[Table]",
+    shown: "Sequence[Exhibit]",
     requested: "Sequence[Recipe]",
     stored: "StoredRuns",
     lines: Sequence[str],
@@ -191,7 +241,7 @@ def _put_plan(
 
     options = where(request.runs, request.data_root)
     typed = commands(requested, stored.runs, stored.folders[0], request.dataset, options)
-    cells = [cell for table in tables for cell in to_json(table, stored.measure(table, request.length))["cells"]]
+    cells = [cell for table, measured in shown for cell in to_json(table, measured)["cells"]]
     if request.as_json:
         plan, sums = plan_json(requested, typed, stored.runs)
         return put_json({"cells": cells, "plan": plan, "totals": sums})
@@ -353,13 +403,20 @@ class StoredRuns:
     code: int
 
     def measure(self, table: "Table", epochs: str = "--set epochs=") -> "list[Measured]":
-        """Returns the table's cells; what was skipped, and runs that match none of them, are noted on stderr.
+        """Returns the table's cells; see `note_unmatched`."""
+        from lt_repro.render.cells import measure
+
+        self.note_unmatched(table, epochs)
+        return measure(table, self.runs)
+
+    def note_unmatched(self, table: "Table", epochs: str) -> None:
+        """Notes on stderr which runs are shorter than the table's, and which match none of its cells.
 
         Args:
-            table: What to measure.
+            table: What is shown.
             epochs: How another length is typed; "" where it cannot be.
         """
-        from lt_repro.render.cells import length, measure, short_runs
+        from lt_repro.render.cells import length, short_runs
 
         lengths = [length(run.recipe) for run in short_runs(table, self.runs)]
         if lengths:
@@ -368,7 +425,6 @@ class StoredRuns:
             say(f"note: {table.id} skips shorter runs ({words}){hint}")
         if line := skipped_line(table, self.runs):
             say(f"note: {line}")
-        return measure(table, self.runs)
 
 
 def read_runs(folders: Sequence[Path]) -> StoredRuns:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import Json, Runs, app, out, put, put_json, say
+from lt_repro.cli.app import Json, Runs, app, out, put, put_json, put_prose, say
 from lt_repro.cli.options import CHOSEN_ELSEWHERE
 from lt_repro.cli.output import put_grid, text_grid
 from lt_repro.cli.progress import clock
@@ -75,14 +75,14 @@ def methods(
         where = {name: value for name, value in measured.items() if name != "costs"}
         return put_json({"methods": listed, "costs_measured": where})
     for entry in listed:
-        put(f"{entry['name']}: {entry['title']}. {entry['about']}")
+        put_prose(f"{entry['name']}: {entry['title']}. {entry['about']}")
         out.print(
             text_grid(("setting", "default", "allowed"), [list(setting.values()) for setting in entry["settings"]])
         )
-    put("what each costs, 1 for plain cross-entropy; of a method with a parent, its own stage:")
-    header, *rows = costs.rows(measured["costs"], METHODS)
-    out.print(text_grid(header, rows))
-    put(f"{costs.conditions(measured)}; `ltrepro bench --methods` measures again")
+    put_prose("what each costs, 1 for plain cross-entropy; of a method with a parent, its own stage:")
+    header, *rows = [[" ".join(row[:2]), *row[2:]] for row in costs.rows(measured["costs"], METHODS)]
+    put_grid(header, rows, fixed=1)
+    put_prose(f"{costs.conditions(measured)}; `ltrepro bench --methods` measures again")
 
 
 def _recipe_settings(method: "type[Method]") -> "list[Setting]":

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 
 from lt_repro.cli.app import Json, Runs, app, out, printable, put, put_json
-from lt_repro.cli.output import put_grid, text_grid
+from lt_repro.cli.output import put_grid, put_texts, text_grid
 from lt_repro.errors import DamagedError, RequestError
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def diff(
         return put_json(
             {"first": str(pair[0].path), "second": str(pair[1].path), "fields": differences, "classes": classes}
         )
-    out.print(text_grid(("field", "first", "second"), [list(map(str, field)) for field in fields]))
+    put_texts(("field", "first", "second"), [list(map(str, field)) for field in fields])
     put(f"{len(fields)} fields differ, {len(moved)} classes differ" + (", largest difference first:" if moved else ""))
     rows = [[name, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"] for name, a, b in moved[:20]]
     if moved:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -437,19 +439,50 @@ class Table:
         )
 
     def only(self, rows: Sequence[str] | None, columns: Sequence[str] | None) -> Self:
-        """Returns the exhibit with some of its rows and columns, by label; None for all.
+        """Returns the exhibit with some of its rows and columns, by label; None for all. Its id says which.
+
+        Gains are over the first row, so without it there are none.
 
         Raises:
             RequestError: It has no such row or column.
         """
-        kept = []
+        kept, marks = [], []
         for word, labels, variants in (("row", rows, self.rows), ("column", columns, self.columns)):
             known = [variant.label for variant in variants]
             for label in labels or ():
                 if label not in known:
                     raise unknown(f"{word} of {self.id}", label, known)
             kept.append([variant for variant in variants if labels is None or variant.label in labels])
-        return dataclasses.replace(self, rows=kept[0], columns=kept[1])
+            if len(kept[-1]) < len(variants):
+                marks.append(_part_mark(word, [variant.label for variant in kept[-1]]))
+        first = self.ablation and self.rows[0] in kept[0]
+        return dataclasses.replace(self, rows=kept[0], columns=kept[1], ablation=first, marks=(*self.marks, *marks))
+
+    def adding(self, rows: Sequence[Variant]) -> Self:
+        """Returns the exhibit with further rows at its end, whose labels are in its id.
+
+        Raises:
+            RequestError: Its rows are no methods, or it has such a row.
+        """
+        if not rows:
+            return self
+        if not any("method" in row.edits for row in self.rows):
+            raise RequestError(
+                f"a row added to {self.id}",
+                "allowed: exhibits whose rows are methods, such as rivals",
+                "name another exhibit",
+            )
+        every = [*self.rows, *rows]
+        if twice := [row.label for i, row in enumerate(every) if row.label in [other.label for other in every[:i]]]:
+            raise RequestError(f"{twice[0]} is a row of {self.id} twice", "allowed: each row once", "leave one out")
+        marks = (*self.marks, _part_mark("add", [row.label for row in rows]))
+        return dataclasses.replace(self, rows=every, marks=marks)
+
+
+def _part_mark(word: str, labels: Sequence[str]) -> str:
+    """Returns "-row-sbn-ldam"; of many labels their digest, so that it stays short enough for the name of a file."""
+    mark = re.sub(r"[^\w.+]+", "-", f"-{word}-{'-'.join(labels)}")
+    return mark if len(mark) <= 60 else f"-{word}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
 
 
 def _takes(method: str | None, name: str) -> bool:

@@ -1,11 +1,12 @@
-"""A measured table in LaTeX: booktabs tabulars that fit a page, what does not fit in further tables."""
+"""A measured table in LaTeX: one bare booktabs tabular."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from lt_repro.papers.table import Table
-from lt_repro.render.cells import Measured
-from lt_repro.render.text import columns_of, footer, one_line
+from lt_repro.render.cells import Measured, gain_of
+from lt_repro.render.intervals import interval
+from lt_repro.render.percent import spread
+from lt_repro.render.text import columns_of, footer, one_line, some_columns, with_runs
 
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
@@ -14,75 +15,74 @@ _LATEX = str.maketrans(
     | {"‡": r"\textdaggerdbl{}", "§": r"\textsection{}"}
     | {"∞": r"$\infty$", "[": "{[}"}  # a line that begins with [ would be read as the argument of the \\ before it
 )
-_WIDTH = 345.0  # of the text, in points
+PLUS_MINUS = {
+    "sd": "± standard deviation over seeds",
+    "interval": "± 95 % confidence interval of the mean",
+    "gain": "in brackets the gain over the first row, ± 95 % confidence interval",
+}
+"""What can stand beside a mean, and what the comments say of it."""
 
 
-def latex(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
-    """Returns table environments with booktabs tabulars, the footer and `notes` below the last.
+def latex(
+    table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False, pm: str = "sd"
+) -> str:
+    """Returns one booktabs tabular of the columns with runs, the best of each in bold; the rest is comments above it.
 
-    Columns that do not fit beside each other in a text of 345 pt (the article class at 10 pt) go into a further table.
+    Args:
+        table: What is shown.
+        measured: Its cells as `measure` returns them.
+        notes: For the end of the comments.
+        best: Whether to show the best accuracy along the curve beside the last one.
+        pm: What stands beside a mean, one of `PLUS_MINUS`.
     """
-    room = whole = _WIDTH - _wide(table.titles())
-    blocks: list[list[tuple[str, dict[str, list[str]]]]] = [[]]
-    for title, parts in _no_wider(whole, columns_of(table, measured, best)):
-        wide = max(_wide([title], 5.0), sum(_wide([name, *texts]) for name, texts in parts.items()))
-        if blocks[-1] and wide > room:
-            blocks.append([])
-            room = whole
-        blocks[-1].append((title, parts))
-        room -= wide
-    floats = [_float(table, block, i) for i, block in enumerate(blocks)]
-    below = " ".join(one_line(line).translate(_LATEX) for line in (*footer(table, measured, best), *notes))
-    floats[-1][-1:-1] = [r"\par\medskip\footnotesize\raggedright", f"{below}\\par"]
-    return "\n".join([r"% needs \usepackage{booktabs}", *(line for lines in floats for line in lines)]) + "\n"
-
-
-def _no_wider(
-    room: float, columns: Iterable[tuple[str, Mapping[str, list[str]]]]
-) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Yields columns as they are; one that is wider than the room in several parts, each under its title."""
-    for title, parts in columns:
-        taken: dict[str, list[str]] = {}
-        left = room
-        for name, texts in parts.items():
-            wide = _wide([name, *texts])
-            if taken and wide > left:
-                yield title, taken
-                taken, left = {}, room
-            taken[name] = texts
-            left -= wide
-        yield title, taken
-
-
-def _wide(texts: Iterable[str], sign: float = 4.5) -> float:
-    """Returns how many points of a line a column of texts takes in small print; capitals are wider than figures."""
-    return sign * max(map(len, texts)) + 8.0
-
-
-def _float(table: Table, block: Sequence[tuple[str, Mapping[str, list[str]]]], number: int) -> list[str]:
-    """Returns the lines of one table environment; `number` counts those of one table from 0."""
-    label = rf"\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', table.id)}}}"
-    over, rules, under, at = [""], [], [""], 2
-    for title, parts in block:
+    kept, left_out = with_runs(table, measured)
+    above = [table.caption, f"Here: {PLUS_MINUS[pm]}.", *footer(table, measured, best), *left_out, *notes]
+    table, measured = some_columns(table, measured, kept)
+    over, rules, under = [""], [], [""]
+    lines = [[title.translate(_LATEX)] for title in table.titles()]
+    for i, (title, parts) in enumerate(columns_of(table, measured, best)):
+        parts = {name: texts for name, texts in parts.items() if name != "gain"}
+        rules.append(rf"\cmidrule(lr){{{len(under) + 1}-{len(under) + len(parts)}}}")
         over.append(rf"\multicolumn{{{len(parts)}}}{{c}}{{{title.translate(_LATEX)}}}")
-        rules.append(rf"\cmidrule(lr){{{at}-{at + len(parts) - 1}}}")
         under += parts
-        at += len(parts)
-    texts = [texts for _, parts in block for texts in parts.values()]
-    lines = [[title, *(column[i] for column in texts)] for i, title in enumerate(table.titles())]
-    return [
-        r"\begin{table}",
-        r"\centering\small\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{table.caption.translate(_LATEX)}{' (continued)' if number else ''}}}",
-        *([] if number else [label]),
-        rf"\begin{{tabular}}{{l{'r' * (at - 2)}}}",
-        r"\toprule",
-        " & ".join(over) + r" \\",
-        "".join(rules),
-        " & ".join(under) + r" \\",
-        r"\midrule",
-        *(" & ".join(cell.translate(_LATEX) for cell in line) + r" \\" for line in lines),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+        ours = _ours(table, measured[i :: len(table.columns)], pm)
+        for line, *texts in zip(lines, ours, *list(parts.values())[1:], strict=True):
+            line += [texts[0], *(text.translate(_LATEX) for text in texts[1:])]
+    heads = [over] if set(under) == {"", "ours"} else [over, rules, under]
+    return "\n".join(
+        [
+            *(f"% {one_line(line)}" for line in (r"needs \usepackage{booktabs}", *above)),
+            rf"\begin{{tabular}}{{l{'r' * (len(under) - 1)}}}",
+            r"\toprule",
+            *("".join(head) if head is rules else _row(head) for head in heads),
+            r"\midrule",
+            *map(_row, lines),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _ours(table: Table, cells: Sequence[Measured], pm: str) -> Iterator[str]:
+    """Yields what a column's cells reach, the best in bold: the highest accuracy, or the lowest error."""
+    sign = -1 if cells[0].cell.metric == "ece" else 1
+    ranks = [None if entry.mean is None else sign * round(entry.mean, 4) for entry in cells]
+    top = max((rank for rank in ranks if rank is not None), default=None)
+    for entry, rank in zip(cells, ranks, strict=True):
+        text = _text(table, entry, cells[0], pm).translate(_LATEX)
+        yield rf"\textbf{{{text}}}" if rank is not None and rank == top else text
+
+
+def _text(table: Table, entry: Measured, first: Measured, pm: str) -> str:
+    if pm == "sd" or entry.mean is None:
+        return entry.text()
+    if pm == "interval":
+        half = interval(list(entry.values.values()))[1] if len(entry.values) > 1 else None
+        return f"{spread(entry.mean, half)} ({entry.n})"
+    gain, half, _ = gain_of(table, entry, first)
+    return spread(entry.mean, None) + ("" if gain is None else f" ({spread(gain, half, sign=True)})")

@@ -1,5 +1,6 @@
 """A measured table in words: rows of strings, Markdown, CSV, and two sentences on it. All in percent."""
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from lt_repro import fields
 from lt_repro.papers.settings import Settings
-from lt_repro.papers.table import Table, Variant
+from lt_repro.papers.table import Published, Table, Variant
 from lt_repro.recipe import Recipe
 from lt_repro.render import comma
 from lt_repro.render.cells import Measured, gain_of, published_text, to_json
@@ -32,7 +33,7 @@ def rows(
     """Returns the header, the rows and the footer lines that every format shares.
 
     A column is "mean ± sd (n)" in percent. Next to it stand, where the column has any: with `best` the best on test;
-    the published number; ours minus it, in points; in an ablation the gain over the first row, in points.
+    the published number, with ours minus it in points; in an ablation the gain over the first row, in points.
 
     Args:
         table: What is shown.
@@ -49,11 +50,27 @@ def rows(
 
 
 def markdown(table: Table, measured: Sequence[Measured], notes: Iterable[str] = (), best: bool = False) -> str:
-    """Returns the caption, a GitHub table and the footer as a list, `notes` at its end."""
-    header, lines, foot = rows(table, measured, best)
-    listed = [f"- {_plain(line)}" for line in (*foot, *notes)]
+    """Returns the caption, a GitHub table of the columns with runs, and the footer as a list, `notes` at its end."""
+    kept, left_out = with_runs(table, measured)
+    header, lines, _ = rows(*some_columns(table, measured, kept), best)
+    listed = [f"- {_plain(line)}" for line in (*footer(table, measured, best), *left_out, *notes)]
     shown = grid(header, lines, range(1, len(header)))
     return "\n".join([f"**{_plain(table.caption)}**", "", *shown, "", *listed]) + "\n"
+
+
+def with_runs(table: Table, measured: Sequence[Measured]) -> tuple[Sequence[int], list[str]]:
+    """Returns the numbers of the columns that have a run, or of all where none has, and a line on the others."""
+    count = len(table.columns)
+    kept = [i for i in range(count) if any(entry.runs for entry in measured[i::count])]
+    if not kept or len(kept) == count:
+        return range(count), []
+    return kept, [f"{count - len(kept)} of {count} columns have no run and are not shown; the CSV file has them all."]
+
+
+def some_columns(table: Table, measured: Sequence[Measured], numbers: Collection[int]) -> tuple[Table, list[Measured]]:
+    """Returns an exhibit and its cells with some of the columns, which are counted from 0."""
+    cells = [entry for i, entry in enumerate(measured) if i % len(table.columns) in numbers]
+    return dataclasses.replace(table, columns=[table.columns[i] for i in sorted(numbers)]), cells
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> list[str]:
@@ -213,10 +230,9 @@ def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterat
             tops = [entry.best for entry in cells]
             parts["best on test"] = ["" if mean is None else spread(mean, sd) for mean, sd in tops]
         printed = [entry.cell.published for entry in cells]
-        parts["published"] = [published_text(p) if p else "" for p in printed]
-        pairs = [(entry.mean, p and p.value) for entry, p in zip(cells, printed, strict=True)]
-        parts["difference"] = [
-            points(ours - published) if ours is not None and published is not None else "" for ours, published in pairs
+        both = [p and entry.mean is not None for entry, p in zip(cells, printed, strict=True)]
+        parts["published (difference)" if any(both) else "published"] = [
+            _beside_ours(entry.mean, p) if p else "" for entry, p in zip(cells, printed, strict=True)
         ]
         gains = [gain_of(table, entry, cells[0]) for entry in cells]
         parts["gain"] = [
@@ -226,9 +242,14 @@ def columns_of(table: Table, measured: Sequence[Measured], best: bool) -> Iterat
         yield column.title, {name: texts for name, texts in parts.items() if name == "ours" or any(texts)}
 
 
+def _beside_ours(ours: float | None, published: Published) -> str:
+    """Returns "51.04 (−1.84)": a published number and ours minus it, in points, where there is ours."""
+    return published_text(published) + ("" if ours is None else f" ({points(ours - published.value)})")
+
+
 _MEANS = {
     "best on test": "best on test: the highest accuracy along the curve, chosen on the test set, which is no result",
-    "difference": "difference: ours − published, in points",
+    "published (difference)": "difference: ours − published, in points",
     "gain": "gain: over the first row, in points, paired by seed (with the number of pairs where it is not the row's n)"
     ", ± 95 % confidence interval, not corrected for the number of rows",
 }
