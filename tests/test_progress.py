@@ -72,7 +72,7 @@ def test_the_board_shows_every_running_row_and_cuts_no_name_where_there_is_room(
     table = TABLE4.with_settings(dataset="digits", epochs=1).only(None, ["100"])
     board = progress.Board(table.recipes(), [table], [])
     by_row = {cell.row.title: cell.recipe.key() for cell in table.cells() if cell.recipe}
-    busy = [list(by_row)[0], list(by_row)[-1]]
+    busy = [next(iter(by_row)), list(by_row)[-1]]
     for title in busy:
         board.at(at_epoch(by_row[title], 5))
     lines = ["".join(part.text for part in line) for line in screen.render_lines(board.render(), pad=False)]

@@ -73,6 +73,31 @@ def test_some_rows_and_columns_are_planned_with_their_parents(run):
     assert second.startswith("ltrepro train --method crt --set parent=")
 
 
+def test_chosen_and_added_rows_are_an_exhibit_of_their_own(run):
+    code, out, _ = run("reproduce", "rivals", "--dataset", "digits", "--rows", "ldam,sbn", "--render-only", "--json")
+    assert code == 0
+    assert list(dict.fromkeys(cell["row"] for cell in json.loads(out)["cells"])) == ["sbn", "ldam"]
+    assert {path.stem for path in Path("tables").iterdir()} == {"rivals-digits-row-sbn-ldam"}
+    words = ("rivals", "--dataset", "digits", "--rows", "sbn", "--add", "ldam:scale=20,milestones=0.5,0.75")
+    planned = plan(run, *words, "--seeds", "0")
+    assert [line["command"] for line in planned["plan"]] == [
+        "ltrepro train --dataset digits --arch sbn --mix none",
+        "ltrepro train --dataset digits --method ldam --set milestones=0.5,0.75 --set scale=20",
+    ]
+    assert {cell["exhibit"] for cell in planned["cells"]} == {
+        "rivals-digits-row-sbn-add-ldam-scale-20-milestones-0.5-0.75"
+    }
+    code, _, err = run("reproduce", "table4", "--add", "ldam", "--dry-run")
+    assert code == 2
+    assert "allowed: exhibits whose rows are methods" in err
+    code, _, err = run("reproduce", "rivals", "--add", "ldam", "--add", "ldam", "--dry-run")
+    assert code == 2
+    assert "allowed: each row once" in err
+    code, _, err = run("reproduce", "rivals", "--latex", "--pm", "gain", "--dry-run")
+    assert code == 2
+    assert "type --pm sd or interval" in err
+
+
 @pytest.mark.parametrize("order", ["seed", "cheapest"])
 def test_an_order_moves_runs_and_loses_none(order):
     recipes = TABLE4.recipes()
@@ -113,7 +138,7 @@ def test_a_network_without_stored_runs_is_measured_where_the_device_is(run, monk
     assert cost.speeds_on("cpu", [made], {"resnet32": 5.0}) == cost.speeds_on("cuda", [made], {}) == {}
     assert cost.speeds_on("cpu", [recipe("imagenet_lt")], {}) == {}
     _, out, _ = run("reproduce", "table4", "--columns", "100", "--rows", "sbn", "--seeds", "0", "--dry-run")
-    assert "36:09 CPU-minutes for 1 run, one after the other, measured now: resnet32 1,000 images/s" in out
+    assert "36.2 CPU-minutes for 1 run, one after the other, measured now: resnet32 1,000 images/s" in out
     assert "no measured speed on a GPU for 1 run: 2.17e+06 images through the network\n" in out
 
 
@@ -191,7 +216,7 @@ def test_a_spent_budget_stops_in_time_and_the_same_command_resumes(run):
     assert code == 5
     assert "the budget is spent" in err
     assert len(list(Path("runs").glob("*.ckpt"))) == 1
-    assert Path("tables/table4-digits-e100-r60.md").exists()
+    assert Path("tables/table4-digits-e100-r60-row-sbn.md").exists()
     code, out, _ = run(*words, "--budget", "5m")
     assert (code, out.count("(1)") > 0) == (0, True)
     (path,) = Path("runs").glob("*.json")
