@@ -221,10 +221,10 @@ def test_reproduce_trains_and_renders_another_reading(run, tmp_path):
     words = ["--dataset", "digits", "--ratio", "60", "--profile", "smoke", "--seeds", "0", "--rows", "dbn+bm+ts"]
     code, out, err = run("reproduce", "table4", *words, "--reading", "released")
     assert code == 0, err
-    text = (tmp_path / "tables/table4@released-digits-r60-smoke.md").read_text()
+    text = (tmp_path / "tables/table4@released-digits-r60-smoke-row-dbn+bm+ts.md").read_text()
     assert "Reading: the authors' released code." in text
-    cells = json.loads((tmp_path / "tables/table4@released-digits-r60-smoke.json").read_text())["cells"]
-    assert {cell["exhibit"] for cell in cells} == {"table4@released-digits-r60-smoke"}
+    cells = json.loads((tmp_path / "tables/table4@released-digits-r60-smoke-row-dbn+bm+ts.json").read_text())["cells"]
+    assert {cell["exhibit"] for cell in cells} == {"table4@released-digits-r60-smoke-row-dbn+bm+ts"}
     assert sum(cell["n"] for cell in cells) == 1
     code, out, err = run("ablation-table", "--dataset", "digits", "--ratio", "60", "--reading", "released", "--plan")
     assert code == 0, err

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put, put_json, say
+from lt_repro.cli.app import DATASETS, DataRoot, Device, Json, Runs, app, put_json, put_prose, say
 from lt_repro.cli.options import BatchSize, Epochs, LearningRate, Precision, WeightDecay, parse_settings
 from lt_repro.cli.output import claims_json
 from lt_repro.cli.request import (
@@ -241,9 +241,11 @@ def check(
     else:
         for result, exhibits_of in checked:
             if result.status != "not run":
-                put(verdicts.checked_line(result, exhibits_of))
-        put(f"{len(checked)} published numbers: {', '.join(f'{count} {status}' for status, count in counts.items())}")
+                put_prose(verdicts.checked_line(result, exhibits_of))
+        put_prose(
+            f"{len(checked)} published numbers: {', '.join(f'{count} {status}' for status, count in counts.items())}"
+        )
         for line in verdicts.claim_lines(judged):
-            put(line)
+            put_prose(line)
     failed = counts["outside"] or (strict and counts["reproduced"] < len(checked))
     raise typer.Exit(4 if failed else stored.code)

@@ -141,6 +141,9 @@ def carry_out(request: Request) -> None:
     tables, inactive = requested_tables(request, pool)
     stored = stored_in(request.runs, may_be_new=request.train or request.plan)
     added = [added_row(text) for text in request.add]
+    if added and (others := [table.id for table in tables if not any("method" in row.edits for row in table.rows)]):
+        allowed = "allowed: exhibits whose rows are methods, such as rivals"
+        raise RequestError(f"a row added to {', '.join(others)}", allowed, "name another exhibit")
     chosen = [table.only(_labels(request.rows), _labels(request.columns)).adding(added) for table in tables]
     _check_latex(request.latex, chosen)
     absent = missing(chosen, stored.runs)

@@ -462,16 +462,10 @@ class Table:
         """Returns the exhibit with further rows at its end, whose labels are in its id.
 
         Raises:
-            RequestError: Its rows are no methods, or it has such a row.
+            RequestError: It has such a row.
         """
         if not rows:
             return self
-        if not any("method" in row.edits for row in self.rows):
-            raise RequestError(
-                f"a row added to {self.id}",
-                "allowed: exhibits whose rows are methods, such as rivals",
-                "name another exhibit",
-            )
         every = [*self.rows, *rows]
         if twice := [row.label for i, row in enumerate(every) if row.label in [other.label for other in every[:i]]]:
             raise RequestError(f"{twice[0]} is a row of {self.id} twice", "allowed: each row once", "leave one out")
