@@ -556,7 +556,7 @@ MESSAGES = json.loads((Path(__file__).parent / "wrong_requests.json").read_text(
 """What each of them prints: read by a person before it was stored. A text alone is what a message of typer's names."""
 LISTS = {
     "METHODS": sorted(METHODS),
-    "DATASETS": [*sets.names(), "folder:DIR", "npz:FILE"],
+    "DATASETS": sorted([*sets.names(), "folder:DIR", "npz:FILE"]),
     "SETTINGS": sorted(field_types(DbnMix).keys() - {"dataset", "parents"}),
     "BBN": list(field_types(METHODS["bbn"])),
 }
