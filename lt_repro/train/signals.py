@@ -81,7 +81,8 @@ def caught(until: float = math.inf) -> Iterator[Stop]:
             raise StoppedAtOnce(signum)
 
     known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    requested = [signum for signum in known if signal.getsignal(signum) != signal.SIG_IGN]  # as nohup has it
+    hangup = getattr(signal, "SIGHUP", None)  # which nohup ignores
+    requested = [each for each in known if each != hangup or signal.getsignal(each) != signal.SIG_IGN]
     before = {signum: signal.signal(signum, note) for signum in requested}
     try:
         yield stop
