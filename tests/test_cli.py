@@ -391,9 +391,12 @@ def test_methods_are_listed_with_what_they_cost(run, monkeypatch):
     stored = json.loads(COSTS.read_text())
     monkeypatch.setitem(METHODS, "unmeasured", DbnMix)
     printed = run("methods")[1].split("what each costs")[1]
-    assert re.search(r"^unmeasured +(— *){8}$", printed, re.MULTILINE)
+    rows = [[part.strip() for part in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    assert ["unmeasured", *["—"] * 8] in rows
     for entry in stored["costs"]:
-        assert re.search(rf"^{entry['method']} .* {entry['memory']:.2f} ", printed, re.MULTILINE)
+        settings = [f"{name}={value}" for name, value in entry["settings"].items()]
+        (row,) = [row for row in rows if row[0] == " ".join([entry["method"], *settings])]
+        assert row[4] == f"{entry['memory']:.2f}"
     assert stored["device"] in printed.splitlines()[-1]
     assert "`ltrepro bench --methods`" in printed.splitlines()[-1]
     document = json.loads(run("methods", "--json")[1])
