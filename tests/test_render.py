@@ -350,6 +350,8 @@ def test_latex_has_the_best_in_bold_and_the_chosen_spread():
             r"Single branch + mixup & \textbf{87.00 (+6.00 $\pm$ 12.71)} \\",
         ],
     }
+    fewer = measure(table, runs_of(table, {0: (0.80,), 1: (0.85, 0.89)}))
+    assert r"Single branch + mixup & \textbf{87.00 (+5.00 (1))} \\" in checked(latex(table, fewer, pm="gain"))[1]
 
 
 def test_columns_without_a_run_are_left_out_of_markdown_and_stay_in_csv():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shlex
 import textwrap
 from dataclasses import replace
@@ -208,7 +209,8 @@ def test_a_table_is_trained_rendered_and_not_trained_again(run):
     code, out, _ = run("reproduce", "table4", *DIGITS, "--rows", "sbn,dbn+bm+ts", "--dry-run")
     assert "# 0 runs missing\n" in out
     _, out, _ = run("reproduce", "table4", *DIGITS, "--dry-run")
-    assert f" for {len(TABLE4.rows) - 2} runs, one after the other, at the median speed of stored runs on cpu (" in out
+    speed = f"for {len(TABLE4.rows) - 2} runs, one after the other, at the median speed of stored runs on cpu ("
+    assert re.search(rf"\d CPU-(seconds|minutes) {re.escape(speed)}", out)
     images = 10 * 332 * (4 + 2 * 3)  # an epoch of 332 images is less than 3 x 128; four rows have one branch, three two
     assert f"no measured speed on a GPU for 7 runs: {images:.3g} images through the network\n" in out
 

@@ -190,7 +190,7 @@ class Settings:
 def resolve(method: type[Method], *layers: Mapping[str, Any]) -> Recipe:
     """Returns the recipe of a method that layers of settings make: of two values of a field, the later layer's.
 
-    Only the last layer may not have names that neither the recipe nor the method has.
+    A name that neither the recipe nor the method has is ignored, except in the last layer: what was typed.
 
     Raises:
         RequestError: A name in the last layer is unknown, or a value not allowed.

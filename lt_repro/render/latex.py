@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from lt_repro.papers.table import Table
-from lt_repro.render.cells import Measured, gain_of
+from lt_repro.render.cells import Measured
 from lt_repro.render.intervals import interval
 from lt_repro.render.percent import spread
 from lt_repro.render.text import columns_of, footer, one_line, some_columns, with_runs
@@ -41,11 +41,11 @@ def latex(
     over, rules, under = [""], [], [""]
     lines = [[title.translate(_LATEX)] for title in table.titles()]
     for i, (title, parts) in enumerate(columns_of(table, measured, best)):
-        parts = {name: texts for name, texts in parts.items() if name != "gain"}
+        gains = parts.pop("gain", [])
         rules.append(rf"\cmidrule(lr){{{len(under) + 1}-{len(under) + len(parts)}}}")
         over.append(rf"\multicolumn{{{len(parts)}}}{{c}}{{{title.translate(_LATEX)}}}")
         under += parts
-        ours = _ours(table, measured[i :: len(table.columns)], pm)
+        ours = _ours(measured[i :: len(table.columns)], pm, gains)
         for line, *texts in zip(lines, ours, *list(parts.values())[1:], strict=True):
             line += [texts[0], *(text.translate(_LATEX) for text in texts[1:])]
     heads = [over] if set(under) == {"", "ours"} else [over, rules, under]
@@ -68,21 +68,20 @@ def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _ours(table: Table, cells: Sequence[Measured], pm: str) -> Iterator[str]:
+def _ours(cells: Sequence[Measured], pm: str, gains: Sequence[str]) -> Iterator[str]:
     """Yields what a column's cells reach, the best in bold: the highest accuracy, or the lowest error."""
     sign = -1 if cells[0].cell.metric == "ece" else 1
     ranks = [None if entry.mean is None else sign * round(entry.mean, 4) for entry in cells]
     top = max((rank for rank in ranks if rank is not None), default=None)
-    for entry, rank in zip(cells, ranks, strict=True):
-        text = _text(table, entry, cells[0], pm).translate(_LATEX)
+    for entry, rank, gain in zip(cells, ranks, gains or [""] * len(cells), strict=True):
+        text = _text(entry, pm, gain).translate(_LATEX)
         yield rf"\textbf{{{text}}}" if rank is not None and rank == top else text
 
 
-def _text(table: Table, entry: Measured, first: Measured, pm: str) -> str:
+def _text(entry: Measured, pm: str, gain: str) -> str:
     if pm == "sd" or entry.mean is None:
         return entry.text()
     if pm == "interval":
         half = interval(list(entry.values.values()))[1] if len(entry.values) > 1 else None
         return f"{spread(entry.mean, half)} ({entry.n})"
-    gain, half, _ = gain_of(table, entry, first)
-    return spread(entry.mean, None) + ("" if gain is None else f" ({spread(gain, half, sign=True)})")
+    return spread(entry.mean, None) + (gain and f" ({gain})")
